@@ -1,0 +1,158 @@
+//! A node comes: it gets its ID, is refused for good, or is asked to come again.
+
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use super::Broker;
+use crate::directory::{AcquireError, Lease};
+use crate::link::{CloseReason, LinkHandle};
+use crate::node::{ConnectionId, NodeId, Owner};
+use crate::protocol::{Handshake, Refusal};
+use crate::telemetry::CONNECTIONS;
+
+/// How long the holder of an ID may take to answer a ping.
+const PROBE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long a newcomer contends for an ID that others hold.
+const CONTENTION_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long to wait for a holder that is on its way out already.
+const LEAVING_PAUSE: Duration = Duration::from_millis(10);
+
+/// What becomes of a newcomer whose ID another connection holds (`DUPLICATE_ID_POLICY`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DuplicateIdPolicy {
+    /// Refused if the holder gives a sign of life; else it replaces the holder.
+    Probe,
+    /// Always refused.
+    Reject,
+    /// It always replaces the holder.
+    Replace,
+}
+
+impl FromStr for DuplicateIdPolicy {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        Ok(match text {
+            "probe" => Self::Probe,
+            "reject" => Self::Reject,
+            "replace" => Self::Replace,
+            _ => return Err(()),
+        })
+    }
+}
+
+/// A node that has its ID. The ID hangs on the connection's link and ends with it.
+#[derive(Debug, Clone)]
+pub struct Admission {
+    /// The node.
+    pub node: NodeId,
+    /// The connection that it came on.
+    pub connection: ConnectionId,
+    /// That connection's link.
+    pub link: LinkHandle,
+}
+
+/// Why a node did not get its ID.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AdmissionError {
+    /// For good.
+    #[error("refused: {0}")]
+    Refused(Refusal),
+    /// For now; the text names the cause.
+    #[error("unavailable: {0}")]
+    Unavailable(&'static str),
+}
+
+impl Broker {
+    /// Gives the node its ID, for as long as `link` is open.
+    ///
+    /// # Errors
+    /// [`AdmissionError::Refused`] if another connection holds the ID and keeps it;
+    /// [`AdmissionError::Unavailable`] if the broker is shutting down or the ID is contended.
+    pub async fn admit(
+        &self,
+        handshake: &Handshake,
+        link: &LinkHandle,
+    ) -> Result<Admission, AdmissionError> {
+        let admitted = self.try_admit(handshake, link).await;
+        match &admitted {
+            Ok(admission) => {
+                let Handshake { id: node, version, runtime, .. } = handshake;
+                let (connection, peer) = (admission.connection, link.peer());
+                tracing::info!(target: CONNECTIONS, ?node, %connection, %peer, ?version, ?runtime, "node admitted");
+            }
+            Err(error) => {
+                let (node, peer) = (&handshake.id, link.peer());
+                tracing::info!(target: CONNECTIONS, ?node, %peer, %error, "node not admitted");
+            }
+        }
+        admitted
+    }
+
+    async fn try_admit(
+        &self,
+        handshake: &Handshake,
+        link: &LinkHandle,
+    ) -> Result<Admission, AdmissionError> {
+        if self.is_draining() {
+            return Err(AdmissionError::Unavailable("draining"));
+        }
+        let node = handshake.id.clone();
+        let connection = ConnectionId::next();
+        let lease = self.acquire(&node, Owner { replica: self.replica, connection }).await?;
+        self.hold(lease, link);
+        if self.is_draining() {
+            // The drain may have looked over the connections just before this one was there.
+            link.close(CloseReason::Draining);
+        }
+        Ok(Admission { node, connection, link: link.clone() })
+    }
+
+    /// Acquires the ID, contending with its holder as the policy says.
+    async fn acquire(&self, node: &NodeId, owner: Owner) -> Result<Lease, AdmissionError> {
+        let began = Instant::now();
+        loop {
+            let holder = match self.directory.acquire(node, owner).await {
+                Ok(lease) => return Ok(lease),
+                Err(AcquireError::Taken(holder)) => holder,
+            };
+            if self.settings.duplicate_id_policy == DuplicateIdPolicy::Reject {
+                return Err(AdmissionError::Refused(Refusal::AlreadyConnected));
+            }
+            if began.elapsed() >= CONTENTION_PATIENCE {
+                return Err(AdmissionError::Unavailable("id_contended"));
+            }
+            let Some(link) = self.connections.link(node, holder.connection) else {
+                tokio::time::sleep(LEAVING_PAUSE).await;
+                continue;
+            };
+            let probes = self.settings.duplicate_id_policy == DuplicateIdPolicy::Probe;
+            if probes && link.probe(PROBE_PATIENCE).await {
+                return Err(AdmissionError::Refused(Refusal::AlreadyConnected));
+            }
+            link.kill(CloseReason::Replaced);
+        }
+    }
+
+    /// Hangs the ID on the link: whatever ends the link gives the ID back.
+    fn hold(&self, lease: Lease, link: &LinkHandle) {
+        let connection = lease.owner().connection;
+        self.connections.hold(lease.node().clone(), connection, link.clone());
+        self.metrics.admission();
+        let (connections, metrics, handle) =
+            (self.connections.clone(), self.metrics.clone(), link.clone());
+        let began = Instant::now();
+        link.on_close(move |reason| {
+            let node = lease.node();
+            connections.forget(node, connection);
+            metrics.departure(reason);
+            let (bytes_read, bytes_written) = handle.traffic();
+            let seconds = began.elapsed().as_secs();
+            let reason = reason.label();
+            tracing::info!(target: CONNECTIONS, ?node, %connection, reason, seconds, bytes_read, bytes_written, "node left");
+            drop(lease);
+        });
+    }
+}

@@ -1,0 +1,182 @@
+//! The configuration: read once, from the environment and a `.env` file, and checked as a whole.
+//!
+//! [`VARIABLES`] is the list of everything that can be set; `--help`, `.env.example` and the
+//! README show the same list, and tests hold them to it. A mistake never stops the reading:
+//! all of them are reported together.
+
+mod reader;
+mod secret_url;
+mod variables;
+
+pub use secret_url::SecretUrl;
+pub use variables::{VARIABLES, Variable};
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::broker::DuplicateIdPolicy;
+use crate::telemetry::{LogFormat, LogLevel};
+use reader::Reader;
+
+/// Everything an operator can set. Each field is the variable of the same name in upper case;
+/// durations are set in milliseconds, as the variable's ending says.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The address to listen on.
+    pub host: IpAddr,
+    /// The TCP port to listen on; 0 takes a free one.
+    pub port: u16,
+    /// How much is logged.
+    pub log_level: LogLevel,
+    /// The form of a log line.
+    pub log_format: LogFormat,
+    /// The Redis server by which replicas find each other.
+    pub redis_url: Option<SecretUrl>,
+    /// How long a lease in Redis lives without being renewed.
+    pub redis_lock_ttl: Duration,
+    /// The webhooks that are set, by their variable.
+    pub webhook_urls: Vec<(&'static str, SecretUrl)>,
+    /// The time between two validity checks.
+    pub nodes_status_check_interval: Duration,
+    /// Whether the signaling events pass.
+    pub p2p_connection_enabled: bool,
+    /// Whether `SOCKET_MSG_EXCHANGE` passes.
+    pub websocket_relay_enabled: bool,
+    /// What becomes of a newcomer whose ID is held.
+    pub duplicate_id_policy: DuplicateIdPolicy,
+    /// The most IDs that one presence question may have.
+    pub max_presence_ids: usize,
+    /// The most connections at a time.
+    pub max_connections: usize,
+    /// The most that may wait to be written to one connection, in bytes.
+    pub max_queued_bytes: usize,
+    /// The time between two heartbeats.
+    pub ping_interval: Duration,
+    /// How long a heartbeat's answer may take.
+    pub ping_timeout: Duration,
+    /// How long a write may wait for the peer to read.
+    pub write_timeout: Duration,
+    /// How long the end of the process may take.
+    pub shutdown_timeout: Duration,
+}
+
+/// A variable whose value cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{variable}: {problem}; allowed: {allowed}")]
+pub struct Mistake {
+    /// The variable's name, or the file's.
+    pub variable: &'static str,
+    /// What is wrong, with the value where it is no secret.
+    pub problem: String,
+    /// What could stand there instead.
+    pub allowed: &'static str,
+}
+
+/// All mistakes of a configuration.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Mistakes(pub Vec<Mistake>);
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the configuration is not valid:")?;
+        self.0.iter().try_for_each(|mistake| write!(f, "\n  {mistake}"))
+    }
+}
+
+impl std::error::Error for Mistakes {}
+
+impl Config {
+    /// Reads the process's environment and the `.env` file in the working directory, if there is
+    /// one. What the environment sets, be it to nothing, the file cannot change. The environment
+    /// itself stays as it is.
+    ///
+    /// # Errors
+    /// All [`Mistakes`] at once.
+    pub fn load() -> Result<Self, Mistakes> {
+        let (file, unreadable) = read_env_file(Path::new(".env"));
+        let read = Self::read(|name| {
+            std::env::var_os(name).or_else(|| file.get(name).map(OsString::from))
+        });
+        match (read, unreadable) {
+            (read, None) => read,
+            (Ok(_), Some(mistake)) => Err(Mistakes(vec![mistake])),
+            (Err(mut mistakes), Some(mistake)) => {
+                mistakes.0.insert(0, mistake);
+                Err(mistakes)
+            }
+        }
+    }
+
+    /// Reads the variables from any source of texts.
+    ///
+    /// # Errors
+    /// All [`Mistakes`] at once.
+    pub fn read(source: impl Fn(&str) -> Option<OsString>) -> Result<Self, Mistakes> {
+        let mut reader = Reader::new(source);
+        let config = Self {
+            host: reader.parsed("HOST"),
+            port: reader.parsed("PORT"),
+            log_level: reader.parsed("LOG_LEVEL"),
+            log_format: reader.parsed("LOG_FORMAT"),
+            redis_url: reader.url("REDIS_URL", &["redis", "rediss", "unix", "redis+unix"]),
+            redis_lock_ttl: reader.milliseconds("REDIS_LOCK_TTL_MS", 1_000),
+            webhook_urls: variables::WEBHOOKS
+                .into_iter()
+                .filter_map(|name| Some((name, reader.url(name, &["http", "https"])?)))
+                .collect(),
+            nodes_status_check_interval: reader.milliseconds("NODES_STATUS_CHECK_INTERVAL_MS", 1),
+            p2p_connection_enabled: reader.switch("P2P_CONNECTION_ENABLED"),
+            websocket_relay_enabled: reader.switch("WEBSOCKET_RELAY_ENABLED"),
+            duplicate_id_policy: reader.parsed("DUPLICATE_ID_POLICY"),
+            max_presence_ids: reader.number("MAX_PRESENCE_IDS", 1),
+            max_connections: reader.number("MAX_CONNECTIONS", 1),
+            max_queued_bytes: reader.number("MAX_QUEUED_BYTES", 1),
+            ping_interval: reader.milliseconds("PING_INTERVAL_MS", 1),
+            ping_timeout: reader.milliseconds("PING_TIMEOUT_MS", 1),
+            write_timeout: reader.milliseconds("WRITE_TIMEOUT_MS", 1),
+            shutdown_timeout: reader.milliseconds("SHUTDOWN_TIMEOUT_MS", 1),
+        };
+        reader.finish(config)
+    }
+}
+
+impl Default for Config {
+    /// What an empty environment gives.
+    #[allow(clippy::expect_used, reason = "the defaults are constants, and a test reads them")]
+    fn default() -> Self {
+        Self::read(|_| None).expect("the defaults are valid")
+    }
+}
+
+/// The variables in a `.env` file; none if there is no such file.
+fn read_env_file(path: &Path) -> (HashMap<String, String>, Option<Mistake>) {
+    // The reason is told without the line at fault: it may hold a secret.
+    let mistake = |problem: &str| Mistake {
+        variable: ".env",
+        problem: problem.into(),
+        allowed: "a readable file of lines NAME=value in UTF-8, or none",
+    };
+    let lines = match dotenvy::from_path_iter(path) {
+        Ok(lines) => lines,
+        Err(error) if error.not_found() => return (HashMap::new(), None),
+        Err(_) => return (HashMap::new(), Some(mistake("cannot be read"))),
+    };
+    let mut variables = HashMap::new();
+    for line in lines {
+        match line {
+            Ok((name, value)) => drop(variables.insert(name, value)),
+            Err(dotenvy::Error::LineParse(..)) => {
+                return (variables, Some(mistake("has a line that is not NAME=value")));
+            }
+            Err(_) => return (variables, Some(mistake("cannot be read as text"))),
+        }
+    }
+    (variables, None)
+}
+
+#[cfg(test)]
+mod tests;

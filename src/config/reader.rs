@@ -1,0 +1,101 @@
+//! Reads typed values and gathers the mistakes.
+
+use std::ffi::OsString;
+use std::str::FromStr;
+use std::time::Duration;
+
+use url::Url;
+
+use super::{Config, Mistake, Mistakes, SecretUrl, VARIABLES, Variable};
+
+const LONGEST_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// One pass over a source of variables.
+pub(super) struct Reader<S> {
+    source: S,
+    mistakes: Vec<Mistake>,
+}
+
+impl<S: Fn(&str) -> Option<OsString>> Reader<S> {
+    pub(super) fn new(source: S) -> Self {
+        Self { source, mistakes: Vec::new() }
+    }
+
+    /// The configuration if every value could be used.
+    pub(super) fn finish(self, config: Config) -> Result<Config, Mistakes> {
+        if self.mistakes.is_empty() { Ok(config) } else { Err(Mistakes(self.mistakes)) }
+    }
+
+    pub(super) fn parsed<T: FromStr>(&mut self, name: &'static str) -> T {
+        self.value(name, |text| text.parse().ok())
+    }
+
+    /// `true` or `false`, in any case.
+    pub(super) fn switch(&mut self, name: &'static str) -> bool {
+        self.value(name, |text| text.to_ascii_lowercase().parse().ok())
+    }
+
+    pub(super) fn number(&mut self, name: &'static str, least: u32) -> usize {
+        self.value(name, |text| text.parse().ok().filter(|n: &u32| *n >= least)) as usize
+    }
+
+    pub(super) fn milliseconds(&mut self, name: &'static str, least: u64) -> Duration {
+        let range = least..=LONGEST_MS;
+        Duration::from_millis(
+            self.value(name, |text| text.parse().ok().filter(|ms| range.contains(ms))),
+        )
+    }
+
+    /// A URL with one of these schemes. Its text is never part of a mistake: it may be a secret.
+    pub(super) fn url(&mut self, name: &'static str, schemes: &[&str]) -> Option<SecretUrl> {
+        let text = self.text(variable(name))?;
+        let usable = |url: &Url| {
+            let needs_host = schemes.contains(&"http");
+            schemes.contains(&url.scheme())
+                && (!needs_host || url.host_str().is_some_and(|host| !host.is_empty()))
+        };
+        match Url::parse(&text).ok().filter(usable) {
+            Some(url) => Some(SecretUrl::new(url)),
+            None => {
+                self.mistake(
+                    variable(name),
+                    "the value (not shown, it may hold a secret) is not valid".into(),
+                );
+                None
+            }
+        }
+    }
+
+    /// The parsed value, or the default where none is set or what is set cannot be used.
+    fn value<T>(&mut self, name: &'static str, parse: impl Fn(&str) -> Option<T>) -> T {
+        let variable = variable(name);
+        if let Some(text) = self.text(variable) {
+            if let Some(value) = parse(&text) {
+                return value;
+            }
+            self.mistake(variable, format!("{text:?} is not valid"));
+        }
+        #[allow(clippy::expect_used, reason = "the defaults are constants, and a test reads them")]
+        parse(variable.default).expect("the default is valid")
+    }
+
+    /// The text that is set, without blanks at its ends; blank counts as not set.
+    fn text(&mut self, variable: &'static Variable) -> Option<String> {
+        match (self.source)(variable.name)?.into_string() {
+            Ok(text) => Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
+            Err(_) => {
+                self.mistake(variable, "the value is not UTF-8".into());
+                None
+            }
+        }
+    }
+
+    fn mistake(&mut self, variable: &'static Variable, problem: String) {
+        self.mistakes.push(Mistake { variable: variable.name, problem, allowed: variable.allowed });
+    }
+}
+
+#[allow(clippy::expect_used, reason = "the names are constants, and a test reads them all")]
+fn variable(name: &str) -> &'static Variable {
+    VARIABLES.iter().find(|variable| variable.name == name).expect("the variable is listed")
+}

@@ -1,0 +1,33 @@
+//! A URL that may hold a password, a token in its path or its query, and never shows them.
+
+use std::fmt;
+
+use url::Url;
+
+/// A URL whose printed form is only its scheme, host and port.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretUrl(Url);
+
+impl SecretUrl {
+    pub(super) fn new(url: Url) -> Self {
+        Self(url)
+    }
+
+    /// The whole URL, for those who connect to it.
+    pub fn expose(&self) -> &Url {
+        &self.0
+    }
+}
+
+impl fmt::Display for SecretUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.0.scheme(), self.0.host_str().unwrap_or_default())?;
+        self.0.port().map_or(Ok(()), |port| write!(f, ":{port}"))
+    }
+}
+
+impl fmt::Debug for SecretUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}

@@ -1,0 +1,165 @@
+//! Every variable with each kind of wrong value, and the files that list the variables.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+use super::*;
+
+fn read(variables: &[(&str, &str)]) -> Result<Config, Mistakes> {
+    Config::read(|name| {
+        variables.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value))
+    })
+}
+
+#[test]
+fn an_empty_environment_gives_the_defaults_of_the_contract() {
+    let config = Config::default();
+    assert_eq!((config.host, config.port), (IpAddr::from([0, 0, 0, 0]), 8080));
+    assert_eq!(config.log_level, LogLevel::Minimal);
+    assert!(config.redis_url.is_none() && config.webhook_urls.is_empty());
+    assert_eq!(config.redis_lock_ttl, Duration::from_secs(60));
+    assert_eq!(config.nodes_status_check_interval, Duration::from_secs(30));
+    assert!(config.p2p_connection_enabled && config.websocket_relay_enabled);
+    assert_eq!(config.duplicate_id_policy, DuplicateIdPolicy::Probe);
+    assert_eq!(config.max_queued_bytes, 1 << 20);
+    assert_eq!(config.ping_interval + config.ping_timeout, Duration::from_secs(45));
+}
+
+#[test]
+fn values_are_read_without_their_outer_blanks_and_blank_is_not_set() {
+    let config = read(&[
+        ("PORT", " 9090 "),
+        ("HOST", "::1"),
+        ("LOG_LEVEL", "\t"),
+        ("P2P_CONNECTION_ENABLED", "FALSE"),
+        ("DUPLICATE_ID_POLICY", "replace"),
+        ("REDIS_URL", ""),
+        ("RTC_CONFIGURATION_RESOLVER_WEBHOOK_URL", "https://user:word@hooks.test:444/rtc?token=t"),
+    ])
+    .unwrap();
+    assert_eq!((config.host, config.port), ("::1".parse().unwrap(), 9090));
+    assert!(!config.p2p_connection_enabled);
+    assert_eq!(config.duplicate_id_policy, DuplicateIdPolicy::Replace);
+    assert!(config.redis_url.is_none());
+    let (name, url) = &config.webhook_urls[0];
+    assert_eq!(*name, "RTC_CONFIGURATION_RESOLVER_WEBHOOK_URL");
+    assert_eq!(url.expose().password(), Some("word"));
+    assert_eq!(format!("{url} {url:?}"), "https://hooks.test:444 https://hooks.test:444");
+}
+
+#[test]
+fn each_kind_of_wrong_value_is_a_mistake() {
+    let milliseconds = ["0", "-1", "1.5", "1e3", "x", "86400001", "99999999999999999999"];
+    let counts = ["0", "-1", "x", "4294967296"];
+    let switches = ["yes", "1", "0", "tru"];
+    let webhooks = ["x", "/hook", "ftp://h/", "http://", "https://h:99999/"];
+    for variable in VARIABLES {
+        let wrong: &[&str] = match variable.name {
+            "PORT" => &["-1", "65536", "x", "80 80"],
+            "HOST" => &["localhost", "1.2.3", "[::1]", "0.0.0.0:1"],
+            "LOG_LEVEL" => &["4", "-1", "debug", "01x"],
+            "LOG_FORMAT" => &["xml", "JSON5"],
+            "DUPLICATE_ID_POLICY" => &["maybe", "0"],
+            "REDIS_URL" => &["x", "http://h/", "localhost:6379"],
+            name if name.ends_with("_MS") => &milliseconds,
+            name if name.ends_with("_ENABLED") => &switches,
+            name if name.ends_with("_WEBHOOK_URL") => &webhooks,
+            _ => &counts,
+        };
+        for value in wrong {
+            let Mistakes(mistakes) = read(&[(variable.name, value)]).unwrap_err();
+            assert_eq!(mistakes.len(), 1, "{} {value}", variable.name);
+            assert_eq!(
+                (mistakes[0].variable, mistakes[0].allowed),
+                (variable.name, variable.allowed)
+            );
+        }
+        let broken = OsStr::from_bytes(b"\xff").to_owned();
+        let Mistakes(mistakes) =
+            Config::read(|name| (name == variable.name).then(|| broken.clone())).unwrap_err();
+        assert_eq!(mistakes[0].problem, "the value is not UTF-8");
+    }
+}
+
+#[test]
+fn all_mistakes_are_reported_together_and_no_secret_is() {
+    let mistakes =
+        read(&[("PORT", "x"), ("REDIS_URL", "http://:hunter2@h"), ("LOG_LEVEL", "9")]).unwrap_err();
+    let text = mistakes.to_string();
+    for line in [
+        "PORT: \"x\" is not valid; allowed: a port number from 0 to 65535",
+        "LOG_LEVEL: \"9\" is not valid; allowed: 0, 1, 2 or 3",
+        "REDIS_URL: the value (not shown, it may hold a secret) is not valid; allowed: a redis, rediss or unix URL",
+    ] {
+        assert!(text.contains(line), "{text}");
+    }
+    assert!(!text.contains("hunter2"));
+}
+
+#[test]
+fn env_files_are_read_line_by_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let read = |content: &[u8]| {
+        let path = folder.path().join(".env");
+        std::fs::write(&path, content).unwrap();
+        let (variables, mistake) = read_env_file(&path);
+        (variables, mistake.map(|mistake| mistake.to_string()))
+    };
+    let (variables, mistake) =
+        read(b"# comment\r\nPORT=9090\r\n\r\nexport HOST='::1' # here\r\nREDIS_URL=\r\n");
+    assert_eq!(mistake, None);
+    let expected = [("PORT", "9090"), ("HOST", "::1"), ("REDIS_URL", "")];
+    assert_eq!(variables, expected.map(|(name, value)| (name.into(), value.into())).into());
+
+    let (_, mistake) = read(b"REDIS_URL redis://:hunter2@h\n");
+    assert!(
+        mistake.as_deref().unwrap().starts_with(".env: has a line that is not NAME=value"),
+        "{mistake:?}"
+    );
+    assert!(!mistake.unwrap().contains("hunter2"));
+    assert!(read(b"PORT=\xff\n").1.unwrap().starts_with(".env: cannot be read"));
+    assert!(read_env_file(folder.path()).1.is_some(), "a directory is no file");
+    assert_eq!(read_env_file(&folder.path().join("none")), (HashMap::new(), None));
+}
+
+/// The lines `NAME=value` and `# NAME=value` of the example file.
+fn example_lines() -> Vec<(&'static str, &'static str)> {
+    include_str!("../../.env.example")
+        .lines()
+        .filter_map(|line| {
+            line.strip_prefix('#').map_or(Some(line), |rest| Some(rest.trim_start()))
+        })
+        .filter_map(|line| line.split_once('='))
+        .filter(|(name, _)| {
+            name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
+        })
+        .collect()
+}
+
+#[test]
+fn the_example_file_lists_every_variable_with_its_default() {
+    let listed: Vec<_> =
+        VARIABLES.iter().map(|variable| (variable.name, variable.default)).collect();
+    assert_eq!(example_lines(), listed);
+}
+
+#[test]
+fn the_readme_has_a_row_for_every_variable() {
+    let readme = include_str!("../../README.md");
+    let rows: HashSet<_> = readme
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once("` |"))
+        .map(|(name, rest)| {
+            (name, rest.split('|').next().unwrap_or_default().trim().trim_matches('`'))
+        })
+        .collect();
+    for variable in VARIABLES {
+        assert!(
+            rows.contains(&(variable.name, variable.default)),
+            "{} = {}",
+            variable.name,
+            variable.default
+        );
+    }
+}

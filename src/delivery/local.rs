@@ -1,0 +1,118 @@
+//! The connections of this replica, by the node that they belong to.
+//!
+//! A connection is *held* from its admission on and can be sent to only later, when its node has
+//! been told that it is authenticated. Rooms of the Socket.IO library are not used: they know
+//! nothing of owners.
+
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+use socketioxide::socket::Socket;
+
+use super::Delivered;
+use crate::link::LinkHandle;
+use crate::node::{ConnectionId, NodeId};
+use crate::sharded::ShardedMap;
+
+/// All connections of this replica; a cheap handle.
+#[derive(Clone)]
+pub struct LocalConnections(Arc<ShardedMap<Held>>);
+
+/// A connection that owns its node's ID.
+struct Held {
+    connection: ConnectionId,
+    link: LinkHandle,
+    receiver: Option<Arc<Receiver>>,
+}
+
+/// A connection that can be sent to.
+pub struct Receiver {
+    socket: Arc<Socket>,
+    link: LinkHandle,
+}
+
+impl LocalConnections {
+    /// No connections.
+    pub fn new() -> Self {
+        Self(Arc::new(ShardedMap::new()))
+    }
+
+    /// Enters a connection that has acquired the ID of `node`.
+    pub fn hold(&self, node: NodeId, connection: ConnectionId, link: LinkHandle) {
+        self.0.write(node.as_str()).insert(node.clone(), Held { connection, link, receiver: None });
+    }
+
+    /// Lets a held connection be sent to. Returns whether it is held still.
+    pub fn connect(&self, node: &NodeId, connection: ConnectionId, receiver: Receiver) -> bool {
+        match self.0.write(node.as_str()).get_mut(node) {
+            Some(held) if held.connection == connection => {
+                held.receiver = Some(Arc::new(receiver));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Forgets a connection, unless another one holds the ID by now.
+    pub fn forget(&self, node: &NodeId, connection: ConnectionId) {
+        let mut shard = self.0.write(node.as_str());
+        if shard.get(node).is_some_and(|held| held.connection == connection) {
+            let forgotten = shard.remove(node);
+            drop(shard);
+            // Outside of the lock: this may be the socket's last owner.
+            drop(forgotten);
+        }
+    }
+
+    /// The link of this connection of `node`, if it is held here.
+    pub fn link(&self, node: &NodeId, connection: ConnectionId) -> Option<LinkHandle> {
+        let shard = self.0.read(node.as_str());
+        shard.get(node).filter(|held| held.connection == connection).map(|held| held.link.clone())
+    }
+
+    /// The connection of `node` that can be sent to.
+    pub fn receiver(&self, node: &str) -> Option<Arc<Receiver>> {
+        self.0.read(node).get(node)?.receiver.clone()
+    }
+
+    /// Whether `node` can be sent to.
+    pub fn is_connected(&self, node: &str) -> bool {
+        self.0.read(node).get(node).is_some_and(|held| held.receiver.is_some())
+    }
+
+    /// The links of all held connections.
+    pub fn links(&self) -> Vec<LinkHandle> {
+        self.0.collect(|_, held| held.link.clone())
+    }
+}
+
+impl Default for LocalConnections {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Receiver {
+    /// A connection whose packets go through `socket` and leave by `link`.
+    pub fn new(socket: Arc<Socket>, link: LinkHandle) -> Self {
+        Self { socket, link }
+    }
+
+    /// Queues an event with one argument, given as JSON text.
+    pub fn deliver(&self, event: &str, argument: &RawValue) -> Delivered {
+        // The packet's text is 42["<event>",<argument>].
+        let packet_bytes = event.len() + argument.get().len() + "42[\"\",]".len();
+        if self.link.reserve(packet_bytes).is_err() {
+            return Delivered::QueueFull;
+        }
+        match self.socket.emit(event, argument) {
+            Ok(()) => Delivered::Yes,
+            // The queue has more places than the link's limit lets be filled, so this socket is
+            // closed: it is the same as if it had left a moment ago.
+            Err(_) => {
+                self.link.unreserve(packet_bytes);
+                Delivered::NotConnected
+            }
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! The way from a TCP connection to the broker and back: HTTP, WebSocket, Socket.IO.
+//!
+//! In the order in which a node meets them:
+//!
+//! - `listener`: accepts connections and serves HTTP on them until they are upgraded.
+//! - `upgrade`: the gate before any WebSocket exists; here a node gets its ID or is turned away.
+//! - `namespace`: the Socket.IO namespace; tells a node that it is connected, or why not.
+//! - `events`: takes a connected node's events to the broker and answers them.
+
+mod events;
+mod listener;
+mod namespace;
+mod upgrade;
+
+pub use listener::{Listener, bind};
+pub use namespace::{SocketIoService, TransportSettings, socket_io};
+pub use upgrade::upgrade;

@@ -1,0 +1,155 @@
+//! Accepts connections and serves HTTP/1.1 on them until they end or become WebSockets.
+//!
+//! A loop of our own, because `axum::serve` has no deadline for a request's head and keeps the
+//! head's buffer for as long as the WebSocket lives.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::response::Response;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower_service::Service as _;
+
+use super::namespace::SocketIoService;
+use super::upgrade::Arrival;
+use crate::link::{Link, LinkSet};
+use crate::metrics::Metrics;
+
+/// How long a client may take to send the head of a request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The most bytes of a request's head. A handshake's `data` travels in it.
+const MAX_HEAD_BYTES: usize = 64 * 1024;
+
+/// Connections that wait to be accepted; a whole fleet may come back at once.
+const BACKLOG: i32 = 4096;
+
+/// What the kernel may hold of unsent bytes for one connection: enough to keep it busy, and no
+/// megabytes for a peer that does not read.
+const MAX_UNSENT_BYTES: u32 = 128 * 1024;
+
+/// The pause after a failed accept, most often for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The answer where there is no room for another connection.
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+
+/// Opens a listening socket. The unspecified IPv4 address stands for IPv6 too, where there is
+/// any.
+///
+/// # Errors
+/// Whatever the operating system says, most often that the port is taken.
+pub fn bind(host: IpAddr, port: u16) -> io::Result<TcpListener> {
+    if host.is_unspecified() && host.is_ipv4() {
+        match bind_to((Ipv6Addr::UNSPECIFIED, port).into()) {
+            Err(error) if error.kind() != io::ErrorKind::AddrInUse => {}
+            bound => return bound,
+        }
+    }
+    bind_to((host, port).into())
+}
+
+fn bind_to(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Everything that a connection needs on its way.
+#[derive(Clone)]
+pub struct Listener {
+    /// The links that are open.
+    pub links: LinkSet,
+    /// What answers requests.
+    pub app: Router,
+    /// What takes over a connection that was upgraded.
+    pub socket_io: SocketIoService,
+    /// Counts those who find no room.
+    pub metrics: Metrics,
+    /// Owns the task of every connection that speaks HTTP.
+    pub tasks: TaskTracker,
+}
+
+impl Listener {
+    /// Accepts connections until `stop` is cancelled.
+    pub async fn run(self, listener: TcpListener, stop: CancellationToken) {
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = stop.cancelled() => return,
+            };
+            match accepted {
+                Ok((stream, peer)) => self.admit(stream, peer),
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn admit(&self, stream: TcpStream, peer: SocketAddr) {
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        // Options only: a connection that is gone already shows itself at the first read.
+        let _ = stream.set_nodelay(true);
+        #[cfg(target_os = "linux")]
+        let _ = SockRef::from(&stream).set_tcp_notsent_lowat(MAX_UNSENT_BYTES);
+        match self.links.open(stream, peer) {
+            Ok(link) => drop(self.tasks.spawn(self.clone().serve(link))),
+            Err(stream) => {
+                self.metrics.rejection("max_connections");
+                let _ = stream.try_write(FULL);
+            }
+        }
+    }
+
+    /// Serves HTTP; if that ends with an upgrade, hands the link on.
+    async fn serve(self, link: Link) {
+        let arrival = Arrival::new(link.handle());
+        let service = service_fn(|request| respond(self.app.clone(), arrival.clone(), request));
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .max_buf_size(MAX_HEAD_BYTES)
+            .serve_connection(TokioIo::new(link), service);
+        // Boxed, as it is large and only lives until the upgrade.
+        let Ok(parts) = Box::pin(connection.without_shutdown()).await else { return };
+        let mut link = parts.io.into_inner();
+        match arrival.take_upgrade() {
+            Some(request) => {
+                link.upgrade(parts.read_buf);
+                // Fails for requests that the gate does not let through.
+                drop(self.socket_io.call((link, request)));
+            }
+            None => drop(link.shutdown().await),
+        }
+    }
+}
+
+async fn respond(
+    mut app: Router,
+    arrival: Arrival,
+    mut request: Request<Incoming>,
+) -> Result<Response, Infallible> {
+    request.extensions_mut().insert(arrival);
+    app.call(request.map(Body::new)).await
+}

@@ -1,0 +1,157 @@
+//! The Socket.IO namespace: a node that passed the gate is connected here, or told why not.
+
+use std::fmt::Display;
+use std::future::ready;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::value::{RawValue, to_raw_value};
+use socketioxide::adapter::LocalAdapter;
+use socketioxide::handler::{ConnectHandler, DisconnectHandler};
+use socketioxide::service::SocketIoService as Service;
+use socketioxide::socket::{DisconnectReason, Socket};
+use socketioxide::{ParserConfig, SocketIo, TransportType};
+use socketioxide_core::Value;
+use tower_layer::Layer;
+
+use super::events::Events;
+use super::upgrade::Verdict;
+use crate::broker::{Admission, Broker};
+use crate::delivery::{Delivered, Receiver};
+use crate::link::{CloseReason, PACKET_OVERHEAD_BYTES};
+use crate::protocol::AUTHENTICATED;
+
+/// What takes over an upgraded connection.
+pub type SocketIoService = Service<()>;
+
+/// The longest message, in bytes, as announced to clients.
+const MAX_MESSAGE_BYTES: usize = 1_000_000;
+
+/// How long a client may take from the upgrade to its CONNECT packet.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What one connection's read buffer holds between messages.
+const READ_BUFFER_BYTES: usize = 4096;
+
+/// Places in a connection's queue for packets that the link does not count: heartbeats, the
+/// packets of connecting and closing.
+const UNCOUNTED_PACKETS: usize = 64;
+
+/// What an operator decides about the transport.
+#[derive(Debug, Clone, Copy)]
+pub struct TransportSettings {
+    /// The time between two heartbeats.
+    pub ping_interval: Duration,
+    /// How long a heartbeat's answer may take.
+    pub ping_timeout: Duration,
+    /// The most that may wait to be written to one connection, in bytes.
+    pub max_queued_bytes: usize,
+}
+
+/// The service for upgraded connections, with the main namespace on it.
+pub fn socket_io(broker: Arc<Broker>, settings: TransportSettings) -> SocketIoService {
+    // A queue that the link's limit in bytes fills before its places run out; the answers that
+    // are always taken come on top.
+    let places = settings.max_queued_bytes / PACKET_OVERHEAD_BYTES;
+    let (layer, io) = SocketIo::builder()
+        .transports([TransportType::Websocket])
+        .ping_interval(settings.ping_interval)
+        .ping_timeout(settings.ping_timeout)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .max_payload(MAX_MESSAGE_BYTES as u64)
+        .ws_max_message_size(MAX_MESSAGE_BYTES)
+        .ws_max_frame_size(MAX_MESSAGE_BYTES)
+        .ws_read_buffer_size(READ_BUFFER_BYTES)
+        .max_buffer_size(places * 2 + UNCOUNTED_PACKETS)
+        .with_parser(
+            ParserConfig::common()
+                .max_incoming_binary_buf_size(MAX_MESSAGE_BYTES)
+                .max_incoming_binaries(1),
+        )
+        .build_layer();
+    io.ns("/", Namespace { broker });
+    layer.layer(())
+}
+
+/// Handlers of the main namespace.
+#[derive(Clone)]
+struct Namespace {
+    broker: Arc<Broker>,
+}
+
+type Refused = Box<dyn Display + Send>;
+
+impl ConnectHandler<LocalAdapter, Namespace> for Namespace {
+    /// Runs before the CONNECT packet is answered: an error becomes the `connect_error`.
+    fn call_middleware<'a>(
+        &'a self,
+        socket: Arc<Socket>,
+        _auth: &'a Option<Value>,
+    ) -> Pin<Box<dyn Future<Output = Result<(), Refused>> + Send + 'a>> {
+        Box::pin(ready(self.prepare(&socket)))
+    }
+
+    /// Runs after the CONNECT packet has been answered.
+    fn call(&self, socket: Arc<Socket>, _auth: Option<Value>) {
+        if let Some(Verdict::Admitted(admission)) = socket.req_parts().extensions.get().cloned() {
+            self.connect(socket, &admission);
+        }
+    }
+}
+
+impl Namespace {
+    /// Registers the handlers of an admitted node; an event may be there already.
+    fn prepare(&self, socket: &Arc<Socket>) -> Result<(), Refused> {
+        match socket.req_parts().extensions.get() {
+            Some(Verdict::Admitted(admission)) if !admission.link.is_over() => {
+                socket.on_fallback(Events::new(self.broker.clone(), admission.clone()));
+                socket.on_disconnect(Departure(admission.clone()));
+                Ok(())
+            }
+            // It left the namespace and now wants back in, on a connection that is closing.
+            Some(Verdict::Admitted(_)) => Err(Box::new("the connection is closing")),
+            Some(Verdict::Refused(refusal, link)) => {
+                link.refuse();
+                Err(Box::new(*refusal))
+            }
+            None => Err(Box::new("the connection did not come through the gate")),
+        }
+    }
+
+    /// Tells the node that it is connected, then lets others reach it and its events pass.
+    fn connect(&self, socket: Arc<Socket>, admission: &Admission) {
+        let receiver = Receiver::new(socket, admission.link.clone());
+        let told = receiver.deliver(AUTHENTICATED, &self.rtc_configuration());
+        if told != Delivered::Yes {
+            admission.link.kill(CloseReason::Transport);
+            return;
+        }
+        self.broker.connect(admission, receiver);
+        admission.link.admit();
+    }
+
+    /// The RTC configuration as the event's argument: JSON within a JSON string.
+    fn rtc_configuration(&self) -> Box<RawValue> {
+        to_raw_value(self.broker.rtc_configuration().as_str()).unwrap_or_default()
+    }
+}
+
+/// Closes the connection of a node that left the namespace: it has nothing else to do there.
+struct Departure(Admission);
+
+impl DisconnectHandler<LocalAdapter, Departure> for Departure {
+    fn call_with_defer(
+        &self,
+        socket: Arc<Socket>,
+        reason: DisconnectReason,
+        then: fn(Arc<Socket>),
+    ) {
+        let reason = match reason {
+            DisconnectReason::ClientNSDisconnect => CloseReason::NodeLeft,
+            _ => CloseReason::Transport,
+        };
+        self.0.link.close(reason);
+        then(socket);
+    }
+}

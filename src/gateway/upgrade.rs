@@ -1,0 +1,222 @@
+//! The gate before the WebSocket: a node is admitted, refused or turned away here.
+//!
+//! A refusal is final for the official nodes, and they learn it only through Socket.IO; so a
+//! refused node is let through the gate with its refusal, and the namespace tells it. Whatever
+//! may pass by itself is answered 503 here: the nodes come again after that.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::extract::{Extension, Request, State};
+use axum::response::{IntoResponse, Response};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, StatusCode, Uri, Version};
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use crate::broker::{Admission, AdmissionError, Broker};
+use crate::link::LinkHandle;
+use crate::metrics::Metrics;
+use crate::protocol::{Handshake, Refusal};
+
+/// How long a client should wait after a 503, in seconds.
+const RETRY_AFTER_SECONDS: &str = "2";
+
+/// What the gate decided, for the namespace.
+#[derive(Clone)]
+pub(super) enum Verdict {
+    Admitted(Admission),
+    Refused(Refusal, LinkHandle),
+}
+
+/// A connection that speaks HTTP, and the request that its transport goes on with once it has
+/// been upgraded. That request is a new one with the [`Verdict`] in it: the one that came would
+/// keep the buffer of its head for as long as the connection lives.
+#[derive(Clone)]
+pub struct Arrival {
+    link: LinkHandle,
+    upgrade: Arc<Mutex<Option<http::Request<()>>>>,
+}
+
+impl Arrival {
+    pub(super) fn new(link: LinkHandle) -> Self {
+        Self { link, upgrade: Arc::default() }
+    }
+
+    pub(super) fn take_upgrade(&self) -> Option<http::Request<()>> {
+        self.upgrade.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn upgrade_with(&self, verdict: Verdict) {
+        let mut request = http::Request::new(());
+        *request.uri_mut() = Uri::from_static("/socket.io/?EIO=4&transport=websocket");
+        request.extensions_mut().insert(verdict);
+        *self.upgrade.lock().unwrap_or_else(PoisonError::into_inner) = Some(request);
+    }
+}
+
+/// Answers a request for the Socket.IO endpoint.
+pub async fn upgrade(
+    State((broker, metrics)): State<(Arc<Broker>, Metrics)>,
+    Extension(arrival): Extension<Arrival>,
+    request: Request,
+) -> Response {
+    let accept = match check(&request) {
+        Ok(accept) => accept,
+        Err(fault) => {
+            metrics.rejection("bad_request");
+            return fault.into_response();
+        }
+    };
+    let query = request.uri().query().unwrap_or_default();
+    let verdict = match Handshake::parse(query) {
+        Err(refusal) => Verdict::Refused(refusal, arrival.link.clone()),
+        Ok(handshake) => match broker.admit(&handshake, &arrival.link).await {
+            Ok(admission) => Verdict::Admitted(admission),
+            Err(AdmissionError::Refused(refusal)) => {
+                Verdict::Refused(refusal, arrival.link.clone())
+            }
+            Err(AdmissionError::Unavailable(cause)) => {
+                metrics.rejection(cause);
+                return unavailable(cause);
+            }
+        },
+    };
+    if let Verdict::Refused(refusal, _) = &verdict {
+        metrics.refusal(cause(*refusal));
+    }
+    arrival.upgrade_with(verdict);
+    switching_protocols(accept)
+}
+
+fn cause(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::Missing(_) => "missing_value",
+        Refusal::AuthenticationFailed => "authentication_failed",
+        Refusal::AlreadyConnected => "already_connected",
+    }
+}
+
+/// What is wrong with a request, in the words and numbers of Engine.IO.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    UnknownTransport,
+    UnknownSession,
+    BadMethod,
+    BadRequest,
+    UnsupportedVersion,
+}
+
+impl IntoResponse for Fault {
+    fn into_response(self) -> Response {
+        let (code, message) = match self {
+            Fault::UnknownTransport => (0, "Transport unknown"),
+            Fault::UnknownSession => (1, "Session ID unknown"),
+            Fault::BadMethod => (2, "Bad handshake method"),
+            Fault::BadRequest => (3, "Bad request"),
+            Fault::UnsupportedVersion => (5, "Unsupported protocol version"),
+        };
+        let body = format!(r#"{{"code":{code},"message":"{message}"}}"#);
+        (StatusCode::BAD_REQUEST, [(header::CONTENT_TYPE, "application/json")], body)
+            .into_response()
+    }
+}
+
+/// Checks that this is an upgrade to Engine.IO 4 over WebSocket (RFC 6455, 4.2.1); gives the
+/// value for `Sec-WebSocket-Accept`.
+fn check(request: &Request) -> Result<HeaderValue, Fault> {
+    if request.method() != Method::GET {
+        return Err(Fault::BadMethod);
+    }
+    let query = request.uri().query().unwrap_or_default();
+    let value = |key| query.split('&').find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
+    if value("EIO") != Some("4") {
+        return Err(Fault::UnsupportedVersion);
+    }
+    if value("sid").is_some() {
+        // Only a session that began with polling could go on here, and there are none.
+        return Err(Fault::UnknownSession);
+    }
+    if value("transport") != Some("websocket") {
+        return Err(Fault::UnknownTransport);
+    }
+    let headers = request.headers();
+    let is_upgrade = request.version() >= Version::HTTP_11
+        && has_token(headers, header::CONNECTION, "upgrade")
+        && has_token(headers, header::UPGRADE, "websocket")
+        && headers.get(header::SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
+    let key = headers.get(header::SEC_WEBSOCKET_KEY).filter(|key| is_upgrade && key.len() == 24);
+    let accept = derive_accept_key(key.ok_or(Fault::BadRequest)?.as_bytes());
+    HeaderValue::from_str(&accept).map_err(|_| Fault::BadRequest)
+}
+
+/// Whether a header that is a list names `token`, in any case.
+fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
+    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|part| part.trim().eq_ignore_ascii_case(token))
+}
+
+fn switching_protocols(accept: HeaderValue) -> Response {
+    let headers = [
+        (header::CONNECTION, HeaderValue::from_static("Upgrade")),
+        (header::UPGRADE, HeaderValue::from_static("websocket")),
+        (header::SEC_WEBSOCKET_ACCEPT, accept),
+    ];
+    (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
+}
+
+fn unavailable(cause: &str) -> Response {
+    let headers =
+        [(header::RETRY_AFTER, RETRY_AFTER_SECONDS), (header::CONTENT_TYPE, "application/json")];
+    (StatusCode::SERVICE_UNAVAILABLE, headers, format!(r#"{{"error":"{cause}"}}"#)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+
+    use super::*;
+
+    fn request(change: impl FnOnce(&mut Request)) -> Request {
+        let mut request = http::Request::get("/socket.io/?EIO=4&transport=websocket&id=a")
+            .header("Connection", "keep-alive, Upgrade")
+            .header("Upgrade", "WebSocket")
+            .header("Sec-WebSocket-Version", "13")
+            .header("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")
+            .body(Body::empty())
+            .unwrap();
+        change(&mut request);
+        request
+    }
+
+    #[test]
+    fn the_accept_value_is_that_of_the_standard() {
+        assert_eq!(check(&request(|_| ())).unwrap(), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    }
+
+    #[test]
+    fn everything_else_is_a_fault() {
+        let fault = |change: &dyn Fn(&mut Request)| check(&request(change)).unwrap_err();
+        let query =
+            |query: &'static str| fault(&|request| *request.uri_mut() = Uri::from_static(query));
+        assert_eq!(query("/socket.io/"), Fault::UnsupportedVersion);
+        assert_eq!(query("/socket.io/?EIO=3&transport=websocket"), Fault::UnsupportedVersion);
+        assert_eq!(query("/socket.io/?EIO=44&transport=websocket"), Fault::UnsupportedVersion);
+        assert_eq!(query("/socket.io/?EIO=4"), Fault::UnknownTransport);
+        assert_eq!(query("/socket.io/?EIO=4&transport=polling"), Fault::UnknownTransport);
+        assert_eq!(query("/socket.io/?EIO=4&transport=websocket&sid=x"), Fault::UnknownSession);
+        for method in [Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS] {
+            assert_eq!(fault(&|request| *request.method_mut() = method.clone()), Fault::BadMethod);
+        }
+        for header in ["connection", "upgrade", "sec-websocket-version", "sec-websocket-key"] {
+            assert_eq!(
+                fault(&|request| drop(request.headers_mut().remove(header))),
+                Fault::BadRequest
+            );
+            let other = HeaderValue::from_static("12");
+            assert_eq!(
+                fault(&|request| drop(request.headers_mut().insert(header, other.clone()))),
+                Fault::BadRequest
+            );
+        }
+        assert_eq!(fault(&|request| *request.version_mut() = Version::HTTP_10), Fault::BadRequest);
+    }
+}

@@ -1,0 +1,31 @@
+//! The plain HTTP side: health and metrics.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use http::header;
+
+use crate::metrics::Metrics;
+
+/// Routes for those who watch over the broker.
+pub fn routes(metrics: Metrics) -> Router {
+    Router::new().route("/health", get(health)).route("/metrics", get(scrape)).with_state(metrics)
+}
+
+/// Tells that the process is alive, and its time in milliseconds since 1970.
+async fn health() -> impl IntoResponse {
+    let timestamp =
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+    (
+        [(header::CONTENT_TYPE, "application/json")],
+        format!(r#"{{"status":"ok","timestamp":{timestamp}}}"#),
+    )
+}
+
+async fn scrape(State(metrics): State<Metrics>) -> impl IntoResponse {
+    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, content_type)], metrics.encode())
+}

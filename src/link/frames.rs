@@ -1,0 +1,288 @@
+//! Where WebSocket messages begin and end in a stream of bytes (RFC 6455, 5.2).
+//!
+//! The scanner reads headers and the first bytes of each message and passes over the rest. It
+//! judges nothing: a frame that breaks the protocol is the transport's to refuse.
+
+/// Follows one direction of a WebSocket.
+#[derive(Debug, Default)]
+pub(super) struct FrameScanner {
+    header: [u8; MAX_HEADER_BYTES],
+    header_bytes: u8,
+    frame: Option<Frame>,
+    message: Message,
+}
+
+/// The frame whose payload is being passed over.
+#[derive(Debug)]
+struct Frame {
+    is_control: bool,
+    is_final: bool,
+    mask: [u8; 4],
+    length: u64,
+    passed: u64,
+}
+
+/// A message that has ended, as far as it matters here.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Message {
+    is_text: bool,
+    prefix: [u8; PREFIX_BYTES],
+    /// The payload's length in bytes, all fragments together.
+    pub(super) bytes: u64,
+}
+
+const MAX_HEADER_BYTES: usize = 14;
+const PREFIX_BYTES: usize = 3;
+
+impl Message {
+    /// A Socket.IO CONNECT packet for the main namespace: `40` and no path behind it.
+    pub(super) fn is_connect(&self) -> bool {
+        self.starts_with(b"40") && (self.bytes == 2 || self.prefix[2] != b'/')
+    }
+
+    /// A Socket.IO event.
+    pub(super) fn is_event(&self) -> bool {
+        self.starts_with(b"42")
+    }
+
+    /// A Socket.IO acknowledgement.
+    pub(super) fn is_ack(&self) -> bool {
+        self.starts_with(b"43")
+    }
+
+    fn starts_with(&self, packet_type: &[u8; 2]) -> bool {
+        self.is_text && self.bytes >= 2 && self.prefix[..2] == *packet_type
+    }
+}
+
+impl FrameScanner {
+    /// Whether the next byte begins a frame, so that a frame of one's own may go before it.
+    pub(super) fn is_between_frames(&self) -> bool {
+        self.frame.is_none() && self.header_bytes == 0
+    }
+
+    /// Passes over `bytes` up to the end of the next message: how many bytes that took, and the
+    /// message. `None` if all bytes were passed over and no message ended with them.
+    pub(super) fn next_message(&mut self, bytes: &[u8]) -> Option<(usize, Message)> {
+        let mut at = 0;
+        loop {
+            let frame = match &mut self.frame {
+                Some(frame) => frame,
+                None => {
+                    at += self.read_header(&bytes[at..]);
+                    match &mut self.frame {
+                        Some(frame) => frame,
+                        None => return None,
+                    }
+                }
+            };
+            let rest = &bytes[at..];
+            let left = frame.length - frame.passed;
+            let taken = usize::try_from(left).map_or(rest.len(), |left| left.min(rest.len()));
+            if !frame.is_control {
+                self.message.extend(&rest[..taken], frame);
+            }
+            frame.passed += taken as u64;
+            at += taken;
+            if frame.passed < frame.length {
+                return None;
+            }
+            let ends_message = frame.is_final && !frame.is_control;
+            self.frame = None;
+            if ends_message {
+                return Some((at, std::mem::take(&mut self.message)));
+            }
+            if at == bytes.len() {
+                return None;
+            }
+        }
+    }
+
+    /// Takes what belongs to the next frame's header; the frame is there once that is complete.
+    fn read_header(&mut self, bytes: &[u8]) -> usize {
+        let mut taken = 0;
+        while self.header_bytes < 2 || usize::from(self.header_bytes) < header_length(&self.header)
+        {
+            let Some(&byte) = bytes.get(taken) else { return taken };
+            self.header[usize::from(self.header_bytes)] = byte;
+            self.header_bytes += 1;
+            taken += 1;
+        }
+        let frame = Frame::from_header(&self.header, usize::from(self.header_bytes));
+        if matches!(self.header[0] & 0x0f, 1 | 2) {
+            self.message = Message { is_text: self.header[0] & 0x0f == 1, ..Message::default() };
+        }
+        self.header_bytes = 0;
+        self.frame = Some(frame);
+        taken
+    }
+}
+
+/// The length of a header whose first two bytes are there.
+fn header_length(header: &[u8; MAX_HEADER_BYTES]) -> usize {
+    let length = match header[1] & 0x7f {
+        126 => 4,
+        127 => 10,
+        _ => 2,
+    };
+    if header[1] & 0x80 == 0 { length } else { length + 4 }
+}
+
+impl Frame {
+    fn from_header(header: &[u8; MAX_HEADER_BYTES], header_bytes: usize) -> Self {
+        let extended = |range: std::ops::Range<usize>| {
+            header[range].iter().fold(0, |length, byte| length << 8 | u64::from(*byte))
+        };
+        let length = match header[1] & 0x7f {
+            126 => extended(2..4),
+            127 => extended(2..10),
+            short => u64::from(short),
+        };
+        let mut mask = [0; 4];
+        if header[1] & 0x80 != 0 {
+            mask.copy_from_slice(&header[header_bytes - 4..header_bytes]);
+        }
+        Self {
+            is_control: header[0] & 0x08 != 0,
+            is_final: header[0] & 0x80 != 0,
+            mask,
+            length,
+            passed: 0,
+        }
+    }
+}
+
+impl Message {
+    fn extend(&mut self, payload: &[u8], frame: &Frame) {
+        let have = self.bytes.min(PREFIX_BYTES as u64) as usize;
+        for (index, byte) in payload.iter().take(PREFIX_BYTES - have).enumerate() {
+            let mask = frame.mask[(frame.passed as usize + index) % 4];
+            self.prefix[have + index] = byte ^ mask;
+        }
+        self.bytes = self.bytes.saturating_add(payload.len() as u64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn frame(first: u8, payload: &[u8], mask: Option<[u8; 4]>) -> Vec<u8> {
+        let mut bytes = vec![first];
+        let masked = if mask.is_some() { 0x80 } else { 0 };
+        match payload.len() {
+            n @ 0..=125 => bytes.push(masked | n as u8),
+            n @ 126..=65535 => {
+                bytes.push(masked | 126);
+                bytes.extend((n as u16).to_be_bytes());
+            }
+            n => {
+                bytes.push(masked | 127);
+                bytes.extend((n as u64).to_be_bytes());
+            }
+        }
+        bytes.extend(mask.into_iter().flatten());
+        bytes.extend(
+            payload.iter().enumerate().map(|(i, byte)| byte ^ mask.map_or(0, |mask| mask[i % 4])),
+        );
+        bytes
+    }
+
+    fn messages(scanner: &mut FrameScanner, mut bytes: &[u8]) -> Vec<Message> {
+        let mut found = Vec::new();
+        while let Some((taken, message)) = scanner.next_message(bytes) {
+            found.push(message);
+            bytes = &bytes[taken..];
+        }
+        found
+    }
+
+    #[test]
+    fn tells_packets_apart() {
+        let kinds = |payload: &[u8]| {
+            let found = messages(&mut FrameScanner::default(), &frame(0x81, payload, None));
+            (found[0].is_connect(), found[0].is_event(), found[0].is_ack())
+        };
+        assert_eq!(kinds(b"40"), (true, false, false));
+        assert_eq!(kinds(b"40{\"token\":1}"), (true, false, false));
+        assert_eq!(kinds(b"40/admin,"), (false, false, false));
+        assert_eq!(kinds(b"42[\"E\"]"), (false, true, false));
+        assert_eq!(kinds(b"431[\"OK\"]"), (false, false, true));
+        assert_eq!(kinds(b"2"), (false, false, false));
+        assert_eq!(kinds(b""), (false, false, false));
+    }
+
+    #[test]
+    fn a_message_may_come_in_fragments_with_a_ping_between() {
+        let mask = Some([1, 2, 3, 4]);
+        let bytes = [
+            frame(0x01, b"4", mask),
+            frame(0x89, b"ping", mask),
+            frame(0x00, b"", mask),
+            frame(0x80, b"0{}", mask),
+            frame(0x82, b"40", mask),
+        ]
+        .concat();
+        let found = messages(&mut FrameScanner::default(), &bytes);
+        assert_eq!(found.len(), 2);
+        assert!(found[0].is_connect());
+        assert_eq!(found[0].bytes, 4);
+        assert!(!found[1].is_connect(), "a binary message is no packet");
+    }
+
+    #[test]
+    fn knows_when_it_is_between_frames() {
+        let mut scanner = FrameScanner::default();
+        assert!(scanner.is_between_frames());
+        for byte in &frame(0x81, b"42", None)[..3] {
+            assert_eq!(scanner.next_message(&[*byte]), None);
+            assert!(!scanner.is_between_frames());
+        }
+        assert!(scanner.next_message(b"2").is_some());
+        assert!(scanner.is_between_frames());
+        // Headers with the longest lengths, however far from true, are only headers.
+        assert_eq!(
+            scanner
+                .next_message(&[0x81, 0xff, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0, 0, 0, 1]),
+            None
+        );
+        assert!(!scanner.is_between_frames());
+    }
+
+    proptest! {
+        #[test]
+        fn cuts_do_not_matter(
+            payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..400), 1..6),
+            mask in prop::option::of(any::<[u8; 4]>()),
+            cuts in prop::collection::vec(1usize..90, 1..40),
+        ) {
+            let bytes: Vec<u8> = payloads.iter().flat_map(|payload| frame(0x81, payload, mask)).collect();
+            let whole = messages(&mut FrameScanner::default(), &bytes);
+            prop_assert_eq!(whole.iter().map(|m| m.bytes).collect::<Vec<_>>(), payloads.iter().map(|p| p.len() as u64).collect::<Vec<_>>());
+            for (message, payload) in whole.iter().zip(&payloads) {
+                prop_assert_eq!(&message.prefix[..payload.len().min(3)], &payload[..payload.len().min(3)]);
+            }
+            let mut scanner = FrameScanner::default();
+            let (mut pieces, mut rest, mut cut) = (Vec::new(), &*bytes, cuts.iter().cycle());
+            while !rest.is_empty() {
+                let (piece, tail) = rest.split_at(rest.len().min(*cut.next().unwrap()));
+                pieces.extend(messages(&mut scanner, piece));
+                rest = tail;
+            }
+            prop_assert_eq!(pieces, whole);
+            prop_assert!(scanner.is_between_frames());
+        }
+
+        #[test]
+        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let mut scanner = FrameScanner::default();
+            let mut rest = &*bytes;
+            while let Some((taken, _)) = scanner.next_message(rest) {
+                prop_assert!(taken > 0);
+                rest = &rest[taken..];
+            }
+        }
+    }
+}

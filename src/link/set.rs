@@ -1,0 +1,106 @@
+//! All links that are open, so that they can be counted, limited and ended together.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+use super::{CloseReason, Link, LinkHandle, LinkLimits};
+
+/// The set of open links.
+#[derive(Clone)]
+pub struct LinkSet(Arc<Inner>);
+
+struct Inner {
+    limits: LinkLimits,
+    max_links: usize,
+    links: Mutex<Links>,
+    emptied: Notify,
+}
+
+#[derive(Default)]
+struct Links {
+    last_key: u64,
+    open: HashMap<u64, LinkHandle>,
+}
+
+/// A link's place in the set; given up when dropped.
+pub(super) struct Place {
+    set: LinkSet,
+    key: u64,
+}
+
+impl LinkSet {
+    /// A set for at most `max_links` links with these `limits`.
+    pub fn new(limits: LinkLimits, max_links: usize) -> Self {
+        Self(Arc::new(Inner { limits, max_links, links: Mutex::default(), emptied: Notify::new() }))
+    }
+
+    /// Makes a link of an accepted stream.
+    ///
+    /// # Errors
+    /// Gives the stream back if the set is full.
+    pub fn open(&self, stream: TcpStream, peer: SocketAddr) -> Result<Link, TcpStream> {
+        let handle = LinkHandle::new(peer, self.0.limits);
+        let mut links = self.lock();
+        if links.open.len() >= self.0.max_links {
+            return Err(stream);
+        }
+        links.last_key += 1;
+        let key = links.last_key;
+        links.open.insert(key, handle.clone());
+        drop(links);
+        Ok(Link::new(stream, handle, Place { set: self.clone(), key }))
+    }
+
+    /// How many links are open.
+    pub fn len(&self) -> usize {
+        self.lock().open.len()
+    }
+
+    /// Whether no link is open.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The handles of all open links.
+    pub fn handles(&self) -> Vec<LinkHandle> {
+        self.lock().open.values().cloned().collect()
+    }
+
+    /// Kills every open link.
+    pub fn kill_all(&self, reason: CloseReason) {
+        for link in self.handles() {
+            link.kill(reason);
+        }
+    }
+
+    /// Waits until no link is open.
+    pub async fn emptied(&self) {
+        loop {
+            let emptied = self.0.emptied.notified();
+            if self.is_empty() {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Links> {
+        self.0.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut links = self.set.lock();
+        links.open.remove(&self.key);
+        let is_empty = links.open.is_empty();
+        drop(links);
+        if is_empty {
+            self.set.0.emptied.notify_waiters();
+        }
+    }
+}

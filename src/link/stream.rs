@@ -1,0 +1,323 @@
+//! The stream that HTTP and WebSocket read and write.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Sleep;
+
+use super::frames::FrameScanner;
+use super::set::Place;
+use super::{CloseReason, Gate, LinkHandle, Phase, Shared};
+
+/// A WebSocket ping without a payload, as a server sends it.
+const PING: [u8; 2] = [0x89, 0x00];
+
+/// How many bytes a link reads before it lets other tasks go on: a sender in full flow must not
+/// fill its receiver's queue before the receiver's writer had a turn.
+const TURN_BYTES: usize = 64 * 1024;
+
+/// A client's TCP stream with everything that [`super`] promises of it.
+pub struct Link {
+    stream: TcpStream,
+    handle: LinkHandle,
+    turn_bytes: usize,
+    /// Set once the stream carries WebSocket frames.
+    outgoing: Option<FrameScanner>,
+    /// Bytes of a ping that still have to be written before anything else.
+    ping_left: usize,
+    /// There until the node is admitted.
+    incoming: Option<Box<Incoming>>,
+    /// Runs while a write waits for the peer.
+    deadline: Option<Pin<Box<Sleep>>>,
+    _place: Place,
+}
+
+/// The way in of a WebSocket up to the end of the CONNECT packet.
+#[derive(Default)]
+struct Incoming {
+    scanner: FrameScanner,
+    connect_seen: bool,
+    /// Read from the peer and not handed on yet.
+    held: Bytes,
+}
+
+impl Link {
+    pub(super) fn new(stream: TcpStream, handle: LinkHandle, place: Place) -> Self {
+        Self {
+            stream,
+            handle,
+            turn_bytes: 0,
+            outgoing: None,
+            ping_left: 0,
+            incoming: None,
+            deadline: None,
+            _place: place,
+        }
+    }
+
+    /// The handle by which the rest of the broker knows this link.
+    pub fn handle(&self) -> LinkHandle {
+        self.handle.clone()
+    }
+
+    /// From here on the stream carries WebSocket frames; `read_ahead` was read behind the upgrade
+    /// request and comes first.
+    pub fn upgrade(&mut self, read_ahead: Bytes) {
+        // A copy, because the original would keep the whole request's buffer.
+        let held = Bytes::copy_from_slice(&read_ahead);
+        self.outgoing = Some(FrameScanner::default());
+        self.incoming = Some(Box::new(Incoming { held, ..Incoming::default() }));
+    }
+
+    /// Reads from the peer and takes note of its end.
+    fn poll_peer(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.turn_bytes >= TURN_BYTES {
+            self.turn_bytes = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let before = buf.filled().len();
+        let shared = &*self.handle.0;
+        match Pin::new(&mut self.stream).poll_read(cx, buf) {
+            Poll::Pending => {
+                self.turn_bytes = 0;
+                Poll::Pending
+            }
+            Poll::Ready(Ok(())) => {
+                let read = buf.filled().len() - before;
+                if read == 0 && buf.remaining() > 0 {
+                    shared.finish(Phase::Closing, CloseReason::PeerClosed);
+                    return shared.poll_written();
+                }
+                self.turn_bytes += read;
+                shared.heard(read);
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => {
+                shared.finish(Phase::Dead, CloseReason::Broken);
+                Poll::Ready(Err(error))
+            }
+        }
+    }
+
+    /// Reads up to the end of the node's CONNECT packet, then waits for what becomes of it.
+    fn poll_connecting(
+        &mut self,
+        mut incoming: Box<Incoming>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.handle.0.gate() {
+            Gate::Open if incoming.held.is_empty() => return self.poll_peer(cx, buf),
+            Gate::Open => {
+                incoming.hand_on(buf, usize::MAX);
+                self.incoming = Some(incoming);
+                return Poll::Ready(Ok(()));
+            }
+            Gate::Discard => {
+                incoming.held.clear();
+                self.incoming = Some(incoming);
+                return self.poll_discarding(cx, buf);
+            }
+            Gate::Hold => {}
+        }
+        let polled = if incoming.connect_seen {
+            Poll::Pending
+        } else if incoming.held.is_empty() {
+            let before = buf.filled().len();
+            self.poll_peer(cx, buf).map_ok(|()| incoming.hold_back(buf, before))
+        } else {
+            let fitting = incoming.held.len().min(buf.remaining());
+            let end = end_of_connect(&mut incoming.scanner, &incoming.held[..fitting]);
+            incoming.connect_seen = end.is_some();
+            incoming.hand_on(buf, end.unwrap_or(fitting));
+            Poll::Ready(Ok(()))
+        };
+        self.incoming = Some(incoming);
+        polled
+    }
+
+    /// Reads only to notice the peer's end.
+    fn poll_discarding(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        loop {
+            ready!(self.poll_peer(cx, buf))?;
+            if buf.filled().len() == before {
+                return Poll::Ready(Ok(()));
+            }
+            buf.set_filled(before);
+        }
+    }
+
+    /// Writes a ping that is due, if the stream stands between two frames and takes it at once. A
+    /// stream that does not is waiting for its peer already, which says as much.
+    fn try_ping(&mut self) {
+        if self.ping_left == 0 {
+            let between = self.outgoing.as_ref().is_some_and(FrameScanner::is_between_frames);
+            if !between || !self.handle.0.ping_due.swap(false, Ordering::AcqRel) {
+                return;
+            }
+            self.ping_left = PING.len();
+        }
+        match self.stream.try_write(&PING[PING.len() - self.ping_left..]) {
+            Ok(written) => self.ping_left -= written,
+            // Nothing of it has left: it is due again at the next chance.
+            Err(_) if self.ping_left == PING.len() => {
+                self.ping_left = 0;
+                self.handle.0.ping_due.store(true, Ordering::Release);
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// Writes frames, behind the rest of a ping where one was cut in two.
+    fn poll_frames(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        while self.ping_left > 0 {
+            let rest = &PING[PING.len() - self.ping_left..];
+            self.ping_left -= ready!(Pin::new(&mut self.stream).poll_write(cx, rest))?;
+        }
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    /// Takes note of bytes that have left and gives back the room of whole packets.
+    fn wrote(&mut self, bytes: &[u8]) {
+        let shared = &*self.handle.0;
+        shared.bytes_written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        let Some(scanner) = &mut self.outgoing else { return };
+        let mut rest = bytes;
+        while let Some((taken, message)) = scanner.next_message(rest) {
+            if message.is_event() || message.is_ack() {
+                shared.written(message.bytes as usize, message.is_ack());
+            }
+            rest = &rest[taken..];
+        }
+    }
+
+    /// Waits for the peer to read, but not for ever.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let shared = &*self.handle.0;
+        shared.writer.register(cx.waker());
+        if shared.phase() == Phase::Dead {
+            return Poll::Ready(io::ErrorKind::ConnectionAborted.into());
+        }
+        let patience = shared.limits.write_timeout;
+        let deadline = self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+        ready!(deadline.as_mut().poll(cx));
+        shared.finish(Phase::Dead, CloseReason::WriteTimeout);
+        Poll::Ready(io::ErrorKind::TimedOut.into())
+    }
+}
+
+impl Incoming {
+    /// Keeps back what stands behind the CONNECT packet in the bytes from `before` on.
+    fn hold_back(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
+        let Some(end) = end_of_connect(&mut self.scanner, &buf.filled()[before..]) else { return };
+        self.connect_seen = true;
+        self.held = Bytes::copy_from_slice(&buf.filled()[before + end..]);
+        buf.set_filled(before + end);
+    }
+
+    /// Hands on at most `most` of the held bytes, as many as fit.
+    fn hand_on(&mut self, buf: &mut ReadBuf<'_>, most: usize) {
+        let length = most.min(self.held.len()).min(buf.remaining());
+        buf.put_slice(&self.held[..length]);
+        self.held.advance(length);
+    }
+}
+
+/// Where the CONNECT packet ends in `bytes`, if it does.
+fn end_of_connect(scanner: &mut FrameScanner, bytes: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    while let Some((taken, message)) = scanner.next_message(&bytes[at..]) {
+        at += taken;
+        if message.is_connect() {
+            return Some(at);
+        }
+    }
+    None
+}
+
+impl AsyncRead for Link {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let link = self.get_mut();
+        // Before anything is looked at, so that no change after the look goes unnoticed.
+        link.handle.0.reader.register(cx.waker());
+        match link.handle.0.phase() {
+            Phase::Open => {}
+            Phase::Closing => return link.handle.0.poll_written(),
+            Phase::Dead => return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
+        }
+        if link.ping_left > 0 || link.handle.0.ping_due.load(Ordering::Acquire) {
+            link.try_ping();
+        }
+        if link.handle.0.is_reading_paused() {
+            return Poll::Pending;
+        }
+        match link.incoming.take() {
+            None => link.poll_peer(cx, buf),
+            Some(incoming) => link.poll_connecting(incoming, cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Link {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let link = self.get_mut();
+        if link.handle.0.phase() == Phase::Dead {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        if link.handle.0.ping_due.load(Ordering::Acquire) {
+            link.try_ping();
+        }
+        match link.poll_frames(cx, bytes) {
+            Poll::Ready(Ok(written)) => {
+                link.deadline = None;
+                link.wrote(&bytes[..written]);
+                Poll::Ready(Ok(written))
+            }
+            Poll::Ready(Err(error)) => {
+                link.handle.0.finish(Phase::Dead, CloseReason::Broken);
+                Poll::Ready(Err(error))
+            }
+            Poll::Pending => link.poll_deadline(cx).map(Err),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        let shared: &Shared = &self.handle.0;
+        shared.finish(Phase::Dead, CloseReason::Transport);
+        if shared.is_abortive() {
+            // Otherwise the kernel would go on for minutes to offer the peer what it never reads.
+            let _ = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        }
+    }
+}

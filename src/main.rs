@@ -1,0 +1,123 @@
+//! The program: log, configuration, server, and a signal to stop it.
+
+use std::process::ExitCode;
+
+use clap::{Arg, ArgAction, Command};
+use crolang_broker::config::{Config, VARIABLES};
+use crolang_broker::server::{Server, StartError};
+use crolang_broker::telemetry;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// The exit code for a configuration that cannot be used.
+const BAD_CONFIGURATION: u8 = 2;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = command().get_matches();
+    let config = match Config::load() {
+        Ok(config) => config,
+        Err(mistakes) => return fail(BAD_CONFIGURATION, &mistakes),
+    };
+    if arguments.get_flag("check-config") {
+        println!("the configuration is valid");
+        return ExitCode::SUCCESS;
+    }
+    if let Err(error) = telemetry::init(config.log_level, config.log_format) {
+        return fail(1, &error);
+    }
+    match run(&config).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error @ StartError::Unsupported(_)) => fail(BAD_CONFIGURATION, &error),
+        Err(error) => fail(1, &error),
+    }
+}
+
+/// Serves until a signal comes, then ends in good order; a second signal ends at once.
+async fn run(config: &Config) -> Result<(), StartError> {
+    let mut signals = Signals::listen()?;
+    raise_open_files_limit();
+    let server = Server::bind(config).await?;
+    announce(config, &server);
+    let received = signals.next().await;
+    tracing::info!(signal = received, "stopping");
+    tokio::select! {
+        () = server.shutdown() => tracing::info!("stopped"),
+        _ = signals.next() => tracing::warn!("stopped at once by a second signal"),
+    }
+    Ok(())
+}
+
+fn announce(config: &Config, server: &Server) {
+    let switch = |on| if on { "on" } else { "off" };
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        signaling = switch(config.p2p_connection_enabled),
+        relay = switch(config.websocket_relay_enabled),
+        webhooks = "off",
+        redis = "off",
+        "modules"
+    );
+    tracing::info!(address = %server.address(), "listening");
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, StartError> {
+        let listen = |kind| signal(kind).map_err(StartError::Signals);
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// Lets the process open as many files as it is allowed to; every connection is one, and the
+/// usual limit of 1024 is only the soft one.
+fn raise_open_files_limit() {
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) => tracing::debug!(limit, "open files"),
+        Err(error) => tracing::warn!(%error, "the limit of open files could not be raised"),
+    }
+}
+
+fn command() -> Command {
+    let variables: String = VARIABLES
+        .iter()
+        .map(|variable| {
+            let default = if variable.default.is_empty() { "not set" } else { variable.default };
+            format!(
+                "  {} ({default})\n      {} Allowed: {}.\n",
+                variable.name, variable.about, variable.allowed
+            )
+        })
+        .collect();
+    Command::new("crolang-broker")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Rendezvous server for peer-to-peer programs")
+        .after_help(format!(
+            "Variables, from the environment or from a file .env in the working directory:\n\n{variables}"
+        ))
+        .arg(
+            Arg::new("check-config")
+                .long("check-config")
+                .action(ArgAction::SetTrue)
+                .help("Check the configuration and exit: 0 if it is valid, 2 if not"),
+        )
+}
+
+fn fail(code: u8, error: &dyn std::error::Error) -> ExitCode {
+    eprintln!("crolang-broker: {error}");
+    ExitCode::from(code)
+}

@@ -1,0 +1,150 @@
+//! What the broker counts, in the form that Prometheus reads.
+//!
+//! Every loss has a name here: what is refused, dropped or cut off is counted under its reason.
+//! Counters of the hot path are looked up once, at the start.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use crate::link::CloseReason;
+use crate::protocol::{Ack, Event};
+
+type Labels = [(&'static str, &'static str); 1];
+type Count = Counter<u64, AtomicU64>;
+
+/// All metrics of one server; a cheap handle.
+#[derive(Clone)]
+pub struct Metrics(Arc<Inner>);
+
+struct Inner {
+    registry: Registry,
+    relayed: [[Count; Ack::ALL.len()]; Event::ALL.len()],
+    presence_questions: Count,
+    nodes: Gauge,
+    admissions: Count,
+    refusals: Family<Labels, Count>,
+    rejections: Family<Labels, Count>,
+    closes: [Count; CloseReason::ALL.len()],
+}
+
+impl Metrics {
+    /// Metrics that all stand at zero.
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("crolang");
+        let relayed: Family<[(&'static str, &'static str); 2], Count> = Family::default();
+        registry.register("messages", "Messages between nodes, by event and ack", relayed.clone());
+        let closes: Family<Labels, Count> = Family::default();
+        registry.register(
+            "connections_closed",
+            "Connections of nodes that ended, by reason",
+            closes.clone(),
+        );
+        let inner = Inner {
+            relayed: Event::ALL.map(|event| {
+                Ack::ALL.map(|ack| {
+                    relayed.get_or_create_owned(&[("event", event.name()), ("ack", ack.as_str())])
+                })
+            }),
+            presence_questions: Count::default(),
+            nodes: Gauge::default(),
+            admissions: Count::default(),
+            refusals: Family::default(),
+            rejections: Family::default(),
+            closes: CloseReason::ALL
+                .map(|reason| closes.get_or_create_owned(&[("reason", reason.label())])),
+            registry: Registry::default(),
+        };
+        registry.register(
+            "presence_questions",
+            "Questions which nodes are connected",
+            inner.presence_questions.clone(),
+        );
+        registry.register("nodes", "Nodes that hold their ID on this replica", inner.nodes.clone());
+        registry.register("admissions", "Nodes that got their ID", inner.admissions.clone());
+        registry.register(
+            "refusals",
+            "Nodes that were refused for good, by cause",
+            inner.refusals.clone(),
+        );
+        registry.register(
+            "rejections",
+            "Connections turned away for now, by cause",
+            inner.rejections.clone(),
+        );
+        Self(Arc::new(Inner { registry, ..inner }))
+    }
+
+    /// A message was answered.
+    pub fn message(&self, event: Event, ack: Ack) {
+        self.0.relayed[event.index()][ack.index()].inc();
+    }
+
+    /// A presence question was asked.
+    pub fn presence_question(&self) {
+        self.0.presence_questions.inc();
+    }
+
+    /// A node got its ID.
+    pub fn admission(&self) {
+        self.0.admissions.inc();
+        self.0.nodes.inc();
+    }
+
+    /// An admitted node's connection ended.
+    pub fn departure(&self, reason: CloseReason) {
+        self.0.nodes.dec();
+        self.0.closes[reason as usize].inc();
+    }
+
+    /// A node was refused for good.
+    pub fn refusal(&self, cause: &'static str) {
+        self.0.refusals.get_or_create(&[("cause", cause)]).inc();
+    }
+
+    /// A connection was turned away; it may come again.
+    pub fn rejection(&self, cause: &'static str) {
+        self.0.rejections.get_or_create(&[("cause", cause)]).inc();
+    }
+
+    /// The text that Prometheus scrapes (OpenMetrics 1.0).
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string cannot fail.
+        let _ = encode(&mut text, &self.0.registry);
+        text
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_by_name() {
+        let metrics = Metrics::new();
+        metrics.message(Event::SocketMessage, Ack::NotConnected);
+        metrics.admission();
+        metrics.departure(CloseReason::WriteTimeout);
+        let text = metrics.encode();
+        for line in [
+            "crolang_messages_total{event=\"SOCKET_MSG_EXCHANGE\",ack=\"NOT_CONNECTED\"} 1\n",
+            "crolang_nodes 0\n",
+            "crolang_connections_closed_total{reason=\"write_timeout\"} 1\n",
+            "crolang_connections_closed_total{reason=\"peer_closed\"} 0\n",
+        ] {
+            assert!(text.contains(line), "{line} is not in:\n{text}");
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! The identifiers: who a node is, which connection it came on, which replica holds it.
+//!
+//! Untrusted text becomes a [`NodeId`] once, at the edge; nothing behind it checks again.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The longest ID a node may have, in bytes.
+pub const MAX_NODE_ID_BYTES: usize = 256;
+
+/// The ID by which nodes address each other: 1 to 256 bytes of UTF-8 without control characters
+/// and without blanks at its ends (an ID with outer blanks could never be addressed, because `to`
+/// is trimmed).
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(Arc<str>);
+
+/// Why a text is no [`NodeId`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a node ID has 1 to {MAX_NODE_ID_BYTES} bytes, no control characters, no blanks at its ends"
+)]
+pub struct InvalidNodeId;
+
+impl NodeId {
+    /// Takes `text` as an ID.
+    ///
+    /// # Errors
+    /// [`InvalidNodeId`] if it breaks one of the rules of the type.
+    pub fn parse(text: &str) -> Result<Self, InvalidNodeId> {
+        let valid = !text.is_empty()
+            && text.len() <= MAX_NODE_ID_BYTES
+            && trim(text).len() == text.len()
+            && !text.chars().any(char::is_control);
+        if valid { Ok(Self(text.into())) } else { Err(InvalidNodeId) }
+    }
+
+    /// The ID as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::borrow::Borrow<str> for NodeId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&*self.0, f)
+    }
+}
+
+/// Cuts the blanks off both ends, as JavaScript's `String.prototype.trim` does: U+FEFF is a blank
+/// there, U+0085 is not, unlike in Rust (ECMAScript, "WhiteSpace" and "LineTerminator").
+pub fn trim(text: &str) -> &str {
+    text.trim_matches(|c: char| c == '\u{feff}' || (c != '\u{85}' && c.is_whitespace()))
+}
+
+/// One connection of a node, unique within its replica's life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId(u64);
+
+impl ConnectionId {
+    /// An ID that no connection of this process had before.
+    pub fn next() -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        Self(LAST.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+}
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+/// One broker process, from its start to its end: a restarted process is another replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ReplicaId(uuid::Uuid);
+
+impl ReplicaId {
+    /// A random ID that no other process has.
+    pub fn random() -> Self {
+        Self(uuid::Uuid::new_v4())
+    }
+}
+
+impl fmt::Display for ReplicaId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_simple().fmt(f)
+    }
+}
+
+/// Who holds a node's ID: this connection on this replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Owner {
+    /// The process that holds the connection.
+    pub replica: ReplicaId,
+    /// The connection within that process.
+    pub connection: ConnectionId,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ordinary_and_odd_ids_are_ids() {
+        for id in
+            ["a", "alice", "a b", "__proto__", "*", "a:b", "socket.io#/#", "ü", &"x".repeat(256)]
+        {
+            assert_eq!(NodeId::parse(id).unwrap().as_str(), id);
+        }
+    }
+
+    #[test]
+    fn ids_that_could_not_be_addressed_or_logged_are_refused() {
+        for id in [
+            "",
+            " ",
+            " a",
+            "a\u{a0}",
+            "\u{feff}a",
+            "a\nb",
+            "a\0",
+            "a\u{85}",
+            &"x".repeat(257),
+            &"ü".repeat(129),
+        ] {
+            assert_eq!(NodeId::parse(id), Err(InvalidNodeId), "{id:?}");
+        }
+    }
+
+    #[test]
+    fn trims_what_javascript_trims() {
+        let blanks = "\t\n\u{b}\u{c}\r \u{a0}\u{1680}\u{2000}\u{200a}\u{2028}\u{2029}\u{202f}\u{205f}\u{3000}\u{feff}";
+        assert_eq!(trim(&format!("{blanks}a{blanks}")), "a");
+        assert_eq!(trim("\u{85}a\u{200b}"), "\u{85}a\u{200b}");
+    }
+
+    #[test]
+    fn connection_ids_do_not_repeat() {
+        assert_ne!(ConnectionId::next(), ConnectionId::next());
+    }
+}

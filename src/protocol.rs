@@ -1,0 +1,177 @@
+//! The contract with the nodes: events, acknowledgements, refusals and the texts in them.
+//!
+//! Pure: no I/O, no clock, no state. What a node may send is parsed here once
+//! ([`Handshake`], [`EventPacket`], [`Envelope`], [`Question`]); what it gets back has its exact
+//! wording here. `doc/protocol.md` shows the same from a client's side.
+
+mod envelope;
+mod handshake;
+mod packet;
+mod presence;
+mod rtc_configuration;
+
+pub use envelope::{Envelope, InvalidEnvelope};
+pub use handshake::{Handshake, RequiredKey};
+pub use packet::{EventPacket, Payload};
+pub use presence::{InvalidQuestion, Question};
+pub use rtc_configuration::RtcConfiguration;
+
+use std::fmt;
+
+/// The event by which a node learns that it is connected; its argument is the RTC configuration.
+pub const AUTHENTICATED: &str = "AUTHENTICATED";
+
+/// The question which of some nodes are connected.
+pub const ARE_NODES_CONNECTED_TO_BROKER: &str = "ARE_NODES_CONNECTED_TO_BROKER";
+
+/// The events that one node sends to another through the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// An offer: the initiator wants a direct connection.
+    ConnectionAttempt,
+    /// The answer to an offer.
+    ConnectionAcceptance,
+    /// The responder does not want this connection.
+    ConnectionRefusal,
+    /// The responder takes no connections at all.
+    IncomingConnectionsNotAllowed,
+    /// An ICE candidate of the initiator.
+    IceCandidateToResponder,
+    /// An ICE candidate of the responder.
+    IceCandidateToInitiator,
+    /// A message relayed by the broker itself.
+    SocketMessage,
+}
+
+impl Event {
+    /// All of them, in the order of [`Event::index`].
+    pub const ALL: [Event; 7] = [
+        Event::ConnectionAttempt,
+        Event::ConnectionAcceptance,
+        Event::ConnectionRefusal,
+        Event::IncomingConnectionsNotAllowed,
+        Event::IceCandidateToResponder,
+        Event::IceCandidateToInitiator,
+        Event::SocketMessage,
+    ];
+
+    /// The event of this name on the wire.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|event| event.name() == name)
+    }
+
+    /// The name on the wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Event::ConnectionAttempt => "CONNECTION_ATTEMPT",
+            Event::ConnectionAcceptance => "CONNECTION_ACCEPTANCE",
+            Event::ConnectionRefusal => "CONNECTION_REFUSAL",
+            Event::IncomingConnectionsNotAllowed => "INCOMING_CONNECTIONS_NOT_ALLOWED",
+            Event::IceCandidateToResponder => "ICE_CANDIDATES_EXCHANGE_INITIATOR_TO_RESPONDER",
+            Event::IceCandidateToInitiator => "ICE_CANDIDATES_EXCHANGE_RESPONDER_TO_INITIATOR",
+            Event::SocketMessage => "SOCKET_MSG_EXCHANGE",
+        }
+    }
+
+    /// The position in [`Event::ALL`], for tables by event.
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// Whether the event belongs to the setup of a direct connection, as opposed to the relay.
+    pub fn is_signaling(self) -> bool {
+        self != Event::SocketMessage
+    }
+}
+
+/// The answer to an event that one node sent to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Ack {
+    /// Handed over to the receiver's connection.
+    Ok,
+    /// No connection has the receiver's ID.
+    NotConnected,
+    /// The authorization webhook said no.
+    Unauthorized,
+    /// The operator switched this kind of event off.
+    Disabled,
+    /// Something is wrong with the message, or the broker could not hand it over.
+    Error,
+}
+
+impl Ack {
+    /// All of them, in the order of [`Ack::index`].
+    pub const ALL: [Ack; 5] =
+        [Ack::Ok, Ack::NotConnected, Ack::Unauthorized, Ack::Disabled, Ack::Error];
+
+    /// The text on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Ack::Ok => "OK",
+            Ack::NotConnected => "NOT_CONNECTED",
+            Ack::Unauthorized => "UNAUTHORIZED",
+            Ack::Disabled => "DISABLED",
+            Ack::Error => "ERROR",
+        }
+    }
+
+    /// The position in [`Ack::ALL`], for tables by ack.
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// A final "no" to a node that wants to connect. The official nodes do not try again after one,
+/// so nothing that may pass by itself is ever answered with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// A required key is missing, given twice or not valid.
+    Missing(RequiredKey),
+    /// The authentication webhook said no.
+    AuthenticationFailed,
+    /// A live connection has the ID.
+    AlreadyConnected,
+}
+
+impl fmt::Display for Refusal {
+    /// The message of the `connect_error`, as the official nodes compare it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::Missing(key) => {
+                write!(
+                    f,
+                    "server side exception: Error: Missing required OnConnectionData value: {key}"
+                )
+            }
+            Refusal::AuthenticationFailed => f.write_str("authentication failed"),
+            Refusal::AlreadyConnected => f.write_str("client already connected"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_and_acks_find_their_way_back() {
+        for (index, event) in Event::ALL.into_iter().enumerate() {
+            assert_eq!(event.index(), index);
+            assert_eq!(Event::from_name(event.name()), Some(event));
+        }
+        for (index, ack) in Ack::ALL.into_iter().enumerate() {
+            assert_eq!(ack.index(), index);
+        }
+        assert_eq!(Event::from_name("connection_attempt"), None);
+    }
+
+    #[test]
+    fn refusals_have_the_exact_wording() {
+        assert_eq!(
+            Refusal::Missing(RequiredKey::Runtime).to_string(),
+            "server side exception: Error: Missing required OnConnectionData value: runtime"
+        );
+        assert_eq!(Refusal::AuthenticationFailed.to_string(), "authentication failed");
+        assert_eq!(Refusal::AlreadyConnected.to_string(), "client already connected");
+    }
+}

@@ -1,0 +1,171 @@
+//! The query string by which a node introduces itself.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use percent_encoding::percent_decode;
+
+use super::Refusal;
+use crate::node::NodeId;
+
+/// What a node says about itself when it connects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Handshake {
+    /// The ID that it wants to be reached by.
+    pub id: NodeId,
+    /// The version of its Crolang library.
+    pub version: String,
+    /// The platform that it runs on.
+    pub runtime: String,
+    /// Whatever the authentication webhook is to be given.
+    pub data: Option<String>,
+}
+
+/// A key without which nobody connects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum RequiredKey {
+    Id,
+    Version,
+    Runtime,
+}
+
+impl fmt::Display for RequiredKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            RequiredKey::Id => "id",
+            RequiredKey::Version => "version",
+            RequiredKey::Runtime => "runtime",
+        })
+    }
+}
+
+impl Handshake {
+    /// Reads the query of the upgrade request. Unknown keys are passed over; a key that is given
+    /// twice, is empty or is not UTF-8 counts as missing.
+    ///
+    /// # Errors
+    /// [`Refusal::Missing`] with the first of `id`, `version`, `runtime` that is missing. An `id`
+    /// that is no [`NodeId`] counts as missing too.
+    pub fn parse(query: &str) -> Result<Self, Refusal> {
+        let id = value(query, "id").and_then(|text| NodeId::parse(&text).ok());
+        let version = value(query, "version");
+        let runtime = value(query, "runtime");
+        Ok(Self {
+            id: id.ok_or(Refusal::Missing(RequiredKey::Id))?,
+            version: version.ok_or(Refusal::Missing(RequiredKey::Version))?,
+            runtime: runtime.ok_or(Refusal::Missing(RequiredKey::Runtime))?,
+            data: value(query, "data"),
+        })
+    }
+}
+
+/// The value of `key` if it is there exactly once, is not empty and is UTF-8.
+fn value(query: &str, key: &str) -> Option<String> {
+    let mut values = query
+        .split('&')
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .filter(|(name, _)| decode(name).as_deref() == Some(key))
+        .map(|(_, value)| value);
+    let only = values.next()?;
+    if values.next().is_some() {
+        return None;
+    }
+    decode(only).filter(|value| !value.is_empty()).map(Cow::into_owned)
+}
+
+/// Decodes one part of a form: `+` is a blank, `%xx` a byte; a `%` without two hexadecimal digits
+/// behind it stays as it is (WHATWG URL, "application/x-www-form-urlencoded parsing").
+fn decode(text: &str) -> Option<Cow<'_, str>> {
+    if !text.contains('+') {
+        return percent_decode(text.as_bytes()).decode_utf8().ok();
+    }
+    let blanks = text.replace('+', " ");
+    let decoded = percent_decode(blanks.as_bytes()).decode_utf8().ok()?;
+    Some(Cow::Owned(decoded.into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use url::form_urlencoded;
+
+    use super::*;
+
+    fn missing(query: &str) -> RequiredKey {
+        match Handshake::parse(query) {
+            Err(Refusal::Missing(key)) => key,
+            other => panic!("{query}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_complete_handshake() {
+        let query = "EIO=4&transport=websocket&id=al+ice%21&version=1.2.0&runtime=JVM&data=%7B%22a%22%3A1%7D&x";
+        assert_eq!(
+            Handshake::parse(query),
+            Ok(Handshake {
+                id: NodeId::parse("al ice!").unwrap(),
+                version: "1.2.0".into(),
+                runtime: "JVM".into(),
+                data: Some("{\"a\":1}".into()),
+            })
+        );
+    }
+
+    #[test]
+    fn the_first_missing_key_is_named() {
+        assert_eq!(missing(""), RequiredKey::Id);
+        assert_eq!(missing("version=1"), RequiredKey::Id);
+        assert_eq!(missing("id=a"), RequiredKey::Version);
+        assert_eq!(missing("runtime=r&id=a&version="), RequiredKey::Version);
+        assert_eq!(missing("id=a&version=1"), RequiredKey::Runtime);
+    }
+
+    #[test]
+    fn an_id_that_is_twice_there_or_not_valid_is_missing() {
+        for id in ["id=a&id=a", "id=a&i%64=b", "id=", "id", "id=%20", "id=a+", "id=%ff", "id=a%0Ab"]
+        {
+            assert_eq!(missing(&format!("{id}&version=1&runtime=r")), RequiredKey::Id, "{id}");
+        }
+    }
+
+    #[test]
+    fn data_is_optional_and_never_ambiguous() {
+        let data =
+            |tail: &str| Handshake::parse(&format!("id=a&version=1&runtime=r{tail}")).unwrap().data;
+        assert_eq!(data(""), None);
+        assert_eq!(data("&data=x"), Some("x".into()));
+        assert_eq!(data("&data=x&data=y"), None);
+        assert_eq!(data("&data=100%"), Some("100%".into()));
+    }
+
+    proptest! {
+        /// The reference decodes lossily, so only texts that are UTF-8 after decoding compare.
+        #[test]
+        fn decodes_like_the_reference_form_decoder(query in "[a-c=&+%0-9A-Fé~]{0,40}", key in "[a-c]{1,2}") {
+            let wanted: Vec<_> = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| *name == key).collect();
+            let expected = match wanted.as_slice() {
+                [(_, value)] if !value.is_empty() && !value.contains('\u{fffd}') => Some(value.to_string()),
+                _ => None,
+            };
+            prop_assert_eq!(value(&query, &key), expected);
+        }
+
+        #[test]
+        fn what_a_form_encoder_writes_is_read_back(id in "\\PC{1,60}", data in "\\PC{1,60}") {
+            prop_assume!(NodeId::parse(&id).is_ok());
+            let query = form_urlencoded::Serializer::new(String::new())
+                .extend_pairs([("id", &*id), ("version", "1"), ("runtime", "r"), ("data", &data)])
+                .finish();
+            let handshake = Handshake::parse(&query).unwrap();
+            prop_assert_eq!(handshake.id.as_str(), &id);
+            prop_assert_eq!(handshake.data, Some(data));
+        }
+
+        #[test]
+        fn no_query_panics(query in "\\PC{0,200}") {
+            let _ = Handshake::parse(&query);
+        }
+    }
+}

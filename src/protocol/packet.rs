@@ -1,0 +1,177 @@
+//! The JSON array of a Socket.IO event: its name and its one argument.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{IgnoredAny, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// An event as it came: `["NAME","argument"]`.
+#[derive(Debug)]
+pub struct EventPacket<'a> {
+    /// The event's name.
+    pub name: Cow<'a, str>,
+    /// The argument, if there is exactly one and it is a string; every event of the contract
+    /// takes just that.
+    pub payload: Option<Payload<'a>>,
+}
+
+/// The argument of an event: the text of a JSON string, quotes and escapes included. It is
+/// forwarded as this text and never built anew.
+#[derive(Debug, Clone, Copy)]
+pub struct Payload<'a>(&'a RawValue);
+
+impl<'a> EventPacket<'a> {
+    /// Reads the array behind a packet's type and acknowledgement ID.
+    ///
+    /// # Errors
+    /// Fails if `text` is no array that begins with a string. Everything else that may be wrong
+    /// leaves [`EventPacket::payload`] empty, because the name decides how it is answered.
+    pub fn parse(text: &'a str) -> Result<Self, serde_json::Error> {
+        let mut deserializer = serde_json::Deserializer::from_str(text);
+        let mut packet = Self::deserialize(&mut deserializer)?;
+        // Bytes behind the array would make the receiver's parser close its connection.
+        if deserializer.end().is_err() {
+            packet.payload = None;
+        }
+        Ok(packet)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for EventPacket<'a> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Array;
+        impl<'de> Visitor<'de> for Array {
+            type Value = EventPacket<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array of an event's name and its argument")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Self::Value, A::Error> {
+                let Some(Name(name)) = array.next_element()? else {
+                    return Err(serde::de::Error::invalid_length(0, &self));
+                };
+                let argument: Option<&'de RawValue> = array.next_element()?;
+                let mut payload = argument.filter(|raw| raw.get().starts_with('"')).map(Payload);
+                while array.next_element::<IgnoredAny>()?.is_some() {
+                    payload = None;
+                }
+                Ok(EventPacket { name, payload })
+            }
+        }
+        deserializer.deserialize_seq(Array)
+    }
+}
+
+/// A string that is borrowed where it has no escapes; a bare `Cow` would always copy.
+#[derive(Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'a> Payload<'a> {
+    /// The JSON text of the string, as it came.
+    pub fn raw(self) -> &'a RawValue {
+        self.0
+    }
+
+    /// The string's content. Bytes, because JSON allows `\ud800`, which has no UTF-8: such a
+    /// half of a pair becomes three bytes that are no character, and hurts nobody who passes
+    /// them over.
+    pub fn content(self) -> Cow<'a, [u8]> {
+        struct Bytes;
+        impl<'de> Visitor<'de> for Bytes {
+            type Value = Cow<'de, [u8]>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_borrowed_bytes<E>(self, bytes: &'de [u8]) -> Result<Self::Value, E> {
+                Ok(Cow::Borrowed(bytes))
+            }
+
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Self::Value, E> {
+                Ok(Cow::Owned(bytes.to_vec()))
+            }
+        }
+        let mut deserializer = serde_json::Deserializer::from_str(self.0.get());
+        // A RawValue that begins with a quote is a JSON string; an escape that only the careful
+        // reading finds wrong yields an empty text, which is no valid message either.
+        serde::Deserializer::deserialize_bytes(&mut deserializer, Bytes).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn payload(text: &str) -> Option<String> {
+        EventPacket::parse(text).unwrap().payload.map(|payload| payload.raw().get().to_owned())
+    }
+
+    #[test]
+    fn one_string_is_taken_as_it_came() {
+        assert_eq!(payload(r#"["E","x"]"#).as_deref(), Some(r#""x""#));
+        assert_eq!(
+            payload(r#" [ "E" , "\/\ud800\u0041" ] "#).as_deref(),
+            Some(r#""\/\ud800\u0041""#)
+        );
+    }
+
+    #[test]
+    fn anything_but_one_string_is_no_payload() {
+        for text in [
+            r#"["E"]"#,
+            r#"["E","a","b"]"#,
+            r#"["E",{}]"#,
+            r#"["E",["a"]]"#,
+            r#"["E",1]"#,
+            r#"["E",null]"#,
+            r#"["E",true]"#,
+            r#"["E","x"]]"#,
+            r#"["E","x"],"#,
+            r#"["E",{"_placeholder":true,"num":0}]"#,
+        ] {
+            assert_eq!(payload(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn without_a_name_there_is_no_event() {
+        for text in
+            ["", "{}", "[", "[]", "[null]", r#"[1,"x"]"#, r#"["E""#, r#"["E",]"#, r#"["E","x""#]
+        {
+            assert!(EventPacket::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_are_unescaped() {
+        assert_eq!(EventPacket::parse(r#"["A\u0042"]"#).unwrap().name, "AB");
+    }
+
+    #[test]
+    fn half_a_surrogate_pair_is_content() {
+        let packet = EventPacket::parse(r#"["E","a\ud800b"]"#).unwrap();
+        assert_eq!(&*packet.payload.unwrap().content(), b"a\xed\xa0\x80b");
+    }
+
+    proptest! {
+        #[test]
+        fn content_is_what_serde_json_reads(text in any::<String>()) {
+            let packet = serde_json::to_string(&("E", &text)).unwrap();
+            let content = EventPacket::parse(&packet).unwrap().payload.unwrap().content().into_owned();
+            prop_assert_eq!(content, text.into_bytes());
+        }
+
+        #[test]
+        fn no_text_panics(text in r#"[\[\]"E,:{}0-9\\u\PC]{0,60}"#) {
+            if let Ok(packet) = EventPacket::parse(&text) {
+                let _ = packet.payload.map(Payload::content);
+            }
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Puts the parts together and owns everything that runs.
+//!
+//! The only file that knows both the configuration and all parts.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::any;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::broker::{Broker, BrokerSettings};
+use crate::config::Config;
+use crate::directory::Directory;
+use crate::gateway::{self, Listener, TransportSettings};
+use crate::http;
+use crate::link::{CloseReason, LinkLimits, LinkSet};
+use crate::metrics::Metrics;
+
+/// How much of the shutdown's time is left for what has to be cut off.
+const CUT_OFF_SHARE: u32 = 10;
+
+/// A running broker. Dropping it ends it at once; [`Server::shutdown`] does so in good order.
+pub struct Server {
+    address: SocketAddr,
+    shutdown_timeout: Duration,
+    broker: Arc<Broker>,
+    links: LinkSet,
+    metrics: Metrics,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    listener: JoinHandle<()>,
+}
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration asks for something that this version does not do. Going on without it
+    /// could let in those whom it should keep out.
+    #[error("not supported yet: {}", .0.join(", "))]
+    Unsupported(Vec<&'static str>),
+    /// The signals that end the process cannot be listened to.
+    #[error("cannot listen to signals: {0}")]
+    Signals(#[source] io::Error),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What the operating system said.
+        source: io::Error,
+    },
+}
+
+impl Server {
+    /// Starts to listen and to serve.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn bind(config: &Config) -> Result<Self, StartError> {
+        let unsupported = unsupported(config);
+        if !unsupported.is_empty() {
+            return Err(StartError::Unsupported(unsupported));
+        }
+        let address = SocketAddr::new(config.host, config.port);
+        let bound = gateway::bind(config.host, config.port)
+            .and_then(|listener| Ok((listener.local_addr()?, listener)));
+        let (address, listener) = bound.map_err(|source| StartError::Bind { address, source })?;
+
+        let metrics = Metrics::new();
+        let limits = LinkLimits {
+            write_timeout: config.write_timeout,
+            max_queued_bytes: config.max_queued_bytes,
+        };
+        let links = LinkSet::new(limits, config.max_connections);
+        let broker = Arc::new(Broker::new(
+            BrokerSettings {
+                signaling_enabled: config.p2p_connection_enabled,
+                relay_enabled: config.websocket_relay_enabled,
+                max_presence_ids: config.max_presence_ids,
+                duplicate_id_policy: config.duplicate_id_policy,
+            },
+            Directory::memory(),
+            metrics.clone(),
+        ));
+        let transport = TransportSettings {
+            ping_interval: config.ping_interval,
+            ping_timeout: config.ping_timeout,
+            max_queued_bytes: config.max_queued_bytes,
+        };
+        let stop = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let gateway = Listener {
+            links: links.clone(),
+            app: app(broker.clone(), metrics.clone()),
+            socket_io: gateway::socket_io(broker.clone(), transport),
+            metrics: metrics.clone(),
+            tasks: tasks.clone(),
+        };
+        let listener = tokio::spawn(gateway.run(listener, stop.clone()));
+        let shutdown_timeout = config.shutdown_timeout;
+        Ok(Self { address, shutdown_timeout, broker, links, metrics, stop, tasks, listener })
+    }
+
+    /// The address that the server listens on.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What the server counts.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// The connections that are open, of nodes and of others.
+    pub fn links(&self) -> &LinkSet {
+        &self.links
+    }
+
+    /// Ends the server in good order, within the shutdown timeout: nobody is let in any more,
+    /// every ID is given back, then every connection is closed after what is queued on it. The
+    /// nodes see a connection that closed, and so come back by themselves.
+    pub async fn shutdown(self) {
+        self.stop.cancel();
+        self.broker.drain();
+        for link in self.links.handles() {
+            link.close(CloseReason::Draining);
+        }
+        let patience = self.shutdown_timeout - self.shutdown_timeout / CUT_OFF_SHARE;
+        if tokio::time::timeout(patience, self.links.emptied()).await.is_err() {
+            tracing::warn!(connections = self.links.len(), "connections are cut off");
+            self.links.kill_all(CloseReason::Draining);
+            let _ =
+                tokio::time::timeout(self.shutdown_timeout / CUT_OFF_SHARE, self.links.emptied())
+                    .await;
+        }
+        self.tasks.close();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.listener.abort();
+        self.links.kill_all(CloseReason::Draining);
+    }
+}
+
+fn app(broker: Arc<Broker>, metrics: Metrics) -> Router {
+    let socket_io = any(gateway::upgrade).with_state((broker, metrics.clone()));
+    Router::new()
+        .route("/socket.io", socket_io.clone())
+        .route("/socket.io/", socket_io)
+        .merge(http::routes(metrics))
+}
+
+/// The variables that are set and that this version cannot honour.
+fn unsupported(config: &Config) -> Vec<&'static str> {
+    let webhooks = config.webhook_urls.iter().map(|(name, _)| *name);
+    config.redis_url.iter().map(|_| "REDIS_URL").chain(webhooks).collect()
+}

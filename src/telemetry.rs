@@ -1,0 +1,191 @@
+//! Logging: which lines there are, what they look like, and how many.
+//!
+//! Lines have one of three subjects, and the level says which subjects are logged: the server
+//! itself (its module's path as the target), [`CONNECTIONS`], and [`EVENTS`]. No line ever has
+//! the content of a message, the `data` of a handshake or a secret in it.
+
+use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tracing::{Event, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+
+/// The target of lines on nodes that come and go.
+pub const CONNECTIONS: &str = "connections";
+
+/// The target of lines on events between nodes.
+pub const EVENTS: &str = "events";
+
+/// The most lines in a second. Strangers cause lines; they must not be able to fill a disk.
+const MAX_LINES_PER_SECOND: u32 = 2_000;
+
+/// How much is logged (`LOG_LEVEL`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// Start, stop and errors.
+    Minimal,
+    /// Connections too.
+    Connections,
+    /// Relayed events too, without their contents.
+    Events,
+    /// Everything that helps debugging.
+    Debug,
+}
+
+/// The form of a line (`LOG_FORMAT`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl FromStr for LogLevel {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        Ok(match text {
+            "0" => Self::Minimal,
+            "1" => Self::Connections,
+            "2" => Self::Events,
+            "3" => Self::Debug,
+            _ => return Err(()),
+        })
+    }
+}
+
+impl FromStr for LogFormat {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        Ok(match text {
+            "text" => Self::Text,
+            "json" => Self::Json,
+            _ => return Err(()),
+        })
+    }
+}
+
+/// Sends the process's log to the standard output.
+///
+/// # Errors
+/// Fails if the process has a log already.
+pub fn init(level: LogLevel, format: LogFormat) -> Result<(), TryInitError> {
+    let registry = tracing_subscriber::registry()
+        .with(filter(level))
+        .with(LineLimit::new(MAX_LINES_PER_SECOND));
+    registry.with(lines(format)).try_init()
+}
+
+fn lines<S: Subscriber + for<'a> LookupSpan<'a>>(
+    format: LogFormat,
+) -> Box<dyn Layer<S> + Send + Sync> {
+    let lines = tracing_subscriber::fmt::layer();
+    match format {
+        LogFormat::Text => {
+            use std::io::IsTerminal;
+            lines.with_ansi(std::io::stdout().is_terminal()).boxed()
+        }
+        LogFormat::Json => lines.json().boxed(),
+    }
+}
+
+fn filter(level: LogLevel) -> Targets {
+    let from = |least, filter| if level >= least { filter } else { LevelFilter::OFF };
+    if level == LogLevel::Debug {
+        return Targets::new()
+            .with_default(LevelFilter::DEBUG)
+            .with_target("crolang_broker", LevelFilter::TRACE);
+    }
+    Targets::new()
+        .with_default(LevelFilter::WARN)
+        .with_target("crolang_broker", LevelFilter::INFO)
+        .with_target(CONNECTIONS, from(LogLevel::Connections, LevelFilter::INFO))
+        .with_target(EVENTS, from(LogLevel::Events, LevelFilter::INFO))
+}
+
+/// Leaves lines out above a rate, and says how many.
+struct LineLimit {
+    most: u32,
+    second: Mutex<Second>,
+}
+
+struct Second {
+    began: Instant,
+    lines: u32,
+    left_out: u64,
+}
+
+impl LineLimit {
+    fn new(most: u32) -> Self {
+        Self { most, second: Mutex::new(Second { began: Instant::now(), lines: 0, left_out: 0 }) }
+    }
+
+    /// Whether one more line goes out, and how many were left out in the second that just ended.
+    fn take(&self, now: Instant) -> (bool, u64) {
+        let mut second = self.second.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut left_out = 0;
+        if now.duration_since(second.began) >= Duration::from_secs(1) {
+            left_out = second.left_out;
+            *second = Second { began: now, lines: 0, left_out: 0 };
+        }
+        let goes_out = second.lines < self.most;
+        if goes_out {
+            second.lines += 1;
+        } else {
+            second.left_out += 1;
+        }
+        (goes_out, left_out)
+    }
+}
+
+impl<S: Subscriber> Layer<S> for LineLimit {
+    fn event_enabled(&self, _event: &Event<'_>, _context: Context<'_, S>) -> bool {
+        let (goes_out, left_out) = self.take(Instant::now());
+        if left_out > 0 {
+            tracing::warn!(
+                lines = left_out,
+                "log lines were left out, there were too many in a second"
+            );
+        }
+        goes_out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_choose_the_subjects() {
+        use tracing::Level;
+        let subjects = |level| {
+            let filter = filter(level);
+            [
+                filter.would_enable("crolang_broker::server", &Level::INFO),
+                filter.would_enable(CONNECTIONS, &Level::INFO),
+                filter.would_enable(EVENTS, &Level::INFO),
+                filter.would_enable("crolang_broker::gateway", &Level::TRACE),
+            ]
+        };
+        assert_eq!(subjects(LogLevel::Minimal), [true, false, false, false]);
+        assert_eq!(subjects(LogLevel::Connections), [true, true, false, false]);
+        assert_eq!(subjects(LogLevel::Events), [true, true, true, false]);
+        assert_eq!(subjects(LogLevel::Debug), [true, true, true, true]);
+    }
+
+    #[test]
+    fn lines_above_the_rate_are_left_out_and_counted() {
+        let limit = LineLimit::new(2);
+        let start = Instant::now();
+        assert_eq!([(); 4].map(|()| limit.take(start).0), [true, true, false, false]);
+        assert_eq!(limit.take(start + Duration::from_secs(1)), (true, 2));
+        assert_eq!(limit.take(start + Duration::from_secs(2)), (true, 0));
+    }
+}

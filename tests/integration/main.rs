@@ -1,0 +1,1 @@
+//! One binary of tests that speak the wire to a real server.
