@@ -18,7 +18,7 @@ use crate::directory::Directory;
 use crate::link::CloseReason;
 use crate::metrics::Metrics;
 use crate::node::ReplicaId;
-use crate::protocol::RtcConfiguration;
+use crate::protocol::{AUTHENTICATED, RtcConfiguration};
 
 /// What an operator decides about the broker.
 #[derive(Debug, Clone, Copy)]
@@ -61,14 +61,13 @@ impl Broker {
         }
     }
 
-    /// The RTC configuration that a connected node is given.
-    pub fn rtc_configuration(&self) -> &RtcConfiguration {
-        &self.rtc_configuration
-    }
-
-    /// Lets an admitted node be sent to. Returns whether it is still there.
+    /// Tells an admitted node that it is connected and lets others reach it. Returns whether its
+    /// connection was still there.
     pub fn connect(&self, admission: &Admission, receiver: Receiver) -> bool {
-        self.connections.connect(&admission.node, admission.connection, receiver)
+        let Admission { node, connection, .. } = admission;
+        self.connections.connect(node, *connection, receiver, |receiver| {
+            receiver.deliver(AUTHENTICATED, self.rtc_configuration.as_argument())
+        })
     }
 
     /// Admits nobody from here on, gives every ID back, and closes the connections of those who

@@ -42,12 +42,21 @@ impl LocalConnections {
         self.0.write(node.as_str()).insert(node.clone(), Held { connection, link, receiver: None });
     }
 
-    /// Lets a held connection be sent to. Returns whether it is held still.
-    pub fn connect(&self, node: &NodeId, connection: ConnectionId, receiver: Receiver) -> bool {
+    /// Greets the node and lets its connection be sent to, in one step: nothing can be delivered
+    /// before the greeting, and whoever has been greeted can be reached. Returns whether the
+    /// connection is held still and took the greeting.
+    pub fn connect(
+        &self,
+        node: &NodeId,
+        connection: ConnectionId,
+        receiver: Receiver,
+        greeting: impl FnOnce(&Receiver) -> Delivered,
+    ) -> bool {
         match self.0.write(node.as_str()).get_mut(node) {
             Some(held) if held.connection == connection => {
-                held.receiver = Some(Arc::new(receiver));
-                true
+                let greeted = greeting(&receiver) == Delivered::Yes;
+                held.receiver = greeted.then(|| Arc::new(receiver));
+                greeted
             }
             _ => false,
         }

@@ -6,7 +6,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::value::{RawValue, to_raw_value};
 use socketioxide::adapter::LocalAdapter;
 use socketioxide::handler::{ConnectHandler, DisconnectHandler};
 use socketioxide::service::SocketIoService as Service;
@@ -18,9 +17,8 @@ use tower_layer::Layer;
 use super::events::Events;
 use super::upgrade::Verdict;
 use crate::broker::{Admission, Broker};
-use crate::delivery::{Delivered, Receiver};
+use crate::delivery::Receiver;
 use crate::link::{CloseReason, PACKET_OVERHEAD_BYTES};
-use crate::protocol::AUTHENTICATED;
 
 /// What takes over an upgraded connection.
 pub type SocketIoService = Service<()>;
@@ -119,21 +117,14 @@ impl Namespace {
         }
     }
 
-    /// Tells the node that it is connected, then lets others reach it and its events pass.
+    /// Connects the node, then lets its events pass.
     fn connect(&self, socket: Arc<Socket>, admission: &Admission) {
         let receiver = Receiver::new(socket, admission.link.clone());
-        let told = receiver.deliver(AUTHENTICATED, &self.rtc_configuration());
-        if told != Delivered::Yes {
+        if self.broker.connect(admission, receiver) {
+            admission.link.admit();
+        } else {
             admission.link.kill(CloseReason::Transport);
-            return;
         }
-        self.broker.connect(admission, receiver);
-        admission.link.admit();
-    }
-
-    /// The RTC configuration as the event's argument: JSON within a JSON string.
-    fn rtc_configuration(&self) -> Box<RawValue> {
-        to_raw_value(self.broker.rtc_configuration().as_str()).unwrap_or_default()
     }
 }
 

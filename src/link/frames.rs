@@ -1,7 +1,8 @@
 //! Where WebSocket messages begin and end in a stream of bytes (RFC 6455, 5.2).
 //!
 //! The scanner reads headers and the first bytes of each message and passes over the rest. It
-//! judges nothing: a frame that breaks the protocol is the transport's to refuse.
+//! judges nothing: a frame that breaks the protocol is the transport's to refuse. A close frame
+//! counts as a message of its own; other control frames are passed over.
 
 /// Follows one direction of a WebSocket.
 #[derive(Debug, Default)]
@@ -16,6 +17,7 @@ pub(super) struct FrameScanner {
 #[derive(Debug)]
 struct Frame {
     is_control: bool,
+    is_close: bool,
     is_final: bool,
     mask: [u8; 4],
     length: u64,
@@ -26,6 +28,7 @@ struct Frame {
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Message {
     is_text: bool,
+    is_close: bool,
     prefix: [u8; PREFIX_BYTES],
     /// The payload's length in bytes, all fragments together.
     pub(super) bytes: u64,
@@ -48,6 +51,13 @@ impl Message {
     /// A Socket.IO acknowledgement.
     pub(super) fn is_ack(&self) -> bool {
         self.starts_with(b"43")
+    }
+
+    /// Whether its sender says with it that it leaves: a WebSocket close frame, the Engine.IO
+    /// packet that closes, or the Socket.IO packet that leaves the main namespace.
+    pub(super) fn is_goodbye(&self) -> bool {
+        let leaves = self.starts_with(b"41") && (self.bytes == 2 || self.prefix[2] != b'/');
+        self.is_close || leaves || (self.is_text && self.bytes == 1 && self.prefix[0] == b'1')
     }
 
     fn starts_with(&self, packet_type: &[u8; 2]) -> bool {
@@ -88,7 +98,11 @@ impl FrameScanner {
                 return None;
             }
             let ends_message = frame.is_final && !frame.is_control;
+            let is_close = frame.is_close;
             self.frame = None;
+            if is_close {
+                return Some((at, Message { is_close, ..Message::default() }));
+            }
             if ends_message {
                 return Some((at, std::mem::take(&mut self.message)));
             }
@@ -144,6 +158,7 @@ impl Frame {
         }
         Self {
             is_control: header[0] & 0x08 != 0,
+            is_close: header[0] & 0x0f == 8,
             is_final: header[0] & 0x80 != 0,
             mask,
             length,
@@ -212,6 +227,25 @@ mod tests {
         assert_eq!(kinds(b"431[\"OK\"]"), (false, false, true));
         assert_eq!(kinds(b"2"), (false, false, false));
         assert_eq!(kinds(b""), (false, false, false));
+    }
+
+    #[test]
+    fn knows_a_goodbye() {
+        let is_goodbye = |first_byte: u8, payload: &[u8]| {
+            messages(&mut FrameScanner::default(), &frame(first_byte, payload, Some([9, 8, 7, 6])))
+                [0]
+            .is_goodbye()
+        };
+        for (first_byte, payload) in
+            [(0x88, &b""[..]), (0x88, &[3, 232]), (0x81, b"1"), (0x81, b"41"), (0x81, b"41,")]
+        {
+            assert!(is_goodbye(first_byte, payload), "{first_byte:x} {payload:?}");
+        }
+        for (first_byte, payload) in
+            [(0x82, &b"1"[..]), (0x81, b"3"), (0x81, b"41/admin,"), (0x81, b"42[]"), (0x81, b"")]
+        {
+            assert!(!is_goodbye(first_byte, payload), "{first_byte:x} {payload:?}");
+        }
     }
 
     #[test]

@@ -28,21 +28,22 @@ pub struct Link {
     stream: TcpStream,
     handle: LinkHandle,
     turn_bytes: usize,
-    /// Set once the stream carries WebSocket frames.
+    /// Both are set once the stream carries WebSocket frames.
+    incoming: Option<FrameScanner>,
     outgoing: Option<FrameScanner>,
     /// Bytes of a ping that still have to be written before anything else.
     ping_left: usize,
     /// There until the node is admitted.
-    incoming: Option<Box<Incoming>>,
+    connecting: Option<Box<Connecting>>,
     /// Runs while a write waits for the peer.
     deadline: Option<Pin<Box<Sleep>>>,
     _place: Place,
 }
 
-/// The way in of a WebSocket up to the end of the CONNECT packet.
+/// A WebSocket whose node has not been admitted yet.
 #[derive(Default)]
-struct Incoming {
-    scanner: FrameScanner,
+struct Connecting {
+    /// The CONNECT packet has been handed on; what comes behind it waits.
     connect_seen: bool,
     /// Read from the peer and not handed on yet.
     held: Bytes,
@@ -54,9 +55,10 @@ impl Link {
             stream,
             handle,
             turn_bytes: 0,
+            incoming: None,
             outgoing: None,
             ping_left: 0,
-            incoming: None,
+            connecting: None,
             deadline: None,
             _place: place,
         }
@@ -72,8 +74,9 @@ impl Link {
     pub fn upgrade(&mut self, read_ahead: Bytes) {
         // A copy, because the original would keep the whole request's buffer.
         let held = Bytes::copy_from_slice(&read_ahead);
+        self.incoming = Some(FrameScanner::default());
         self.outgoing = Some(FrameScanner::default());
-        self.incoming = Some(Box::new(Incoming { held, ..Incoming::default() }));
+        self.connecting = Some(Box::new(Connecting { connect_seen: false, held }));
     }
 
     /// Reads from the peer and takes note of its end.
@@ -107,41 +110,65 @@ impl Link {
         }
     }
 
-    /// Reads up to the end of the node's CONNECT packet, then waits for what becomes of it.
+    /// Hands on what the peer sent up to the end of the node's CONNECT packet, then waits for what
+    /// becomes of that.
     fn poll_connecting(
         &mut self,
-        mut incoming: Box<Incoming>,
+        mut connecting: Box<Connecting>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.handle.0.gate() {
-            Gate::Open if incoming.held.is_empty() => return self.poll_peer(cx, buf),
-            Gate::Open => {
-                incoming.hand_on(buf, usize::MAX);
-                self.incoming = Some(incoming);
-                return Poll::Ready(Ok(()));
-            }
+        let before = buf.filled().len();
+        let polled = match self.handle.0.gate() {
+            Gate::Open if connecting.held.is_empty() => return self.poll_frames_in(cx, buf),
             Gate::Discard => {
-                incoming.held.clear();
-                self.incoming = Some(incoming);
-                return self.poll_discarding(cx, buf);
+                connecting.held.clear();
+                self.poll_discarding(cx, buf)
             }
-            Gate::Hold => {}
-        }
-        let polled = if incoming.connect_seen {
-            Poll::Pending
-        } else if incoming.held.is_empty() {
-            let before = buf.filled().len();
-            self.poll_peer(cx, buf).map_ok(|()| incoming.hold_back(buf, before))
-        } else {
-            let fitting = incoming.held.len().min(buf.remaining());
-            let end = end_of_connect(&mut incoming.scanner, &incoming.held[..fitting]);
-            incoming.connect_seen = end.is_some();
-            incoming.hand_on(buf, end.unwrap_or(fitting));
-            Poll::Ready(Ok(()))
+            Gate::Hold if connecting.connect_seen => Poll::Pending,
+            Gate::Hold if connecting.held.is_empty() => self.poll_peer(cx, buf),
+            Gate::Hold | Gate::Open => {
+                connecting.hand_on(buf);
+                Poll::Ready(Ok(()))
+            }
         };
-        self.incoming = Some(incoming);
+        let end = self.note_incoming(&buf.filled()[before..], !connecting.connect_seen);
+        if let Some(end) = end {
+            connecting.connect_seen = true;
+            connecting.take_back(buf, before + end);
+        }
+        self.connecting = Some(connecting);
         polled
+    }
+
+    /// Reads frames, once the node is admitted.
+    fn poll_frames_in(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = self.poll_peer(cx, buf);
+        self.note_incoming(&buf.filled()[before..], false);
+        polled
+    }
+
+    /// Takes note of what a node says. A node that says goodbye has left, although the transport
+    /// will know only later: with a full queue, much later. Returns where the CONNECT packet ends
+    /// if that is looked for and ends here; what stands behind it has not been noted then.
+    fn note_incoming(&mut self, bytes: &[u8], until_connect: bool) -> Option<usize> {
+        let scanner = self.incoming.as_mut()?;
+        let mut at = 0;
+        while let Some((taken, message)) = scanner.next_message(&bytes[at..]) {
+            at += taken;
+            if message.is_goodbye() {
+                self.handle.0.finish(Phase::Closing, CloseReason::NodeLeft);
+            }
+            if until_connect && message.is_connect() {
+                return Some(at);
+            }
+        }
+        None
     }
 
     /// Reads only to notice the peer's end.
@@ -219,33 +246,22 @@ impl Link {
     }
 }
 
-impl Incoming {
-    /// Keeps back what stands behind the CONNECT packet in the bytes from `before` on.
-    fn hold_back(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
-        let Some(end) = end_of_connect(&mut self.scanner, &buf.filled()[before..]) else { return };
-        self.connect_seen = true;
-        self.held = Bytes::copy_from_slice(&buf.filled()[before + end..]);
-        buf.set_filled(before + end);
-    }
-
-    /// Hands on at most `most` of the held bytes, as many as fit.
-    fn hand_on(&mut self, buf: &mut ReadBuf<'_>, most: usize) {
-        let length = most.min(self.held.len()).min(buf.remaining());
+impl Connecting {
+    /// Hands on held bytes, as many as fit.
+    fn hand_on(&mut self, buf: &mut ReadBuf<'_>) {
+        let length = self.held.len().min(buf.remaining());
         buf.put_slice(&self.held[..length]);
         self.held.advance(length);
     }
-}
 
-/// Where the CONNECT packet ends in `bytes`, if it does.
-fn end_of_connect(scanner: &mut FrameScanner, bytes: &[u8]) -> Option<usize> {
-    let mut at = 0;
-    while let Some((taken, message)) = scanner.next_message(&bytes[at..]) {
-        at += taken;
-        if message.is_connect() {
-            return Some(at);
+    /// Takes the bytes from `end` on back out of the buffer.
+    fn take_back(&mut self, buf: &mut ReadBuf<'_>, end: usize) {
+        let taken = &buf.filled()[end..];
+        if !taken.is_empty() {
+            self.held = [taken, &self.held].concat().into();
         }
+        buf.set_filled(end);
     }
-    None
 }
 
 impl AsyncRead for Link {
@@ -268,9 +284,9 @@ impl AsyncRead for Link {
         if link.handle.0.is_reading_paused() {
             return Poll::Pending;
         }
-        match link.incoming.take() {
-            None => link.poll_peer(cx, buf),
-            Some(incoming) => link.poll_connecting(incoming, cx, buf),
+        match link.connecting.take() {
+            None => link.poll_frames_in(cx, buf),
+            Some(connecting) => link.poll_connecting(connecting, cx, buf),
         }
     }
 }

@@ -1,10 +1,11 @@
 //! The RTC configuration that a node is given when it is connected.
 
 use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 
-/// A configuration for `RTCPeerConnection`, ready to be sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RtcConfiguration(String);
+/// A configuration for `RTCPeerConnection`, ready to be sent: JSON in a JSON string.
+#[derive(Debug, Clone)]
+pub struct RtcConfiguration(Box<RawValue>);
 
 /// The fields in the order in which the nodes have always got them.
 #[derive(Serialize)]
@@ -35,14 +36,16 @@ impl RtcConfiguration {
         })
     }
 
-    /// The text that is sent: JSON, indented by two blanks, as the contract shows it.
-    pub fn as_str(&self) -> &str {
+    /// The event's argument: a JSON string whose content is JSON again, indented by two blanks,
+    /// as the nodes have always got it.
+    pub fn as_argument(&self) -> &RawValue {
         &self.0
     }
 
     fn indented(fields: &Fields) -> Self {
         // Strings and numbers only: writing them as JSON cannot fail.
-        Self(serde_json::to_string_pretty(fields).unwrap_or_default())
+        let text = serde_json::to_string_pretty(fields).unwrap_or_default();
+        Self(to_raw_value(&text).unwrap_or_default())
     }
 }
 
@@ -53,10 +56,11 @@ mod tests {
     #[test]
     fn the_default_names_public_stun_servers() {
         let configuration = RtcConfiguration::public_stun();
-        let value: serde_json::Value = serde_json::from_str(configuration.as_str()).unwrap();
+        let text: String = serde_json::from_str(configuration.as_argument().get()).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(value["iceServers"][0]["urls"][0], "stun:stun.l.google.com:19302");
         assert_eq!(value["iceServers"][0]["urls"][4], "stun:stun4.l.google.com:19302");
         assert_eq!(value["iceCandidatePoolSize"], 10);
-        assert!(configuration.as_str().starts_with("{\n  \"iceServers\": [\n    {"));
+        assert!(text.starts_with("{\n  \"iceServers\": [\n    {"));
     }
 }

@@ -1,1 +1,19 @@
-//! One binary of tests that speak the wire to a real server.
+//! Tests that speak the wire to a real server, in raw frames where a byte matters.
+//!
+//! One binary, so that it is linked once. Every server listens on a free port of the loopback
+//! address; whatever is waited for has a limit.
+#![allow(unreachable_pub, reason = "what the tests share is public to them")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops there")]
+
+mod support;
+
+mod admission;
+mod bad_input;
+mod duplicates;
+mod leaving;
+mod presence;
+mod program;
+mod relay;
+mod shutdown;
+mod slow_receiver;
+mod tidy;

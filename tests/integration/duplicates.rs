@@ -1,0 +1,121 @@
+//! Newcomers for an ID that is held: a live holder wins, a dead one does not.
+
+use std::time::{Duration, Instant};
+
+use crolang_broker::broker::DuplicateIdPolicy;
+
+use crate::support::{Frame, Node, eventually, frame, metric, start, start_with};
+
+const ALREADY_CONNECTED: &str = "44{\"message\":\"client already connected\"}";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_live_holder_keeps_its_id() {
+    let server = start().await;
+    let holder = Node::connect(server.address(), "a").await.live();
+    for _ in 0..20 {
+        let began = Instant::now();
+        let refusal = Node::try_connect(server.address(), "a").await.err().unwrap();
+        assert_eq!(refusal, ALREADY_CONNECTED);
+        assert!(began.elapsed() < Duration::from_secs(1), "a live holder answers at once");
+    }
+    assert!(!holder.is_over());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_holder_is_closed_and_replaced_within_three_seconds() {
+    let server = start().await;
+    let mut silent = Node::connect(server.address(), "a").await;
+    let began = Instant::now();
+    let mut newcomer = Node::connect(server.address(), "a").await;
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert_eq!(silent.next_unanswered().await, Frame::Ping);
+    silent.end().await;
+    assert_eq!(newcomer.ask("SOCKET_MSG_EXCHANGE", "{}").await, "[\"ERROR\"]");
+    assert_eq!(metric(&server, "crolang_connections_closed_total{reason=\"replaced\"}"), 1.0);
+    assert_eq!(metric(&server, "crolang_nodes"), 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_goodbye_is_no_sign_of_life() {
+    let server = start().await;
+    for goodbye in [&frame(0x88, &[3, 232])[..], &frame(0x81, b"41"), &frame(0x81, b"1"), &[]] {
+        let mut holder = Node::connect(server.address(), "a").await;
+        let newcomer = tokio::spawn(Node::try_connect(server.address(), "a"));
+        assert_eq!(holder.next_unanswered().await, Frame::Ping);
+        holder.send_bytes(goodbye).await;
+        if goodbye.is_empty() {
+            drop(holder);
+        }
+        let admitted = newcomer.await.unwrap();
+        assert!(admitted.is_ok(), "{goodbye:x?}: {:?}", admitted.err());
+        drop(admitted);
+        eventually("both are gone", || metric(&server, "crolang_nodes") == 0.0).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_byte_is_a_sign_of_life() {
+    let server = start().await;
+    let mut holder = Node::connect(server.address(), "a").await;
+    let newcomer = tokio::spawn(Node::try_connect(server.address(), "a"));
+    assert_eq!(holder.next_unanswered().await, Frame::Ping);
+    // Not the pong, but half a frame: whoever writes it lives.
+    holder.send_bytes(&[0x81]).await;
+    assert_eq!(newcomer.await.unwrap().err().unwrap(), ALREADY_CONNECTED);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_newcomers_for_a_dead_holders_id_one_gets_it() {
+    let server = start().await;
+    let _silent = Node::connect(server.address(), "a").await;
+    let newcomers: Vec<_> = (0..20)
+        .map(|_| {
+            let address = server.address();
+            tokio::spawn(async move { Node::try_connect(address, "a").await.map(Node::live) })
+        })
+        .collect();
+    let mut connected = Vec::new();
+    for newcomer in newcomers {
+        match newcomer.await.unwrap() {
+            Ok(node) => connected.push(node),
+            Err(answer) => assert!(
+                answer == ALREADY_CONNECTED || answer.starts_with("HTTP/1.1 503"),
+                "{answer}"
+            ),
+        }
+    }
+    // One after the other may have had it, but only while it answered nothing.
+    assert_eq!(metric(&server, "crolang_nodes"), 1.0);
+    assert_eq!(connected.iter().filter(|node| !node.is_over()).count(), 1);
+}
+
+#[tokio::test]
+async fn a_holder_that_never_sent_connect_is_a_holder() {
+    let server = start().await;
+    let holder = Node::open(server.address(), "&id=a&version=1&runtime=r").await.live();
+    assert_eq!(Node::try_connect(server.address(), "a").await.err().unwrap(), ALREADY_CONNECTED);
+    drop(holder);
+    eventually("it left", || server.links().is_empty()).await;
+    Node::connect(server.address(), "a").await;
+}
+
+#[tokio::test]
+async fn reject_never_asks_the_holder() {
+    let server = start_with(|config| config.duplicate_id_policy = DuplicateIdPolicy::Reject).await;
+    let mut holder = Node::connect(server.address(), "a").await;
+    let began = Instant::now();
+    assert_eq!(Node::try_connect(server.address(), "a").await.err().unwrap(), ALREADY_CONNECTED);
+    assert!(began.elapsed() < Duration::from_secs(1));
+    holder.send(r#"421["SOCKET_MSG_EXCHANGE","{}"]"#).await;
+    assert_eq!(holder.next_unanswered().await, Frame::Text("431[\"ERROR\"]".into()));
+}
+
+#[tokio::test]
+async fn replace_always_replaces() {
+    let server = start_with(|config| config.duplicate_id_policy = DuplicateIdPolicy::Replace).await;
+    let holder = Node::connect(server.address(), "a").await.live();
+    let mut newcomer = Node::connect(server.address(), "a").await;
+    holder.ended().await;
+    newcomer.send(r#"421["SOCKET_MSG_EXCHANGE","{\"to\":\"a\"}"]"#).await;
+    assert!(newcomer.text().await.starts_with("42[\"SOCKET_MSG_EXCHANGE\""));
+}

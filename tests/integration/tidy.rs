@@ -1,0 +1,106 @@
+//! Habits that last because they are executable: the form of the source tree.
+
+use std::path::{Path, PathBuf};
+
+/// A file holds one idea; longer than this it holds two.
+const MAX_LINES: usize = 400;
+
+fn sources(folder: &str) -> Vec<(PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut folders = vec![root.join(folder)];
+    let mut files = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                files.push((path.strip_prefix(root).unwrap().to_owned(), text));
+            }
+        }
+    }
+    files
+}
+
+#[test]
+fn every_file_says_what_lives_in_it_and_is_short() {
+    for folder in ["src", "tests/integration"] {
+        for (path, text) in sources(folder) {
+            assert!(text.starts_with("//!"), "{}: does not open with //!", path.display());
+            let lines = text.lines().count();
+            assert!(lines <= MAX_LINES, "{}: {lines} lines", path.display());
+        }
+    }
+}
+
+/// The modules from bottom to top; each may import those before it, and itself.
+const LAYERS: [&str; 12] = [
+    "telemetry",
+    "node",
+    "protocol",
+    "link",
+    "metrics",
+    "sharded",
+    "directory",
+    "delivery",
+    "broker",
+    "config",
+    "gateway",
+    "http",
+];
+
+#[test]
+fn imports_go_downwards() {
+    for (path, text) in sources("src") {
+        let module = path
+            .components()
+            .nth(1)
+            .unwrap()
+            .as_os_str()
+            .to_str()
+            .unwrap()
+            .trim_end_matches(".rs")
+            .to_owned();
+        let Some(level) = LAYERS.iter().position(|layer| *layer == module) else {
+            assert!(["main", "lib", "server"].contains(&module.as_str()), "{module} has no layer");
+            continue;
+        };
+        for imported in text.split("crate::").skip(1) {
+            let name: String =
+                imported.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            let allowed =
+                LAYERS.iter().position(|layer| *layer == name).is_some_and(|other| other <= level);
+            assert!(allowed, "{}: {module} imports {name}", path.display());
+        }
+    }
+}
+
+/// Which crates are known where.
+#[test]
+fn libraries_stay_where_they_belong() {
+    let homes = [
+        ("socketioxide", &["gateway", "delivery"][..]),
+        ("hyper", &["gateway"]),
+        ("clap", &["main"]),
+    ];
+    for (path, text) in sources("src") {
+        for (library, homes) in homes {
+            let used = text.contains(&format!("use {library}::"))
+                || text.contains(&format!("use {library}_"));
+            let home = homes.iter().any(|home| {
+                path.starts_with(format!("src/{home}"))
+                    || path == Path::new(&format!("src/{home}.rs"))
+            });
+            assert!(!used || home, "{} uses {library}", path.display());
+        }
+        let config =
+            text.contains("crate::config") || text.contains("crolang_broker::config::Config");
+        let knows = ["src/config", "src/config.rs", "src/server.rs", "src/main.rs", "src/lib.rs"];
+        assert!(
+            !config || knows.iter().any(|home| path.starts_with(home)),
+            "{} knows the configuration",
+            path.display()
+        );
+    }
+}
