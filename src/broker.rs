@@ -4,12 +4,20 @@
 //! - `admission`: a node comes and gets its ID, or learns why not.
 //! - `relay`: a message goes from one node to another.
 //! - `presence`: a node asks which others are connected.
+//! - `pairs`: which nodes an authorized attempt has opened to each other.
+//! - `rtc`: the RTC configuration that a node is given.
+//! - `upkeep`: what is done from time to time.
 
 mod admission;
+mod pairs;
 mod presence;
 mod relay;
+mod rtc;
+mod upkeep;
 
 pub use admission::{Admission, AdmissionError, DuplicateIdPolicy};
+pub use relay::{Pending, Permission, Relayed, Turn};
+pub use rtc::{OwnRtc, RtcFallback, TurnServers};
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -19,6 +27,8 @@ use crate::link::CloseReason;
 use crate::metrics::Metrics;
 use crate::node::ReplicaId;
 use crate::protocol::{AUTHENTICATED, RtcConfiguration};
+use crate::webhooks::Webhooks;
+use pairs::OpenPairs;
 
 /// What an operator decides about the broker.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +41,8 @@ pub struct BrokerSettings {
     pub max_presence_ids: usize,
     /// What becomes of a newcomer whose ID is held.
     pub duplicate_id_policy: DuplicateIdPolicy,
+    /// What a node gets where the RTC webhook gives no answer.
+    pub rtc_fallback: RtcFallback,
 }
 
 /// One replica's broker.
@@ -40,14 +52,22 @@ pub struct Broker {
     directory: Directory,
     connections: LocalConnections,
     delivery: Delivery,
-    rtc_configuration: RtcConfiguration,
+    pairs: OpenPairs,
+    webhooks: Webhooks,
+    own_rtc: OwnRtc,
     metrics: Metrics,
     draining: AtomicBool,
 }
 
 impl Broker {
     /// A broker without nodes.
-    pub fn new(settings: BrokerSettings, directory: Directory, metrics: Metrics) -> Self {
+    pub fn new(
+        settings: BrokerSettings,
+        directory: Directory,
+        webhooks: Webhooks,
+        own_rtc: OwnRtc,
+        metrics: Metrics,
+    ) -> Self {
         let connections = LocalConnections::new();
         Self {
             replica: ReplicaId::random(),
@@ -55,7 +75,9 @@ impl Broker {
             directory,
             delivery: Delivery::new(connections.clone()),
             connections,
-            rtc_configuration: RtcConfiguration::public_stun(),
+            pairs: OpenPairs::new(),
+            webhooks,
+            own_rtc,
             metrics,
             draining: AtomicBool::new(false),
         }
@@ -63,10 +85,15 @@ impl Broker {
 
     /// Tells an admitted node that it is connected and lets others reach it. Returns whether its
     /// connection was still there.
-    pub fn connect(&self, admission: &Admission, receiver: Receiver) -> bool {
-        let Admission { node, connection, .. } = admission;
-        self.connections.connect(node, *connection, receiver, |receiver| {
-            receiver.deliver(AUTHENTICATED, self.rtc_configuration.as_argument())
+    pub fn connect(
+        &self,
+        admission: &Admission,
+        receiver: Receiver,
+        rtc: &RtcConfiguration,
+    ) -> bool {
+        let Admission { node, owner, .. } = admission;
+        self.connections.connect(node, owner.connection, receiver, |receiver| {
+            receiver.deliver(AUTHENTICATED, rtc.as_argument())
         })
     }
 

@@ -7,9 +7,11 @@
 mod reader;
 mod secret_url;
 mod variables;
+mod webhooks;
 
 pub use secret_url::SecretUrl;
 pub use variables::{VARIABLES, Variable};
+pub use webhooks::{RtcConfig, WebhookConfig};
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -38,10 +40,10 @@ pub struct Config {
     pub redis_url: Option<SecretUrl>,
     /// How long a lease in Redis lives without being renewed.
     pub redis_lock_ttl: Duration,
-    /// The webhooks that are set, by their variable.
-    pub webhook_urls: Vec<(&'static str, SecretUrl)>,
-    /// The time between two validity checks.
-    pub nodes_status_check_interval: Duration,
+    /// The webhooks.
+    pub webhooks: WebhookConfig,
+    /// What nodes are told about reaching each other.
+    pub rtc: RtcConfig,
     /// Whether the signaling events pass.
     pub p2p_connection_enabled: bool,
     /// Whether `SOCKET_MSG_EXCHANGE` passes.
@@ -63,6 +65,11 @@ pub struct Config {
     /// How long the end of the process may take.
     pub shutdown_timeout: Duration,
 }
+
+/// Where variables come from: a name to the text that it is set to.
+pub trait Source: Fn(&str) -> Option<OsString> {}
+
+impl<F: Fn(&str) -> Option<OsString>> Source for F {}
 
 /// A variable whose value cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -115,7 +122,7 @@ impl Config {
     ///
     /// # Errors
     /// All [`Mistakes`] at once.
-    pub fn read(source: impl Fn(&str) -> Option<OsString>) -> Result<Self, Mistakes> {
+    pub fn read(source: impl Source) -> Result<Self, Mistakes> {
         let mut reader = Reader::new(source);
         let config = Self {
             host: reader.parsed("HOST"),
@@ -124,11 +131,8 @@ impl Config {
             log_format: reader.parsed("LOG_FORMAT"),
             redis_url: reader.url("REDIS_URL", &["redis", "rediss", "unix", "redis+unix"]),
             redis_lock_ttl: reader.milliseconds("REDIS_LOCK_TTL_MS", 1_000),
-            webhook_urls: variables::WEBHOOKS
-                .into_iter()
-                .filter_map(|name| Some((name, reader.url(name, &["http", "https"])?)))
-                .collect(),
-            nodes_status_check_interval: reader.milliseconds("NODES_STATUS_CHECK_INTERVAL_MS", 1),
+            webhooks: WebhookConfig::read(&mut reader),
+            rtc: RtcConfig::read(&mut reader),
             p2p_connection_enabled: reader.switch("P2P_CONNECTION_ENABLED"),
             websocket_relay_enabled: reader.switch("WEBSOCKET_RELAY_ENABLED"),
             duplicate_id_policy: reader.parsed("DUPLICATE_ID_POLICY"),

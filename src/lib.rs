@@ -46,3 +46,4 @@ pub mod protocol;
 pub mod server;
 mod sharded;
 pub mod telemetry;
+pub mod webhooks;

@@ -14,10 +14,12 @@
 //! - Bytes behind a node's CONNECT packet are held back until [`LinkHandle::admit`], because the
 //!   transport would take them for a protocol error while it is still connecting the node.
 
+mod close_reason;
 mod frames;
 mod set;
 mod stream;
 
+pub use close_reason::CloseReason;
 pub use set::LinkSet;
 pub use stream::Link;
 
@@ -40,6 +42,9 @@ pub const PACKET_OVERHEAD_BYTES: usize = 256;
 /// asks faster than it reads the answers is slowed down, not cut off.
 const MAX_UNWRITTEN_ACKS: usize = 256;
 
+/// How many of a link's events may wait for an answer from elsewhere before it pauses reading.
+const MAX_WAITING_EVENTS: usize = 64;
+
 /// The limits of every link.
 #[derive(Debug, Clone, Copy)]
 pub struct LinkLimits {
@@ -47,55 +52,6 @@ pub struct LinkLimits {
     pub write_timeout: Duration,
     /// The most that may wait to be written, in bytes; one more packet is taken below it.
     pub max_queued_bytes: usize,
-}
-
-/// Why a connection ended; also the label by which ends are counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum CloseReason {
-    /// The peer closed it.
-    PeerClosed,
-    /// The network or the peer broke it.
-    Broken,
-    /// The peer did not read for the write timeout.
-    WriteTimeout,
-    /// The peer gave no sign of life while another connection asked for its ID.
-    Replaced,
-    /// The node left its namespace.
-    NodeLeft,
-    /// An answer could not be queued.
-    Overflow,
-    /// The transport ended it: a heartbeat was missed, a packet was not valid, nobody connected.
-    Transport,
-    /// The broker is shutting down.
-    Draining,
-}
-
-impl CloseReason {
-    /// All of them.
-    pub const ALL: [CloseReason; 8] = [
-        CloseReason::PeerClosed,
-        CloseReason::Broken,
-        CloseReason::WriteTimeout,
-        CloseReason::Replaced,
-        CloseReason::NodeLeft,
-        CloseReason::Overflow,
-        CloseReason::Transport,
-        CloseReason::Draining,
-    ];
-
-    /// The name in metrics and logs.
-    pub const fn label(self) -> &'static str {
-        match self {
-            CloseReason::PeerClosed => "peer_closed",
-            CloseReason::Broken => "broken",
-            CloseReason::WriteTimeout => "write_timeout",
-            CloseReason::Replaced => "replaced",
-            CloseReason::NodeLeft => "node_left",
-            CloseReason::Overflow => "overflow",
-            CloseReason::Transport => "transport",
-            CloseReason::Draining => "draining",
-        }
-    }
 }
 
 /// There is no room for another packet: the peer reads too slowly.
@@ -122,6 +78,7 @@ struct Shared {
     bytes_written: AtomicU64,
     queued_bytes: AtomicUsize,
     queued_acks: AtomicUsize,
+    waiting_events: AtomicUsize,
     end: Mutex<End>,
 }
 
@@ -168,6 +125,7 @@ impl LinkHandle {
             bytes_written: AtomicU64::new(0),
             queued_bytes: AtomicUsize::new(0),
             queued_acks: AtomicUsize::new(0),
+            waiting_events: AtomicUsize::new(0),
             end: Mutex::default(),
         }))
     }
@@ -281,6 +239,40 @@ impl LinkHandle {
         self.0.queued_bytes.fetch_add(packet_bytes + PACKET_OVERHEAD_BYTES, Ordering::AcqRel);
         self.0.queued_acks.fetch_add(1, Ordering::AcqRel);
     }
+
+    /// Counts Socket.IO's disconnect packet as queued, so that a closing link waits for it.
+    pub fn reserve_disconnect(&self) {
+        self.0.queued_bytes.fetch_add("41".len() + PACKET_OVERHEAD_BYTES, Ordering::AcqRel);
+    }
+
+    /// An event begins to wait for an answer from elsewhere. Many of them pause the reading.
+    pub fn begin_wait(&self) {
+        self.0.waiting_events.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// An event has been dealt with that had to wait.
+    pub fn end_wait(&self) {
+        let waiting = self.0.waiting_events.fetch_sub(1, Ordering::AcqRel) - 1;
+        if waiting == MAX_WAITING_EVENTS / 2 || waiting == 0 {
+            self.0.reader.wake();
+        }
+    }
+
+    /// Whether no event waits.
+    pub fn is_waitless(&self) -> bool {
+        self.0.waiting_events.load(Ordering::Acquire) == 0
+    }
+
+    /// Resolves when the connection has ended or is about to.
+    pub async fn over(&self) {
+        loop {
+            let changed = self.0.heard.notified();
+            if self.is_over() {
+                return;
+            }
+            changed.await;
+        }
+    }
 }
 
 impl fmt::Debug for LinkHandle {
@@ -345,6 +337,7 @@ impl Shared {
 
     fn is_reading_paused(&self) -> bool {
         self.queued_acks.load(Ordering::Acquire) >= MAX_UNWRITTEN_ACKS
+            || self.waiting_events.load(Ordering::Acquire) >= MAX_WAITING_EVENTS
     }
 
     /// The end of a closing link's stream, once nothing is left to be written. An end that came

@@ -53,7 +53,7 @@ fn announce(config: &Config, server: &Server) {
         version = env!("CARGO_PKG_VERSION"),
         signaling = switch(config.p2p_connection_enabled),
         relay = switch(config.websocket_relay_enabled),
-        webhooks = "off",
+        webhooks = switch(config.webhooks.is_any_set()),
         redis = "off",
         "modules"
     );

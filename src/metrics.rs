@@ -30,6 +30,7 @@ struct Inner {
     admissions: Count,
     refusals: Family<Labels, Count>,
     rejections: Family<Labels, Count>,
+    webhook_calls: Family<[(&'static str, &'static str); 2], Count>,
     closes: [Count; CloseReason::ALL.len()],
 }
 
@@ -56,6 +57,7 @@ impl Metrics {
             admissions: Count::default(),
             refusals: Family::default(),
             rejections: Family::default(),
+            webhook_calls: Family::default(),
             closes: CloseReason::ALL
                 .map(|reason| closes.get_or_create_owned(&[("reason", reason.label())])),
             registry: Registry::default(),
@@ -76,6 +78,11 @@ impl Metrics {
             "rejections",
             "Connections turned away for now, by cause",
             inner.rejections.clone(),
+        );
+        registry.register(
+            "webhook_calls",
+            "Calls of webhooks, by hook and outcome",
+            inner.webhook_calls.clone(),
         );
         Self(Arc::new(Inner { registry, ..inner }))
     }
@@ -110,6 +117,11 @@ impl Metrics {
     /// A connection was turned away; it may come again.
     pub fn rejection(&self, cause: &'static str) {
         self.0.rejections.get_or_create(&[("cause", cause)]).inc();
+    }
+
+    /// A webhook was called, or could not be.
+    pub fn webhook_call(&self, hook: &'static str, outcome: &'static str) {
+        self.0.webhook_calls.get_or_create(&[("hook", hook), ("outcome", outcome)]).inc();
     }
 
     /// The text that Prometheus scrapes (OpenMetrics 1.0).

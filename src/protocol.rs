@@ -14,7 +14,7 @@ pub use envelope::{Envelope, InvalidEnvelope};
 pub use handshake::{Handshake, RequiredKey};
 pub use packet::{EventPacket, Payload};
 pub use presence::{InvalidQuestion, Question};
-pub use rtc_configuration::RtcConfiguration;
+pub use rtc_configuration::{IceServer, RtcConfiguration};
 
 use std::fmt;
 

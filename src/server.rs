@@ -11,15 +11,19 @@ use axum::Router;
 use axum::routing::any;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::broker::{Broker, BrokerSettings};
-use crate::config::Config;
+use crate::config::{Config, SecretUrl, WebhookConfig};
 use crate::directory::Directory;
 use crate::gateway::{self, Listener, TransportSettings};
 use crate::http;
 use crate::link::{CloseReason, LinkLimits, LinkSet};
 use crate::metrics::Metrics;
+use crate::webhooks::{
+    Authentication, Authorization, Client, ClientError, ClientSettings, RtcConfigurations,
+    SocketMessages, Validity, Webhooks,
+};
 
 /// How much of the shutdown's time is left for what has to be cut off.
 const CUT_OFF_SHARE: u32 = 10;
@@ -34,6 +38,7 @@ pub struct Server {
     stop: CancellationToken,
     tasks: TaskTracker,
     listener: JoinHandle<()>,
+    _upkeep: AbortOnDropHandle<()>,
 }
 
 /// Why a server did not start.
@@ -43,6 +48,9 @@ pub enum StartError {
     /// could let in those whom it should keep out.
     #[error("not supported yet: {}", .0.join(", "))]
     Unsupported(Vec<&'static str>),
+    /// The webhooks cannot be called as they should be.
+    #[error(transparent)]
+    Webhooks(#[from] ClientError),
     /// The signals that end the process cannot be listened to.
     #[error("cannot listen to signals: {0}")]
     Signals(#[source] io::Error),
@@ -83,8 +91,11 @@ impl Server {
                 relay_enabled: config.websocket_relay_enabled,
                 max_presence_ids: config.max_presence_ids,
                 duplicate_id_policy: config.duplicate_id_policy,
+                rtc_fallback: config.rtc.fallback,
             },
             Directory::memory(),
+            webhooks(&config.webhooks, &metrics)?,
+            config.rtc.own.clone(),
             metrics.clone(),
         ));
         let transport = TransportSettings {
@@ -102,8 +113,20 @@ impl Server {
             tasks: tasks.clone(),
         };
         let listener = tokio::spawn(gateway.run(listener, stop.clone()));
+        let upkeep =
+            tokio::spawn(upkeep(broker.clone(), config.webhooks.nodes_status_check_interval));
         let shutdown_timeout = config.shutdown_timeout;
-        Ok(Self { address, shutdown_timeout, broker, links, metrics, stop, tasks, listener })
+        Ok(Self {
+            address,
+            shutdown_timeout,
+            broker,
+            links,
+            metrics,
+            stop,
+            tasks,
+            listener,
+            _upkeep: AbortOnDropHandle::new(upkeep),
+        })
     }
 
     /// The address that the server listens on.
@@ -158,8 +181,41 @@ fn app(broker: Arc<Broker>, metrics: Metrics) -> Router {
         .merge(http::routes(metrics))
 }
 
+/// The webhooks that are set. One client for all of them, and none where none is set.
+fn webhooks(config: &WebhookConfig, metrics: &Metrics) -> Result<Webhooks, ClientError> {
+    if !config.is_any_set() {
+        return Ok(Webhooks::default());
+    }
+    let settings = ClientSettings {
+        timeout: config.timeout,
+        max_in_flight: config.max_in_flight,
+        extra_roots: config.extra_roots.clone(),
+        proxy: config.proxy.as_ref().map(|proxy| proxy.expose().clone()),
+        signer: config.signer.clone(),
+    };
+    let client = Client::new(settings, metrics.clone())?;
+    let hook = |name, url: &Option<SecretUrl>| {
+        url.as_ref().map(|url| client.hook(name, url.expose().clone()))
+    };
+    Ok(Webhooks {
+        authentication: hook("authentication", &config.authentication)
+            .map(|hook| Authentication::new(hook, config.authentication_data_format)),
+        authorization: hook("authorization", &config.authorization)
+            .map(|hook| Authorization::new(hook, config.authorization_cache_ttl)),
+        validity: hook("validity", &config.validity)
+            .map(|hook| Validity::new(hook, config.validity_check_batch_size)),
+        rtc_configuration: hook("rtc_configuration", &config.rtc_configuration)
+            .map(RtcConfigurations::new),
+        socket_message: hook("on_socket_message", &config.socket_message)
+            .map(|hook| SocketMessages::new(hook, metrics.clone())),
+    })
+}
+
+async fn upkeep(broker: Arc<Broker>, validity_check_interval: Duration) {
+    broker.check_validity_every(validity_check_interval).await;
+}
+
 /// The variables that are set and that this version cannot honour.
 fn unsupported(config: &Config) -> Vec<&'static str> {
-    let webhooks = config.webhook_urls.iter().map(|(name, _)| *name);
-    config.redis_url.iter().map(|_| "REDIS_URL").chain(webhooks).collect()
+    config.redis_url.iter().map(|_| "REDIS_URL").collect()
 }

@@ -49,7 +49,7 @@ pub struct Admission {
     /// The node.
     pub node: NodeId,
     /// The connection that it came on.
-    pub connection: ConnectionId,
+    pub owner: Owner,
     /// That connection's link.
     pub link: LinkHandle,
 }
@@ -69,8 +69,9 @@ impl Broker {
     /// Gives the node its ID, for as long as `link` is open.
     ///
     /// # Errors
-    /// [`AdmissionError::Refused`] if another connection holds the ID and keeps it;
-    /// [`AdmissionError::Unavailable`] if the broker is shutting down or the ID is contended.
+    /// [`AdmissionError::Refused`] if the authentication webhook says no, or another connection
+    /// holds the ID and keeps it; [`AdmissionError::Unavailable`] if the webhook gives no answer,
+    /// the broker is shutting down or the ID is contended.
     pub async fn admit(
         &self,
         handshake: &Handshake,
@@ -80,7 +81,7 @@ impl Broker {
         match &admitted {
             Ok(admission) => {
                 let Handshake { id: node, version, runtime, .. } = handshake;
-                let (connection, peer) = (admission.connection, link.peer());
+                let (connection, peer) = (admission.owner.connection, link.peer());
                 tracing::info!(target: CONNECTIONS, ?node, %connection, %peer, ?version, ?runtime, "node admitted");
             }
             Err(error) => {
@@ -99,15 +100,25 @@ impl Broker {
         if self.is_draining() {
             return Err(AdmissionError::Unavailable("draining"));
         }
+        self.authenticate(handshake).await?;
         let node = handshake.id.clone();
-        let connection = ConnectionId::next();
-        let lease = self.acquire(&node, Owner { replica: self.replica, connection }).await?;
+        let owner = Owner { replica: self.replica, connection: ConnectionId::next() };
+        let lease = self.acquire(&node, owner).await?;
         self.hold(lease, link);
         if self.is_draining() {
             // The drain may have looked over the connections just before this one was there.
             link.close(CloseReason::Draining);
         }
-        Ok(Admission { node, connection, link: link.clone() })
+        Ok(Admission { node, owner, link: link.clone() })
+    }
+
+    async fn authenticate(&self, handshake: &Handshake) -> Result<(), AdmissionError> {
+        let Some(authentication) = &self.webhooks.authentication else { return Ok(()) };
+        match authentication.ask(handshake).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(AdmissionError::Refused(Refusal::AuthenticationFailed)),
+            Err(_) => Err(AdmissionError::Unavailable("authentication_webhook")),
+        }
     }
 
     /// Acquires the ID, contending with its holder as the policy says.
@@ -138,15 +149,17 @@ impl Broker {
 
     /// Hangs the ID on the link: whatever ends the link gives the ID back.
     fn hold(&self, lease: Lease, link: &LinkHandle) {
-        let connection = lease.owner().connection;
-        self.connections.hold(lease.node().clone(), connection, link.clone());
+        let owner = lease.owner();
+        let connection = owner.connection;
+        self.connections.hold(lease.node().clone(), owner, link.clone());
         self.metrics.admission();
-        let (connections, metrics, handle) =
-            (self.connections.clone(), self.metrics.clone(), link.clone());
+        let (connections, pairs) = (self.connections.clone(), self.pairs.clone());
+        let (metrics, handle) = (self.metrics.clone(), link.clone());
         let began = Instant::now();
         link.on_close(move |reason| {
             let node = lease.node();
             connections.forget(node, connection);
+            pairs.forget(node, owner);
             metrics.departure(reason);
             let (bytes_read, bytes_written) = handle.traffic();
             let seconds = began.elapsed().as_secs();

@@ -1,12 +1,11 @@
 //! Reads typed values and gathers the mistakes.
 
-use std::ffi::OsString;
 use std::str::FromStr;
 use std::time::Duration;
 
 use url::Url;
 
-use super::{Config, Mistake, Mistakes, SecretUrl, VARIABLES, Variable};
+use super::{Config, Mistake, Mistakes, SecretUrl, Source, VARIABLES, Variable};
 
 const LONGEST_MS: u64 = 24 * 60 * 60 * 1000;
 
@@ -16,7 +15,7 @@ pub(super) struct Reader<S> {
     mistakes: Vec<Mistake>,
 }
 
-impl<S: Fn(&str) -> Option<OsString>> Reader<S> {
+impl<S: Source> Reader<S> {
     pub(super) fn new(source: S) -> Self {
         Self { source, mistakes: Vec::new() }
     }
@@ -57,13 +56,59 @@ impl<S: Fn(&str) -> Option<OsString>> Reader<S> {
         match Url::parse(&text).ok().filter(usable) {
             Some(url) => Some(SecretUrl::new(url)),
             None => {
-                self.mistake(
-                    variable(name),
-                    "the value (not shown, it may hold a secret) is not valid".into(),
-                );
+                self.hidden(name);
                 None
             }
         }
+    }
+
+    /// A value whose text is never part of a mistake.
+    pub(super) fn secret<T>(
+        &mut self,
+        name: &'static str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Option<T> {
+        let parsed = parse(&self.text(variable(name))?);
+        if parsed.is_none() {
+            self.hidden(name);
+        }
+        parsed
+    }
+
+    /// What `parse` makes of the content of the file that is named.
+    pub(super) fn file<T>(
+        &mut self,
+        name: &'static str,
+        parse: impl FnOnce(Vec<u8>) -> Option<T>,
+    ) -> Option<T> {
+        let path = self.text(variable(name))?;
+        let parsed = match std::fs::read(&path) {
+            Ok(content) => parse(content).ok_or("its content is not valid".to_owned()),
+            Err(error) => Err(error.to_string()),
+        };
+        parsed.map_err(|problem| self.mistake(variable(name), format!("{path:?}: {problem}"))).ok()
+    }
+
+    /// A list separated by commas, of texts that are `valid`.
+    pub(super) fn list(&mut self, name: &'static str, valid: impl Fn(&str) -> bool) -> Vec<String> {
+        let Some(text) = self.text(variable(name)) else { return Vec::new() };
+        let items: Vec<_> = text.split(',').map(|item| item.trim().to_owned()).collect();
+        if !items.iter().all(|item| valid(item)) {
+            self.mistake(variable(name), format!("{text:?} is not valid"));
+        }
+        items
+    }
+
+    /// A variable that does not go together with another.
+    pub(super) fn conflict(&mut self, name: &'static str, problem: &str) {
+        self.mistake(variable(name), problem.into());
+    }
+
+    fn hidden(&mut self, name: &'static str) {
+        self.mistake(
+            variable(name),
+            "the value (not shown, it may hold a secret) is not valid".into(),
+        );
     }
 
     /// The parsed value, or the default where none is set or what is set cannot be used.

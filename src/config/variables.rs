@@ -13,17 +13,9 @@ pub struct Variable {
     pub about: &'static str,
 }
 
-/// The variables of the webhooks.
-pub(super) const WEBHOOKS: [&str; 5] = [
-    "NODES_AUTHENTICATION_WEBHOOK_URL",
-    "AUTHORIZE_NODES_COMMUNICATION_WEBHOOK_URL",
-    "NODES_VALIDITY_CHECK_WEBHOOK_URL",
-    "RTC_CONFIGURATION_RESOLVER_WEBHOOK_URL",
-    "ON_AUTHENTICATED_SOCKET_MSG_WEBHOOK_URL",
-];
-
 const SWITCH: &str = "true or false";
 const MILLISECONDS: &str = "a whole number of milliseconds from 1 to 86400000";
+const MILLISECONDS_OR_ZERO: &str = "a whole number of milliseconds from 0 to 86400000";
 const COUNT: &str = "a whole number from 1 to 4294967295";
 const WEBHOOK_URL: &str = "an http or https URL";
 
@@ -129,36 +121,126 @@ pub const VARIABLES: &[Variable] = &[
         name: "NODES_AUTHENTICATION_WEBHOOK_URL",
         default: "",
         allowed: WEBHOOK_URL,
-        about: "Asked whether a node may connect. Not supported yet: the broker does not start if it is set.",
+        about: "Asked whether a node may connect; without it every node may.",
+    },
+    Variable {
+        name: "AUTHENTICATION_DATA_FORMAT",
+        default: "object",
+        allowed: "object or string",
+        about: "In which form the authentication webhook gets a node's data: as the JSON object that its text is, if it is one, or always as the text.",
     },
     Variable {
         name: "AUTHORIZE_NODES_COMMUNICATION_WEBHOOK_URL",
         default: "",
         allowed: WEBHOOK_URL,
-        about: "Asked whether two nodes may communicate. Not supported yet: the broker does not start if it is set.",
+        about: "Asked whether one node may send to another; without it every node may.",
+    },
+    Variable {
+        name: "AUTHORIZATION_CACHE_TTL_MS",
+        default: "0",
+        allowed: MILLISECONDS_OR_ZERO,
+        about: "How long the answers of the authorization webhook are remembered; 0 for not at all.",
     },
     Variable {
         name: "NODES_VALIDITY_CHECK_WEBHOOK_URL",
         default: "",
         allowed: WEBHOOK_URL,
-        about: "Asked from time to time which nodes may stay. Not supported yet: the broker does not start if it is set.",
+        about: "Asked from time to time which of the connected nodes may not stay.",
     },
     Variable {
         name: "NODES_STATUS_CHECK_INTERVAL_MS",
         default: "30000",
         allowed: MILLISECONDS,
-        about: "The time between two validity checks.",
+        about: "The time between two validity checks, a tenth more or less.",
+    },
+    Variable {
+        name: "VALIDITY_CHECK_BATCH_SIZE",
+        default: "1000",
+        allowed: COUNT,
+        about: "The most nodes in one question to the validity webhook.",
     },
     Variable {
         name: "RTC_CONFIGURATION_RESOLVER_WEBHOOK_URL",
         default: "",
         allowed: WEBHOOK_URL,
-        about: "Asked for the RTC configuration of a node; without it every node gets Google's public STUN servers. Not supported yet: the broker does not start if it is set.",
+        about: "Asked for the RTC configuration of a node; without it every node gets that of RTC_CONFIGURATION_FILE, TURN_URLS or STUN_URLS, or else Google's public STUN servers.",
+    },
+    Variable {
+        name: "RTC_FALLBACK",
+        default: "last",
+        allowed: "last, default or close",
+        about: "What a node gets where the RTC webhook gives no answer. last: the last good one for it, or for any node, or else what it would get without the webhook; default: what it would get without the webhook; close: its connection is closed, and it comes again.",
     },
     Variable {
         name: "ON_AUTHENTICATED_SOCKET_MSG_WEBHOOK_URL",
         default: "",
         allowed: WEBHOOK_URL,
-        about: "Told of every SOCKET_MSG_EXCHANGE. Not supported yet: the broker does not start if it is set.",
+        about: "Told of every SOCKET_MSG_EXCHANGE; never delays one.",
+    },
+    Variable {
+        name: "WEBHOOK_TIMEOUT_MS",
+        default: "5000",
+        allowed: MILLISECONDS,
+        about: "How long a call of a webhook may take.",
+    },
+    Variable {
+        name: "WEBHOOK_MAX_IN_FLIGHT",
+        default: "256",
+        allowed: COUNT,
+        about: "How many calls of one webhook may be under way; four times as many may wait.",
+    },
+    Variable {
+        name: "WEBHOOK_SECRET",
+        default: "",
+        allowed: "whsec_ and the base64 of 24 to 64 bytes; several separated by blanks",
+        about: "Signs every call as Standard Webhooks does; with several secrets, by each of them.",
+    },
+    Variable {
+        name: "WEBHOOK_CA_FILE",
+        default: "",
+        allowed: "a file of certificates in PEM",
+        about: "Certificates to trust beside the system's when a webhook is called.",
+    },
+    Variable {
+        name: "WEBHOOK_PROXY",
+        default: "",
+        allowed: "an http or https URL",
+        about: "The proxy that webhooks are called through.",
+    },
+    Variable {
+        name: "STUN_URLS",
+        default: "",
+        allowed: "URLs with stun: or stuns:, separated by commas",
+        about: "STUN servers that nodes are told of.",
+    },
+    Variable {
+        name: "TURN_URLS",
+        default: "",
+        allowed: "URLs with turn: or turns:, separated by commas; together with TURN_SECRET or TURN_SECRET_FILE",
+        about: "TURN servers that nodes are told of, with credentials of their own.",
+    },
+    Variable {
+        name: "TURN_SECRET",
+        default: "",
+        allowed: "any text; together with TURN_URLS",
+        about: "The secret that the TURN servers share with the broker (coturn: static-auth-secret).",
+    },
+    Variable {
+        name: "TURN_SECRET_FILE",
+        default: "",
+        allowed: "a file with the secret, if TURN_SECRET is not set",
+        about: "Where to read that secret from.",
+    },
+    Variable {
+        name: "TURN_CREDENTIAL_TTL_MS",
+        default: "86400000",
+        allowed: "a whole number of milliseconds from 1000 to 86400000",
+        about: "How long TURN credentials are good for.",
+    },
+    Variable {
+        name: "RTC_CONFIGURATION_FILE",
+        default: "",
+        allowed: "a file with a JSON object that has iceServers, if neither STUN_URLS nor TURN_URLS are set",
+        about: "The RTC configuration that every node gets.",
     },
 ];

@@ -10,8 +10,8 @@ use serde_json::value::RawValue;
 use socketioxide::socket::Socket;
 
 use super::Delivered;
-use crate::link::LinkHandle;
-use crate::node::{ConnectionId, NodeId};
+use crate::link::{CloseReason, LinkHandle};
+use crate::node::{ConnectionId, NodeId, Owner};
 use crate::sharded::ShardedMap;
 
 /// All connections of this replica; a cheap handle.
@@ -20,7 +20,7 @@ pub struct LocalConnections(Arc<ShardedMap<Held>>);
 
 /// A connection that owns its node's ID.
 struct Held {
-    connection: ConnectionId,
+    owner: Owner,
     link: LinkHandle,
     receiver: Option<Arc<Receiver>>,
 }
@@ -38,8 +38,8 @@ impl LocalConnections {
     }
 
     /// Enters a connection that has acquired the ID of `node`.
-    pub fn hold(&self, node: NodeId, connection: ConnectionId, link: LinkHandle) {
-        self.0.write(node.as_str()).insert(node.clone(), Held { connection, link, receiver: None });
+    pub fn hold(&self, node: NodeId, owner: Owner, link: LinkHandle) {
+        self.0.write(node.as_str()).insert(node.clone(), Held { owner, link, receiver: None });
     }
 
     /// Greets the node and lets its connection be sent to, in one step: nothing can be delivered
@@ -53,7 +53,7 @@ impl LocalConnections {
         greeting: impl FnOnce(&Receiver) -> Delivered,
     ) -> bool {
         match self.0.write(node.as_str()).get_mut(node) {
-            Some(held) if held.connection == connection => {
+            Some(held) if held.owner.connection == connection => {
                 let greeted = greeting(&receiver) == Delivered::Yes;
                 held.receiver = greeted.then(|| Arc::new(receiver));
                 greeted
@@ -65,7 +65,7 @@ impl LocalConnections {
     /// Forgets a connection, unless another one holds the ID by now.
     pub fn forget(&self, node: &NodeId, connection: ConnectionId) {
         let mut shard = self.0.write(node.as_str());
-        if shard.get(node).is_some_and(|held| held.connection == connection) {
+        if shard.get(node).is_some_and(|held| held.owner.connection == connection) {
             let forgotten = shard.remove(node);
             drop(shard);
             // Outside of the lock: this may be the socket's last owner.
@@ -76,12 +76,48 @@ impl LocalConnections {
     /// The link of this connection of `node`, if it is held here.
     pub fn link(&self, node: &NodeId, connection: ConnectionId) -> Option<LinkHandle> {
         let shard = self.0.read(node.as_str());
-        shard.get(node).filter(|held| held.connection == connection).map(|held| held.link.clone())
+        shard
+            .get(node)
+            .filter(|held| held.owner.connection == connection)
+            .map(|held| held.link.clone())
     }
 
     /// The connection of `node` that can be sent to.
     pub fn receiver(&self, node: &str) -> Option<Arc<Receiver>> {
         self.0.read(node).get(node)?.receiver.clone()
+    }
+
+    /// Who owns the ID of `node`, if the connection can be sent to.
+    pub fn owner(&self, node: &str) -> Option<Owner> {
+        self.0.read(node).get(node).filter(|held| held.receiver.is_some()).map(|held| held.owner)
+    }
+
+    /// As [`LocalConnections::owner`], with the node's ID.
+    pub fn node(&self, node: &str) -> Option<(NodeId, Owner)> {
+        let shard = self.0.read(node);
+        let (node, held) = shard.get_key_value(node)?;
+        held.receiver.is_some().then(|| (node.clone(), held.owner))
+    }
+
+    /// Every node that can be sent to, with its connection.
+    pub fn connected(&self) -> Vec<(NodeId, ConnectionId)> {
+        let connected = |node: &NodeId, held: &Held| {
+            held.receiver.is_some().then(|| (node.clone(), held.owner.connection))
+        };
+        self.0.collect(connected).into_iter().flatten().collect()
+    }
+
+    /// Tells this connection of `node` to stay away and closes it. Returns whether it was there.
+    pub fn dismiss(&self, node: &NodeId, connection: ConnectionId) -> bool {
+        let receiver = {
+            let shard = self.0.read(node.as_str());
+            let held = shard.get(node).filter(|held| held.owner.connection == connection);
+            held.and_then(|held| held.receiver.clone())
+        };
+        receiver.is_some_and(|receiver| {
+            receiver.dismiss();
+            true
+        })
     }
 
     /// Whether `node` can be sent to.
@@ -105,6 +141,16 @@ impl Receiver {
     /// A connection whose packets go through `socket` and leave by `link`.
     pub fn new(socket: Arc<Socket>, link: LinkHandle) -> Self {
         Self { socket, link }
+    }
+
+    /// Tells the node by Socket.IO's disconnect packet that it is not wanted, and closes the
+    /// connection behind that. The official client does not come back by itself after it.
+    fn dismiss(&self) {
+        self.link.reserve_disconnect();
+        if self.socket.clone().disconnect().is_err() {
+            self.link.kill(CloseReason::Dismissed);
+        }
+        self.link.close(CloseReason::Dismissed);
     }
 
     /// Queues an event with one argument, given as JSON text.

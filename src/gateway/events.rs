@@ -1,89 +1,66 @@
 //! A connected node's events: to the broker, and the answer back.
 //!
 //! Synchronous on purpose. The library calls this where it reads the connection, one event after
-//! the other; a task for each event would let them overtake each other.
+//! the other; a task for each event would let them overtake each other. What cannot be answered
+//! at once goes to the connection's `waits`, and so does everything behind it.
 
 use std::sync::Arc;
 
-use serde::Serialize;
 use socketioxide::adapter::LocalAdapter;
-use socketioxide::extract::AckSender;
-use socketioxide::handler::{FromMessageParts, MessageHandler};
+use socketioxide::handler::MessageHandler;
 use socketioxide::socket::Socket;
 use socketioxide_core::Value;
 
-use crate::broker::{Admission, Broker};
-use crate::link::CloseReason;
+use super::answers::{Answer, AnswerSender};
+use super::waits::{Step, Waits};
+use crate::broker::{Admission, Broker, Relayed, Turn};
 use crate::protocol::{ARE_NODES_CONNECTED_TO_BROKER, Ack, Event, EventPacket};
 
 /// Handles every event of one connection.
 pub(super) struct Events {
     broker: Arc<Broker>,
     admission: Admission,
+    waits: Waits,
 }
 
 impl Events {
     pub(super) fn new(broker: Arc<Broker>, admission: Admission) -> Self {
-        Self { broker, admission }
+        Self { broker, admission, waits: Waits::new() }
     }
 
-    /// The answer to an event: the JSON text of a string.
-    fn answer(&self, value: &Value, wanted: bool) -> Answer {
-        let Value::Str(text, attachments) = value else { return Answer::Ack(Ack::Error) };
-        let Ok(mut packet) = EventPacket::parse(text) else { return Answer::Ack(Ack::Error) };
+    /// Takes an event as far as it can go in this turn.
+    fn take(&self, value: &Value, is_answer_wanted: bool, turn: Turn) -> Step {
+        let Value::Str(text, attachments) = value else { return Step::Answer(Ack::Error.into()) };
+        let Ok(mut packet) = EventPacket::parse(text) else {
+            return Step::Answer(Ack::Error.into());
+        };
         if attachments.is_some() {
             packet.payload = None;
         }
         if let Some(event) = Event::from_name(&packet.name) {
-            return Answer::Ack(self.broker.relay(&self.admission.node, event, packet.payload));
-        }
-        // Whoever does not listen to the answer needs none worked out.
-        if packet.name == ARE_NODES_CONNECTED_TO_BROKER && wanted {
-            return match self.broker.presence(packet.payload) {
-                Ok(answer) => Answer::Presence(answer),
-                Err(_) => Answer::Ack(Ack::Error),
+            return match self.broker.relay(&self.admission, event, packet.payload, turn) {
+                Relayed::Answered(ack) => Step::Answer(ack.into()),
+                Relayed::Waits(pending) => Step::Relay(pending, text.clone()),
             };
         }
-        Answer::Ack(Ack::Error)
+        // Whoever does not listen to the answer needs none worked out.
+        if packet.name == ARE_NODES_CONNECTED_TO_BROKER && is_answer_wanted {
+            return Step::Answer(
+                self.broker.presence(packet.payload).map_or(Ack::Error.into(), Answer::Presence),
+            );
+        }
+        Step::Answer(Ack::Error.into())
     }
-}
-
-enum Answer {
-    Ack(Ack),
-    Presence(String),
 }
 
 impl MessageHandler<LocalAdapter, Events> for Events {
-    fn call(&self, socket: Arc<Socket>, mut value: Value, ack_id: Option<i64>) {
-        let answer = self.answer(&value, ack_id.is_some());
-        let Some(id) = ack_id else { return };
-        let Ok(sender) = AckSender::from_message_parts(&socket, &mut value, &ack_id);
-        let sent = match &answer {
-            Answer::Ack(ack) => self.send(sender, id, ack.as_str(), ack.as_str().len() + 2),
-            Answer::Presence(text) => {
-                let escaped = serde_json::value::to_raw_value(text).unwrap_or_default();
-                self.send(sender, id, &escaped, escaped.get().len())
-            }
-        };
-        if !sent {
-            // An answer that cannot be queued must not be lost in silence: the node waits for it.
-            self.admission.link.kill(CloseReason::Overflow);
+    fn call(&self, socket: Arc<Socket>, value: Value, ack_id: Option<i64>) {
+        let turn = if self.admission.link.is_waitless() { Turn::Now } else { Turn::Behind };
+        let step = self.take(&value, ack_id.is_some(), turn);
+        let sender = AnswerSender::new(socket, ack_id);
+        match step {
+            Step::Answer(answer) if turn == Turn::Now => sender.send(&self.admission.link, &answer),
+            step => self.waits.push(&self.broker, &self.admission, step, sender),
         }
-    }
-}
-
-impl Events {
-    /// Queues an answer whose JSON text has `json_bytes`. Returns whether it was queued.
-    fn send<T: Serialize + ?Sized>(
-        &self,
-        sender: AckSender,
-        id: i64,
-        answer: &T,
-        json_bytes: usize,
-    ) -> bool {
-        let digits = id.checked_ilog10().unwrap_or(0) as usize + 1;
-        // The packet's text is 43<id>[<answer>].
-        self.admission.link.reserve_ack(digits + json_bytes + "43[]".len());
-        sender.send(answer).is_ok()
     }
 }

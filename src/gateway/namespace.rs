@@ -19,6 +19,7 @@ use super::upgrade::Verdict;
 use crate::broker::{Admission, Broker};
 use crate::delivery::Receiver;
 use crate::link::{CloseReason, PACKET_OVERHEAD_BYTES};
+use crate::protocol::RtcConfiguration;
 
 /// What takes over an upgraded connection.
 pub type SocketIoService = Service<()>;
@@ -93,7 +94,7 @@ impl ConnectHandler<LocalAdapter, Namespace> for Namespace {
     /// Runs after the CONNECT packet has been answered.
     fn call(&self, socket: Arc<Socket>, _auth: Option<Value>) {
         if let Some(Verdict::Admitted(admission)) = socket.req_parts().extensions.get().cloned() {
-            self.connect(socket, &admission);
+            self.connect(socket, admission);
         }
     }
 }
@@ -117,14 +118,38 @@ impl Namespace {
         }
     }
 
-    /// Connects the node, then lets its events pass.
-    fn connect(&self, socket: Arc<Socket>, admission: &Admission) {
+    /// Connects the node, at once if nobody has to be asked for its RTC configuration.
+    fn connect(&self, socket: Arc<Socket>, admission: Admission) {
         let receiver = Receiver::new(socket, admission.link.clone());
-        if self.broker.connect(admission, receiver) {
-            admission.link.admit();
-        } else {
-            admission.link.kill(CloseReason::Transport);
+        if let Some(rtc) = self.broker.rtc_configuration_at_once(&admission.node) {
+            return connect(&self.broker, &admission, receiver, Some(&rtc));
         }
+        // Its events pass from here on, and it is seen to leave if it does.
+        admission.link.admit();
+        let broker = self.broker.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                rtc = broker.rtc_configuration(&admission.node) => {
+                    connect(&broker, &admission, receiver, rtc.as_ref());
+                }
+                () = admission.link.over() => {}
+            }
+        });
+    }
+}
+
+/// Tells the node that it is connected, and lets others reach it and its events pass. Without an
+/// RTC configuration it is of no use to anybody: its connection is closed, so that it comes again.
+fn connect(
+    broker: &Broker,
+    admission: &Admission,
+    receiver: Receiver,
+    rtc: Option<&RtcConfiguration>,
+) {
+    if rtc.is_some_and(|rtc| broker.connect(admission, receiver, rtc)) {
+        admission.link.admit();
+    } else {
+        admission.link.kill(CloseReason::Transport);
     }
 }
 
@@ -140,6 +165,7 @@ impl DisconnectHandler<LocalAdapter, Departure> for Departure {
     ) {
         let reason = match reason {
             DisconnectReason::ClientNSDisconnect => CloseReason::NodeLeft,
+            DisconnectReason::ServerNSDisconnect => CloseReason::Dismissed,
             _ => CloseReason::Transport,
         };
         self.0.link.close(reason);

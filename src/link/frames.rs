@@ -53,6 +53,11 @@ impl Message {
         self.starts_with(b"43")
     }
 
+    /// A Socket.IO packet that ends the main namespace for its receiver.
+    pub(super) fn is_disconnect(&self) -> bool {
+        self.starts_with(b"41")
+    }
+
     /// Whether its sender says with it that it leaves: a WebSocket close frame, the Engine.IO
     /// packet that closes, or the Socket.IO packet that leaves the main namespace.
     pub(super) fn is_goodbye(&self) -> bool {

@@ -224,7 +224,7 @@ impl Link {
         let Some(scanner) = &mut self.outgoing else { return };
         let mut rest = bytes;
         while let Some((taken, message)) = scanner.next_message(rest) {
-            if message.is_event() || message.is_ack() {
+            if message.is_event() || message.is_ack() || message.is_disconnect() {
                 shared.written(message.bytes as usize, message.is_ack());
             }
             rest = &rest[taken..];

@@ -1,39 +1,87 @@
 //! The RTC configuration that a node is given when it is connected.
 
+use std::sync::Arc;
+
 use serde::Serialize;
+use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
 /// A configuration for `RTCPeerConnection`, ready to be sent: JSON in a JSON string.
 #[derive(Debug, Clone)]
-pub struct RtcConfiguration(Box<RawValue>);
+pub struct RtcConfiguration(Arc<RawValue>);
 
 /// The fields in the order in which the nodes have always got them.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Fields {
-    ice_servers: Vec<IceServer>,
+struct Fields<'a> {
+    ice_servers: &'a [IceServer],
     ice_transport_policy: &'static str,
     bundle_policy: &'static str,
     rtcp_mux_policy: &'static str,
     ice_candidate_pool_size: u8,
 }
 
-#[derive(Serialize)]
-struct IceServer {
+/// One entry of `iceServers`.
+#[derive(Debug, Clone, Serialize)]
+pub struct IceServer {
     urls: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    username: Option<String>,
+    /// The official nodes read `password`, browsers read `credential`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    password: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    credential: Option<String>,
+}
+
+impl IceServer {
+    /// Servers that want no credentials.
+    pub fn stun(urls: Vec<String>) -> Self {
+        Self { urls, username: None, password: None, credential: None }
+    }
+
+    /// Servers that want these credentials.
+    pub fn turn(urls: Vec<String>, username: String, password: String) -> Self {
+        Self {
+            urls,
+            username: Some(username),
+            credential: Some(password.clone()),
+            password: Some(password),
+        }
+    }
 }
 
 impl RtcConfiguration {
     /// Google's public STUN servers and no TURN: what a node gets where nothing is configured.
     pub fn public_stun() -> Self {
         let urls = ["", "1", "2", "3", "4"].map(|n| format!("stun:stun{n}.l.google.com:19302"));
+        Self::with_servers(&[IceServer::stun(urls.into())])
+    }
+
+    /// These servers, and the usual values for everything else.
+    pub fn with_servers(ice_servers: &[IceServer]) -> Self {
         Self::indented(&Fields {
-            ice_servers: vec![IceServer { urls: urls.into() }],
+            ice_servers,
             ice_transport_policy: "all",
             bundle_policy: "max-bundle",
             rtcp_mux_policy: "require",
             ice_candidate_pool_size: 10,
         })
+    }
+
+    /// A configuration that somebody else wrote, with all its fields. `None` if no node could use
+    /// it: without a server that has `urls` the official nodes give up for good.
+    pub fn from_json(configuration: &Value) -> Option<Self> {
+        let has_urls = |server: &Value| match server.get("urls") {
+            Some(Value::String(url)) => !url.is_empty(),
+            Some(Value::Array(urls)) => {
+                !urls.is_empty()
+                    && urls.iter().all(|url| url.as_str().is_some_and(|url| !url.is_empty()))
+            }
+            _ => false,
+        };
+        let servers = configuration.get("iceServers")?.as_array()?;
+        servers.iter().any(has_urls).then(|| Self::indented(configuration))
     }
 
     /// The event's argument: a JSON string whose content is JSON again, indented by two blanks,
@@ -42,10 +90,10 @@ impl RtcConfiguration {
         &self.0
     }
 
-    fn indented(fields: &Fields) -> Self {
-        // Strings and numbers only: writing them as JSON cannot fail.
-        let text = serde_json::to_string_pretty(fields).unwrap_or_default();
-        Self(to_raw_value(&text).unwrap_or_default())
+    fn indented(configuration: &impl Serialize) -> Self {
+        // Texts, numbers and the like only: writing them as JSON cannot fail.
+        let text = serde_json::to_string_pretty(configuration).unwrap_or_default();
+        Self(to_raw_value(&text).unwrap_or_default().into())
     }
 }
 
@@ -53,14 +101,47 @@ impl RtcConfiguration {
 mod tests {
     use super::*;
 
+    fn text(configuration: &RtcConfiguration) -> String {
+        serde_json::from_str(configuration.as_argument().get()).unwrap()
+    }
+
     #[test]
     fn the_default_names_public_stun_servers() {
-        let configuration = RtcConfiguration::public_stun();
-        let text: String = serde_json::from_str(configuration.as_argument().get()).unwrap();
-        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let text = text(&RtcConfiguration::public_stun());
+        let value: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(value["iceServers"][0]["urls"][0], "stun:stun.l.google.com:19302");
         assert_eq!(value["iceServers"][0]["urls"][4], "stun:stun4.l.google.com:19302");
         assert_eq!(value["iceCandidatePoolSize"], 10);
         assert!(text.starts_with("{\n  \"iceServers\": [\n    {"));
+    }
+
+    #[test]
+    fn unknown_fields_and_their_order_are_kept() {
+        let json = "{\n  \"x\": 1.0,\n  \"iceServers\": [\n    {\n      \"urls\": \"stun:a\",\n      \"b\": null\n    }\n  ]\n}";
+        let configuration =
+            RtcConfiguration::from_json(&serde_json::from_str(json).unwrap()).unwrap();
+        assert_eq!(text(&configuration), json);
+    }
+
+    #[test]
+    fn a_configuration_without_usable_servers_is_none() {
+        for json in [
+            "null",
+            "[]",
+            "{}",
+            r#"{"iceServers":{}}"#,
+            r#"{"iceServers":[]}"#,
+            r#"{"iceServers":[{}]}"#,
+            r#"{"iceServers":[{"urls":""}]}"#,
+            r#"{"iceServers":[{"urls":[]}]}"#,
+            r#"{"iceServers":[{"urls":[1]}]}"#,
+            r#"{"iceServers":["stun:a"]}"#,
+            r#"{"iceServers":[{"url":"stun:a"}]}"#,
+        ] {
+            assert!(
+                RtcConfiguration::from_json(&serde_json::from_str(json).unwrap()).is_none(),
+                "{json}"
+            );
+        }
     }
 }

@@ -35,7 +35,7 @@ fn every_file_says_what_lives_in_it_and_is_short() {
 }
 
 /// The modules from bottom to top; each may import those before it, and itself.
-const LAYERS: [&str; 12] = [
+const LAYERS: [&str; 13] = [
     "telemetry",
     "node",
     "protocol",
@@ -44,6 +44,7 @@ const LAYERS: [&str; 12] = [
     "sharded",
     "directory",
     "delivery",
+    "webhooks",
     "broker",
     "config",
     "gateway",
@@ -82,6 +83,7 @@ fn libraries_stay_where_they_belong() {
     let homes = [
         ("socketioxide", &["gateway", "delivery"][..]),
         ("hyper", &["gateway"]),
+        ("reqwest", &["webhooks"]),
         ("clap", &["main"]),
     ];
     for (path, text) in sources("src") {

@@ -1,0 +1,103 @@
+//! Pairs of nodes that an authorized attempt has opened to each other.
+//!
+//! Whoever answers an attempt must be heard even where it could not have made one itself, so the
+//! rest of the signaling passes both ways. A pair lasts as long as both connections do: it names
+//! their owners, so a node that comes back begins anew.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::node::{NodeId, Owner};
+use crate::sharded::ShardedMap;
+
+/// The most open pairs of one node. Above it any one is forgotten, and authorized anew.
+const MAX_PAIRS: usize = 1000;
+
+/// All open pairs of this replica's nodes; a cheap handle.
+#[derive(Clone)]
+pub(super) struct OpenPairs(Arc<ShardedMap<Peers>>);
+
+struct Peers {
+    owner: Owner,
+    open: HashMap<NodeId, Owner>,
+}
+
+impl OpenPairs {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(ShardedMap::new()))
+    }
+
+    /// Opens the pair both ways.
+    pub(super) fn open(&self, one: (&NodeId, Owner), other: (&NodeId, Owner)) {
+        self.add(one, other);
+        self.add(other, one);
+    }
+
+    /// Whether the pair of these two connections is open.
+    pub(super) fn is_open(&self, one: (&NodeId, Owner), other: (&str, Owner)) -> bool {
+        let shard = self.0.read(one.0.as_str());
+        let peers = shard.get(one.0).filter(|peers| peers.owner == one.1);
+        peers.is_some_and(|peers| peers.open.get(other.0) == Some(&other.1))
+    }
+
+    /// Forgets the pairs of a connection that has ended.
+    pub(super) fn forget(&self, node: &NodeId, owner: Owner) {
+        let mut shard = self.0.write(node.as_str());
+        if shard.get(node).is_some_and(|peers| peers.owner == owner) {
+            shard.remove(node);
+        }
+    }
+
+    fn add(&self, (node, owner): (&NodeId, Owner), (peer, peer_owner): (&NodeId, Owner)) {
+        let mut shard = self.0.write(node.as_str());
+        let peers =
+            shard.entry(node.clone()).or_insert_with(|| Peers { owner, open: HashMap::new() });
+        if peers.owner != owner {
+            *peers = Peers { owner, open: HashMap::new() };
+        }
+        if peers.open.len() >= MAX_PAIRS && !peers.open.contains_key(peer) {
+            let any = peers.open.keys().next().cloned();
+            any.map(|any| peers.open.remove(&any));
+        }
+        peers.open.insert(peer.clone(), peer_owner);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::{ConnectionId, ReplicaId};
+
+    fn node(id: &str) -> (NodeId, Owner) {
+        let owner = Owner { replica: ReplicaId::random(), connection: ConnectionId::next() };
+        (NodeId::parse(id).unwrap(), owner)
+    }
+
+    #[test]
+    fn a_pair_is_open_both_ways_until_one_of_its_connections_ends() {
+        let pairs = OpenPairs::new();
+        let ((a, a1), (b, b1)) = (node("a"), node("b"));
+        let (_, b2) = node("b");
+        assert!(!pairs.is_open((&a, a1), ("b", b1)));
+        pairs.open((&a, a1), (&b, b1));
+        assert!(pairs.is_open((&a, a1), ("b", b1)) && pairs.is_open((&b, b1), ("a", a1)));
+        assert!(!pairs.is_open((&a, a1), ("b", b2)), "b came back on another connection");
+        assert!(!pairs.is_open((&b, b2), ("a", a1)));
+        pairs.forget(&b, b2);
+        assert!(pairs.is_open((&b, b1), ("a", a1)), "a stranger's end changes nothing");
+        pairs.forget(&b, b1);
+        assert!(!pairs.is_open((&b, b1), ("a", a1)));
+    }
+
+    #[test]
+    fn a_node_has_a_bounded_number_of_pairs() {
+        let pairs = OpenPairs::new();
+        let (a, owner) = node("a");
+        for n in 0..MAX_PAIRS + 10 {
+            let (peer, peer_owner) = node(&format!("p{n}"));
+            pairs.open((&a, owner), (&peer, peer_owner));
+            assert!(pairs.is_open((&a, owner), (peer.as_str(), peer_owner)));
+        }
+        assert_eq!(pairs.0.read("a")[&a].open.len(), MAX_PAIRS);
+    }
+}

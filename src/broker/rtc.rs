@@ -1,0 +1,142 @@
+//! The RTC configuration that a node is given: the webhook's, or one of our own.
+
+use std::str::FromStr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit, Mac};
+use sha1::Sha1;
+
+use super::Broker;
+use crate::node::NodeId;
+use crate::protocol::{IceServer, RtcConfiguration};
+
+/// What a node gets where the webhook gives no answer (`RTC_FALLBACK`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RtcFallback {
+    /// The last good answer for it, or for any node, or else our own configuration.
+    Last,
+    /// Our own configuration.
+    Default,
+    /// Nothing: its connection is closed, and it comes again.
+    Close,
+}
+
+impl FromStr for RtcFallback {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        Ok(match text {
+            "last" => Self::Last,
+            "default" => Self::Default,
+            "close" => Self::Close,
+            _ => return Err(()),
+        })
+    }
+}
+
+/// A configuration that needs no webhook.
+#[derive(Debug, Clone)]
+pub enum OwnRtc {
+    /// The same for every node.
+    Fixed(RtcConfiguration),
+    /// With TURN credentials for each node.
+    Turn(TurnServers),
+}
+
+/// TURN servers that share a secret with the broker (the convention of coturn's REST API,
+/// draft-uberti-behave-turn-rest-00).
+#[derive(Clone)]
+pub struct TurnServers {
+    /// STUN servers to name beside them.
+    pub stun_urls: Vec<String>,
+    /// Their URLs.
+    pub turn_urls: Vec<String>,
+    /// The secret.
+    pub secret: String,
+    /// How long credentials are good for.
+    pub credential_ttl: Duration,
+}
+
+impl std::fmt::Debug for TurnServers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TurnServers").field("turn_urls", &self.turn_urls).finish_non_exhaustive()
+    }
+}
+
+impl OwnRtc {
+    fn configuration(&self, node: &NodeId) -> RtcConfiguration {
+        match self {
+            Self::Fixed(configuration) => configuration.clone(),
+            Self::Turn(servers) => servers.configuration(node, SystemTime::now()),
+        }
+    }
+}
+
+impl TurnServers {
+    fn configuration(&self, node: &NodeId, now: SystemTime) -> RtcConfiguration {
+        let expiry = (now + self.credential_ttl).duration_since(UNIX_EPOCH);
+        let username = format!("{}:{node}", expiry.map_or(0, |since| since.as_secs()));
+        let password = password(&self.secret, &username);
+        let mut servers = vec![IceServer::turn(self.turn_urls.clone(), username, password)];
+        if !self.stun_urls.is_empty() {
+            servers.insert(0, IceServer::stun(self.stun_urls.clone()));
+        }
+        RtcConfiguration::with_servers(&servers)
+    }
+}
+
+fn password(secret: &str, username: &str) -> String {
+    // A key of any length will do: this cannot fail.
+    let Ok(mut mac) = Hmac::<Sha1>::new_from_slice(secret.as_bytes()) else { return String::new() };
+    mac.update(username.as_bytes());
+    STANDARD.encode(mac.finalize().into_bytes())
+}
+
+impl Broker {
+    /// The node's RTC configuration, if no webhook has to be asked for it.
+    pub fn rtc_configuration_at_once(&self, node: &NodeId) -> Option<RtcConfiguration> {
+        let is_own = self.webhooks.rtc_configuration.is_none();
+        is_own.then(|| self.own_rtc.configuration(node))
+    }
+
+    /// The node's RTC configuration; `None` if there is none and its connection is to be closed.
+    pub async fn rtc_configuration(&self, node: &NodeId) -> Option<RtcConfiguration> {
+        let own = || Some(self.own_rtc.configuration(node));
+        let Some(webhook) = &self.webhooks.rtc_configuration else { return own() };
+        match webhook.ask(node).await {
+            Ok(configuration) => Some(configuration),
+            Err(_) => match self.settings.rtc_fallback {
+                RtcFallback::Last => webhook.last(node).or_else(own),
+                RtcFallback::Default => own(),
+                RtcFallback::Close => None,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turn_credentials_are_those_of_the_convention() {
+        let servers = TurnServers {
+            stun_urls: vec!["stun:s".into()],
+            turn_urls: vec!["turn:t".into(), "turns:t".into()],
+            secret: "north".into(),
+            credential_ttl: Duration::from_secs(100),
+        };
+        let now = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        let configuration = servers.configuration(&NodeId::parse("alice").unwrap(), now);
+        let text: String = serde_json::from_str(configuration.as_argument().get()).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let turn = &value["iceServers"][1];
+        assert_eq!(turn["username"], "1700000100:alice");
+        // printf 1700000100:alice | openssl dgst -sha1 -hmac north -binary | base64
+        assert_eq!(turn["password"], "s2r39XucwMOQT0J2OK4XatJImYw=");
+        assert_eq!(turn["credential"], turn["password"]);
+        assert_eq!(value["iceServers"][0]["urls"][0], "stun:s");
+    }
+}

@@ -1,0 +1,45 @@
+//! What has to be done from time to time, whatever the nodes do.
+
+use std::time::Duration;
+
+use super::Broker;
+use crate::node::{ConnectionId, NodeId};
+use crate::telemetry::CONNECTIONS;
+
+/// By how much an interval may be longer or shorter, in percent, so that replicas do not all ask
+/// at once.
+const JITTER_PERCENT: u32 = 10;
+
+impl Broker {
+    /// Checks about every `interval` which nodes may stay. Never ends.
+    pub async fn check_validity_every(&self, interval: Duration) {
+        loop {
+            let percent = rand::random_range(100 - JITTER_PERCENT..=100 + JITTER_PERCENT);
+            tokio::time::sleep(interval * percent / 100).await;
+            self.check_validity().await;
+        }
+    }
+
+    async fn check_validity(&self) {
+        let Some(validity) = &self.webhooks.validity else { return };
+        for batch in self.connections.connected().chunks(validity.batch_size()) {
+            // Without an answer the round is skipped; the hook reports its failures itself.
+            let Ok(invalid) = validity.ask(batch.iter().map(|(node, _)| node)).await else {
+                return;
+            };
+            for (node, connection) in
+                batch.iter().filter(|(node, _)| invalid.contains(node.as_str()))
+            {
+                self.throw_out(node, *connection);
+            }
+        }
+    }
+
+    /// Ends this connection for good. A node that has come back on another one since it was asked
+    /// about is not meant.
+    fn throw_out(&self, node: &NodeId, connection: ConnectionId) {
+        if self.connections.dismiss(node, connection) {
+            tracing::info!(target: CONNECTIONS, ?node, %connection, "node is not valid any more");
+        }
+    }
+}

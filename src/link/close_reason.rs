@@ -1,0 +1,54 @@
+//! Why connections end.
+
+/// Why a connection ended; also the label by which ends are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CloseReason {
+    /// The peer closed it.
+    PeerClosed,
+    /// The network or the peer broke it.
+    Broken,
+    /// The peer did not read for the write timeout.
+    WriteTimeout,
+    /// The peer gave no sign of life while another connection asked for its ID.
+    Replaced,
+    /// The node left its namespace.
+    NodeLeft,
+    /// The operator does not want the node here.
+    Dismissed,
+    /// An answer could not be queued.
+    Overflow,
+    /// The transport ended it: a heartbeat was missed, a packet was not valid, nobody connected.
+    Transport,
+    /// The broker is shutting down.
+    Draining,
+}
+
+impl CloseReason {
+    /// All of them.
+    pub const ALL: [CloseReason; 9] = [
+        CloseReason::PeerClosed,
+        CloseReason::Broken,
+        CloseReason::WriteTimeout,
+        CloseReason::Replaced,
+        CloseReason::NodeLeft,
+        CloseReason::Dismissed,
+        CloseReason::Overflow,
+        CloseReason::Transport,
+        CloseReason::Draining,
+    ];
+
+    /// The name in metrics and logs.
+    pub const fn label(self) -> &'static str {
+        match self {
+            CloseReason::PeerClosed => "peer_closed",
+            CloseReason::Broken => "broken",
+            CloseReason::WriteTimeout => "write_timeout",
+            CloseReason::Replaced => "replaced",
+            CloseReason::NodeLeft => "node_left",
+            CloseReason::Dismissed => "dismissed",
+            CloseReason::Overflow => "overflow",
+            CloseReason::Transport => "transport",
+            CloseReason::Draining => "draining",
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! May this node send to that one? Asked for each direction.
+//!
+//! Policy: closed, but not a no. Without an answer the message is an error, and the sender may
+//! try again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use moka::future::Cache;
+use serde::Serialize;
+
+use super::{CallError, Hook, says_yes};
+
+/// The most answers that are remembered.
+const MAX_ANSWERS: u64 = 100_000;
+
+/// The authorization webhook, with its answers of late.
+pub struct Authorization {
+    hook: Hook,
+    answers: Option<Cache<String, bool>>,
+}
+
+#[derive(Serialize)]
+struct Request<'a> {
+    from: &'a str,
+    to: &'a str,
+}
+
+impl Authorization {
+    /// Asks `hook`, and remembers each yes and each no for `remember`, if it is not zero.
+    pub fn new(hook: Hook, remember: Duration) -> Self {
+        let answers = (!remember.is_zero())
+            .then(|| Cache::builder().max_capacity(MAX_ANSWERS).time_to_live(remember).build());
+        Self { hook, answers }
+    }
+
+    /// The answer, if it is remembered.
+    pub fn remembered(&self, from: &str, to: &str) -> Option<bool> {
+        self.answers.as_ref()?.get(&key(from, to)).now_or_never().flatten()
+    }
+
+    /// Whether `from` may send to `to`: `{"authorized":true}`. While answers are remembered, many
+    /// who ask the same at once share one call.
+    ///
+    /// # Errors
+    /// [`CallError`] if there is no answer; that is never remembered.
+    pub async fn ask(&self, from: &str, to: &str) -> Result<bool, CallError> {
+        let request = Request { from, to };
+        let call = self.hook.call(&request, |answer| Ok(says_yes(&answer, "authorized")));
+        match &self.answers {
+            None => call.await,
+            Some(answers) => {
+                let asked = answers.try_get_with(key(from, to), call).await;
+                asked.map_err(Arc::unwrap_or_clone)
+            }
+        }
+    }
+}
+
+/// One text for both IDs. A sender's ID has no control characters, so the first one separates.
+fn key(from: &str, to: &str) -> String {
+    format!("{from}\0{to}")
+}

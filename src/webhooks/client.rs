@@ -1,0 +1,283 @@
+//! The one HTTP client behind all hooks: what it sends, how long it waits, what it accepts.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::redirect::Policy;
+use reqwest::{Certificate, Proxy, Response};
+use serde::Serialize;
+use tokio::sync::Semaphore;
+use url::Url;
+use uuid::Uuid;
+
+use super::breaker::Breaker;
+use super::{Answer, Signer};
+use crate::metrics::Metrics;
+
+/// The longest answer that is read, in bytes.
+const MAX_ANSWER_BYTES: usize = 64 * 1024;
+
+/// How many calls of a hook may wait for their turn, for each one that may be under way.
+const WAITING_PER_CALL: usize = 4;
+
+const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
+const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+
+/// What an operator decides about calls.
+#[derive(Debug, Clone)]
+pub struct ClientSettings {
+    /// How long a call may take, from waiting for its turn to the last byte of the answer.
+    pub timeout: Duration,
+    /// How many calls of one hook may be under way.
+    pub max_in_flight: usize,
+    /// Certificates to trust beside the system's, as PEM.
+    pub extra_roots: Option<Vec<u8>>,
+    /// The proxy that calls go through.
+    pub proxy: Option<Url>,
+    /// Signs every call.
+    pub signer: Option<Signer>,
+}
+
+/// Makes hooks that share connections and settings; a cheap handle.
+#[derive(Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    settings: Arc<ClientSettings>,
+    metrics: Metrics,
+}
+
+/// The settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("the webhook client cannot be set up: {0}")]
+pub struct ClientError(#[from] reqwest::Error);
+
+/// Why a hook gave no answer. None of these is a no.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// It failed so often that it is not asked for a while.
+    #[error("not asked, after too many failures in a row")]
+    CircuitOpen,
+    /// Too many calls wait already.
+    #[error("too many calls are waiting")]
+    Busy,
+    /// No answer in time.
+    #[error("no answer in time")]
+    Timeout,
+    /// The connection failed, in the words of the HTTP client without the URL.
+    #[error("no connection: {0}")]
+    Connection(String),
+    /// An answer that is not a success.
+    #[error("status {0}")]
+    Status(u16),
+    /// An answer that is too long.
+    #[error("an answer of more than {MAX_ANSWER_BYTES} bytes")]
+    TooLong,
+    /// An answer that is not what this hook must give.
+    #[error("an answer that is not {0}")]
+    Malformed(&'static str),
+}
+
+impl CallError {
+    /// The name in metrics.
+    pub fn label(&self) -> &'static str {
+        match self {
+            CallError::CircuitOpen => "circuit_open",
+            CallError::Busy => "busy",
+            CallError::Timeout => "timeout",
+            CallError::Connection(_) => "connection",
+            CallError::Status(_) => "status",
+            CallError::TooLong => "too_long",
+            CallError::Malformed(_) => "malformed",
+        }
+    }
+}
+
+impl From<reqwest::Error> for CallError {
+    fn from(error: reqwest::Error) -> Self {
+        if error.is_timeout() {
+            return Self::Timeout;
+        }
+        // The URL may hold a secret; what lies behind an error says more than its own text.
+        let error = error.without_url();
+        let mut reason: &dyn std::error::Error = &error;
+        while let Some(source) = reason.source() {
+            reason = source;
+        }
+        Self::Connection(reason.to_string())
+    }
+}
+
+impl Client {
+    /// A client with these settings.
+    ///
+    /// # Errors
+    /// [`ClientError`] if a certificate or the proxy cannot be used.
+    pub fn new(settings: ClientSettings, metrics: Metrics) -> Result<Self, ClientError> {
+        // Fails where the process has a provider already, which is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut builder = reqwest::Client::builder()
+            .redirect(Policy::none())
+            .no_proxy()
+            .connect_timeout(settings.timeout)
+            .tcp_nodelay(true)
+            .pool_max_idle_per_host(settings.max_in_flight);
+        if let Some(pem) = &settings.extra_roots {
+            builder = builder.tls_certs_merge(Certificate::from_pem_bundle(pem)?);
+        }
+        if let Some(proxy) = &settings.proxy {
+            builder = builder.proxy(Proxy::all(proxy.clone())?);
+        }
+        Ok(Self { http: builder.build()?, settings: Arc::new(settings), metrics })
+    }
+
+    /// A hook at `url`, called `name` in logs and metrics.
+    pub fn hook(&self, name: &'static str, url: Url) -> Hook {
+        Hook {
+            client: self.clone(),
+            name,
+            url,
+            // Its own, so that one hook that hangs takes no turns from the others.
+            turns: Semaphore::new(self.settings.max_in_flight),
+            waiting: AtomicUsize::new(0),
+            breaker: Breaker::default(),
+        }
+    }
+}
+
+/// One hook.
+pub struct Hook {
+    client: Client,
+    name: &'static str,
+    url: Url,
+    turns: Semaphore,
+    waiting: AtomicUsize,
+    breaker: Breaker,
+}
+
+impl Hook {
+    /// Posts `body` as JSON and gives what `read` makes of the answer, which must be an object.
+    ///
+    /// # Errors
+    /// [`CallError`] if there is no answer that `read` can use.
+    pub async fn call<T>(
+        &self,
+        body: &impl Serialize,
+        read: impl FnOnce(Answer) -> Result<T, CallError>,
+    ) -> Result<T, CallError> {
+        self.attempt(body, |answer| {
+            let answer = serde_json::from_slice(&answer);
+            read(answer.map_err(|_| CallError::Malformed("a JSON object"))?)
+        })
+        .await
+    }
+
+    /// Posts `body` as JSON; any answer of success will do.
+    ///
+    /// # Errors
+    /// [`CallError`] if there is none.
+    pub async fn tell(&self, body: &impl Serialize) -> Result<(), CallError> {
+        self.attempt(body, |_| Ok(())).await
+    }
+
+    async fn attempt<T>(
+        &self,
+        body: &impl Serialize,
+        read: impl FnOnce(Vec<u8>) -> Result<T, CallError>,
+    ) -> Result<T, CallError> {
+        if !self.breaker.allows(Instant::now()) {
+            self.client.metrics.webhook_call(self.name, CallError::CircuitOpen.label());
+            return Err(CallError::CircuitOpen);
+        }
+        let timeout = self.client.settings.timeout;
+        let answered = tokio::time::timeout(timeout, self.exchange(body)).await;
+        let answered = answered.unwrap_or(Err(CallError::Timeout)).and_then(read);
+        self.take_note(answered.as_ref().err());
+        answered
+    }
+
+    fn take_note(&self, error: Option<&CallError>) {
+        self.client.metrics.webhook_call(self.name, error.map_or("ok", CallError::label));
+        match error {
+            None => self.breaker.succeeded(),
+            // Says something of the broker's load and nothing of the server.
+            Some(CallError::Busy) => {}
+            Some(error) => {
+                if let Some(failures) = self.breaker.failed(Instant::now()) {
+                    tracing::warn!(hook = self.name, %error, failures, "a webhook gave no answer");
+                }
+            }
+        }
+    }
+
+    async fn exchange(&self, body: &impl Serialize) -> Result<Vec<u8>, CallError> {
+        let _turn = self.turn().await?;
+        let body = serde_json::to_vec(body).map_err(|_| CallError::Malformed("a request"))?;
+        let request =
+            self.client.http.post(self.url.clone()).headers(self.headers(&body)).body(body);
+        let response = request.send().await?;
+        if !response.status().is_success() {
+            return Err(CallError::Status(response.status().as_u16()));
+        }
+        read_limited(response).await
+    }
+
+    async fn turn(&self) -> Result<tokio::sync::SemaphorePermit<'_>, CallError> {
+        if let Ok(turn) = self.turns.try_acquire() {
+            return Ok(turn);
+        }
+        let most = self.client.settings.max_in_flight * WAITING_PER_CALL;
+        let _place = Place::take(&self.waiting, most).ok_or(CallError::Busy)?;
+        self.turns.acquire().await.map_err(|_| CallError::Busy)
+    }
+
+    fn headers(&self, body: &[u8]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let Some(signer) = &self.client.settings.signer else { return headers };
+        let id = format!("msg_{}", Uuid::new_v4().as_simple());
+        let timestamp =
+            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let values = [
+            (WEBHOOK_SIGNATURE, signer.sign(&id, timestamp, body)),
+            (WEBHOOK_TIMESTAMP, timestamp.to_string()),
+            (WEBHOOK_ID, id),
+        ];
+        headers.extend(
+            values
+                .into_iter()
+                .filter_map(|(name, text)| Some((name, HeaderValue::from_str(&text).ok()?))),
+        );
+        headers
+    }
+}
+
+/// Reads an answer chunk by chunk, so that an endless one is noticed.
+async fn read_limited(mut response: Response) -> Result<Vec<u8>, CallError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        if body.len() + chunk.len() > MAX_ANSWER_BYTES {
+            return Err(CallError::TooLong);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// A place among those who wait; given up when dropped.
+struct Place<'a>(&'a AtomicUsize);
+
+impl<'a> Place<'a> {
+    fn take(waiting: &'a AtomicUsize, most: usize) -> Option<Self> {
+        let place = Self(waiting);
+        (waiting.fetch_add(1, Ordering::AcqRel) < most).then_some(place)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}

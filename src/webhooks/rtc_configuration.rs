@@ -1,0 +1,62 @@
+//! How does this node reach others? Asked once for each node that is connected.
+//!
+//! Policy: the last good answer, or what the operator chose instead; the broker decides which.
+
+use std::sync::{Mutex, PoisonError};
+
+use moka::sync::Cache;
+use serde::Serialize;
+
+use super::{Answer, CallError, Hook};
+use crate::node::NodeId;
+use crate::protocol::RtcConfiguration;
+
+/// The most nodes whose last answer is remembered.
+const MAX_REMEMBERED: u64 = 10_000;
+
+/// The RTC configuration webhook, with its last answers.
+pub struct RtcConfigurations {
+    hook: Hook,
+    by_node: Cache<NodeId, RtcConfiguration>,
+    latest: Mutex<Option<RtcConfiguration>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Request<'a> {
+    node_id: &'a str,
+}
+
+impl RtcConfigurations {
+    /// Asks `hook`.
+    pub fn new(hook: Hook) -> Self {
+        Self { hook, by_node: Cache::new(MAX_REMEMBERED), latest: Mutex::default() }
+    }
+
+    /// The configuration for `node`, bare or under `rtcConfiguration`.
+    ///
+    /// # Errors
+    /// [`CallError`] if there is none that a node could use.
+    pub async fn ask(&self, node: &NodeId) -> Result<RtcConfiguration, CallError> {
+        let request = Request { node_id: node.as_str() };
+        let configuration = self.hook.call(&request, read).await?;
+        self.by_node.insert(node.clone(), configuration.clone());
+        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(configuration.clone());
+        Ok(configuration)
+    }
+
+    /// The last good answer for `node`, or else for any node.
+    pub fn last(&self, node: &NodeId) -> Option<RtcConfiguration> {
+        let latest = || self.latest.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.by_node.get(node).or_else(latest)
+    }
+}
+
+fn read(mut answer: Answer) -> Result<RtcConfiguration, CallError> {
+    let configuration = match answer.remove("rtcConfiguration") {
+        Some(wrapped) => wrapped,
+        None => answer.into(),
+    };
+    RtcConfiguration::from_json(&configuration)
+        .ok_or(CallError::Malformed("an RTC configuration with iceServers"))
+}

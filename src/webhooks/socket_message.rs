@@ -1,0 +1,72 @@
+//! A message was sent. Told, not asked: the answer does not matter.
+//!
+//! Policy: best effort. What cannot be told in time is dropped and counted; no message ever waits
+//! for this.
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use serde::Serialize;
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::Hook;
+use crate::metrics::Metrics;
+
+/// The most messages that wait to be told of.
+const MAX_WAITING: usize = 10_000;
+
+/// How many are told of at a time.
+const SIDE_BY_SIDE: usize = 32;
+
+/// The on-message webhook.
+pub struct SocketMessages {
+    queue: mpsc::Sender<SocketMessage>,
+    metrics: Metrics,
+    _teller: AbortOnDropHandle<()>,
+}
+
+/// What is told of a message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SocketMessage {
+    /// Who sent it.
+    pub sender_id: String,
+    /// To whom.
+    pub receiver_id: String,
+    /// Whether the receiver was there.
+    pub is_receiver_connected: bool,
+}
+
+impl SocketMessages {
+    /// Tells `hook`, in a task of its own.
+    pub fn new(hook: Hook, metrics: Metrics) -> Self {
+        let (queue, waiting) = mpsc::channel(MAX_WAITING);
+        let teller = AbortOnDropHandle::new(tokio::spawn(tell(hook, waiting)));
+        Self { queue, metrics, _teller: teller }
+    }
+
+    /// Queues a message to be told of, or drops it if too many wait.
+    pub fn tell(&self, message: SocketMessage) {
+        if self.queue.try_send(message).is_err() {
+            self.metrics.webhook_call("on_socket_message", "dropped");
+        }
+    }
+}
+
+async fn tell(hook: Hook, mut waiting: mpsc::Receiver<SocketMessage>) {
+    let mut calls = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            Some(_) = calls.next(), if !calls.is_empty() => {}
+            message = waiting.recv(), if calls.len() < SIDE_BY_SIDE => match message {
+                Some(message) => calls.push(one(&hook, message)),
+                None => return,
+            },
+        }
+    }
+}
+
+async fn one(hook: &Hook, message: SocketMessage) {
+    // Whatever came back: the hook counts and reports its failures itself.
+    let _ = hook.tell(&message).await;
+}
