@@ -22,6 +22,25 @@ RUN --mount=type=cache,id=cargo-registry,target=/usr/local/cargo/registry \
     && cargo build --release --locked --package crolang-broker --bin crolang-broker \
     && install -D target/release/crolang-broker /out/crolang-broker
 
+# --- the example of webhooks -----------------------------------------------------------------------
+# Only for `--target webhook-server`: the broker's own image takes nothing from here.
+FROM build AS build-webhook-server
+ARG TARGETARCH
+RUN --mount=type=cache,id=cargo-registry,target=/usr/local/cargo/registry \
+    --mount=type=cache,id=crolang-broker-target-${TARGETARCH},target=/src/target,sharing=locked \
+    touch examples/webhook-server/main.rs \
+    && cargo build --release --locked --package crolang-broker --example webhook-server \
+    && install -D target/release/examples/webhook-server /out/webhook-server
+
+FROM debian:bookworm-slim AS webhook-server
+COPY --from=build-webhook-server /out/webhook-server /usr/local/bin/webhook-server
+USER 10001:10001
+# Its own default, localhost, would be nobody but the container itself.
+ENV HOST=0.0.0.0
+EXPOSE 9090
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["/usr/local/bin/webhook-server"]
+
 # --- run -----------------------------------------------------------------------------------------
 # Debian slim rather than a distroless image: its bash makes the health check below possible without
 # another program, and a shell in the image helps whoever has to look at a broker that misbehaves.

@@ -112,3 +112,27 @@ async fn whoever_sends_no_request_is_closed_after_five_seconds() {
     assert!(took > Duration::from_secs(4) && took < Duration::from_secs(8), "{took:?}");
     back_at_the_start(&server).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_leaves_while_it_is_being_authenticated_leaves_nothing() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", silent.local_addr().unwrap());
+    let server = start_with(|config| {
+        let set = |name: &str| (name == "NODES_AUTHENTICATION_WEBHOOK_URL").then(|| url.clone().into());
+        config.webhooks = crolang_broker::config::Config::read(set).unwrap().webhooks;
+    })
+    .await;
+    for reset in [false, true] {
+        let mut stream = TcpStream::connect(server.address()).await.unwrap();
+        stream.write_all(upgrade_request("&id=a&version=1&runtime=r").as_bytes()).await.unwrap();
+        // The question is out, and nobody answers it.
+        let (_question, _) = silent.accept().await.unwrap();
+        let linger = reset.then_some(Duration::ZERO);
+        socket2::SockRef::from(&stream).set_linger(linger).unwrap();
+        drop(stream);
+        let began = Instant::now();
+        eventually("no link is left", || server.links().is_empty()).await;
+        assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
+    }
+    assert_eq!(metric(&server, "crolang_admissions_total"), 0.0);
+}
