@@ -28,6 +28,8 @@ pub struct Link {
     stream: TcpStream,
     handle: LinkHandle,
     turn_bytes: usize,
+    /// Bytes that were read and not yet taken for a sign of life.
+    unheard_bytes: usize,
     /// Both are set once the stream carries WebSocket frames.
     incoming: Option<FrameScanner>,
     outgoing: Option<FrameScanner>,
@@ -55,6 +57,7 @@ impl Link {
             stream,
             handle,
             turn_bytes: 0,
+            unheard_bytes: 0,
             incoming: None,
             outgoing: None,
             ping_left: 0,
@@ -100,7 +103,7 @@ impl Link {
                     return shared.poll_written();
                 }
                 self.turn_bytes += read;
-                shared.heard(read);
+                self.unheard_bytes += read;
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(error)) => {
@@ -284,10 +287,15 @@ impl AsyncRead for Link {
         if link.handle.0.is_reading_paused() {
             return Poll::Pending;
         }
-        match link.connecting.take() {
+        let polled = match link.connecting.take() {
             None => link.poll_frames_in(cx, buf),
             Some(connecting) => link.poll_connecting(connecting, cx, buf),
+        };
+        // Only now that a goodbye among them has been noted: it would count as a sign of life.
+        if link.unheard_bytes > 0 {
+            link.handle.0.heard(std::mem::take(&mut link.unheard_bytes));
         }
+        polled
     }
 }
 
