@@ -13,7 +13,8 @@ import { fileURLToPath } from 'node:url';
 import { SOON_MS, within } from './wait.js';
 
 const BUILT_HERE = fileURLToPath(new URL('../../../target/debug/crolang-broker', import.meta.url));
-const BINARY = resolve(process.env.BROKER_BIN || BUILT_HERE);
+/** The broker that is tested. */
+export const BINARY = resolve(process.env.BROKER_BIN || BUILT_HERE);
 
 const START_LIMIT_MS = 10_000;
 /** The broker itself promises to be gone within 10 s of a SIGTERM. */
