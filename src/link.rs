@@ -15,6 +15,7 @@
 //!   transport would take them for a protocol error while it is still connecting the node.
 
 mod close_reason;
+mod connecting;
 mod frames;
 mod set;
 mod stream;
@@ -54,10 +55,16 @@ pub struct LinkLimits {
     pub max_queued_bytes: usize,
 }
 
-/// There is no room for another packet: the peer reads too slowly.
+/// Why a packet cannot be queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the connection's queue is full")]
-pub struct QueueFull;
+pub enum NoRoom {
+    /// The peer reads too slowly.
+    #[error("the connection's queue is full")]
+    Full,
+    /// Nothing more is written to it.
+    #[error("the connection has ended or is about to")]
+    Over,
+}
 
 /// A cheap handle on a link; it does not keep the connection open.
 #[derive(Clone)]
@@ -217,20 +224,27 @@ impl LinkHandle {
     /// when the packet has left; [`LinkHandle::unreserve`] does where it was not sent after all.
     ///
     /// # Errors
-    /// [`QueueFull`] if the limit is reached already.
-    pub fn reserve(&self, packet_bytes: usize) -> Result<(), QueueFull> {
+    /// [`NoRoom`] if the limit is reached already, or the connection is closing: what were queued
+    /// then would be lost.
+    pub fn reserve(&self, packet_bytes: usize) -> Result<(), NoRoom> {
         let cost = packet_bytes + PACKET_OVERHEAD_BYTES;
-        let before = self.0.queued_bytes.fetch_add(cost, Ordering::AcqRel);
-        if before >= self.0.limits.max_queued_bytes {
-            self.0.queued_bytes.fetch_sub(cost, Ordering::AcqRel);
-            return Err(QueueFull);
-        }
-        Ok(())
+        // First reserved, then looked: a closing link does it the other way round, so either this
+        // one sees that it closes, or that one sees that something is queued.
+        let before = self.0.queued_bytes.fetch_add(cost, Ordering::SeqCst);
+        let refused = if self.is_over() {
+            NoRoom::Over
+        } else if before >= self.0.limits.max_queued_bytes {
+            NoRoom::Full
+        } else {
+            return Ok(());
+        };
+        self.unreserve(packet_bytes);
+        Err(refused)
     }
 
     /// Gives back what [`LinkHandle::reserve`] took.
     pub fn unreserve(&self, packet_bytes: usize) {
-        self.0.queued_bytes.fetch_sub(packet_bytes + PACKET_OVERHEAD_BYTES, Ordering::AcqRel);
+        self.0.give_back(packet_bytes);
     }
 
     /// Counts an acknowledgement whose packet text has `packet_bytes` as queued. There is always
@@ -286,7 +300,7 @@ impl fmt::Debug for LinkHandle {
 
 impl Shared {
     fn phase(&self) -> Phase {
-        match self.phase.load(Ordering::Acquire) {
+        match self.phase.load(Ordering::SeqCst) {
             0 => Phase::Open,
             1 => Phase::Closing,
             _ => Phase::Dead,
@@ -306,7 +320,7 @@ impl Shared {
     fn finish(&self, phase: Phase, reason: CloseReason) {
         let on_close = {
             let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
-            self.phase.fetch_max(phase as u8, Ordering::AcqRel);
+            self.phase.fetch_max(phase as u8, Ordering::SeqCst);
             let reason = *end.reason.get_or_insert(reason);
             end.on_close.take().map(|on_close| (on_close, reason))
         };
@@ -317,6 +331,11 @@ impl Shared {
         self.reader.wake();
         self.writer.wake();
         self.heard.notify_waiters();
+    }
+
+    fn is_closed_by_peer(&self) -> bool {
+        let end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
+        end.reason == Some(CloseReason::PeerClosed)
     }
 
     /// Whether the end was one after which nothing must linger in the kernel's buffers.
@@ -343,24 +362,26 @@ impl Shared {
     /// The end of a closing link's stream, once nothing is left to be written. An end that came
     /// sooner would make the transport drop what is queued.
     fn poll_written(&self) -> Poll<io::Result<()>> {
-        if self.queued_bytes.load(Ordering::Acquire) > 0 {
+        if self.queued_bytes.load(Ordering::SeqCst) > 0 {
             Poll::Pending
         } else {
             Poll::Ready(Ok(()))
         }
     }
 
-    /// Gives back the room of a packet that has left, and lets the reader go on that waited for
-    /// it: for room for more answers, or for the last packet of a closing link.
-    fn written(&self, packet_bytes: usize, is_ack: bool) {
+    /// Gives back the room of a packet; a closing link may have waited for the last one.
+    fn give_back(&self, packet_bytes: usize) {
         let cost = packet_bytes + PACKET_OVERHEAD_BYTES;
-        let before = self.queued_bytes.fetch_sub(cost, Ordering::AcqRel);
-        let mut resume = before == cost && self.phase() == Phase::Closing;
-        if is_ack {
-            let acks = self.queued_acks.fetch_sub(1, Ordering::AcqRel) - 1;
-            resume |= acks == MAX_UNWRITTEN_ACKS / 2;
+        let before = self.queued_bytes.fetch_sub(cost, Ordering::SeqCst);
+        if before == cost && self.phase() == Phase::Closing {
+            self.reader.wake();
         }
-        if resume {
+    }
+
+    /// A packet has left. The reader may have waited for room for more answers.
+    fn written(&self, packet_bytes: usize, is_ack: bool) {
+        self.give_back(packet_bytes);
+        if is_ack && self.queued_acks.fetch_sub(1, Ordering::AcqRel) - 1 == MAX_UNWRITTEN_ACKS / 2 {
             self.reader.wake();
         }
     }

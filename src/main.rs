@@ -27,7 +27,9 @@ async fn main() -> ExitCode {
     }
     match run(&config).await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error @ StartError::Unsupported(_)) => fail(BAD_CONFIGURATION, &error),
+        Err(error @ (StartError::Unsupported(_) | StartError::Webhooks(_))) => {
+            fail(BAD_CONFIGURATION, &error)
+        }
         Err(error) => fail(1, &error),
     }
 }

@@ -22,7 +22,7 @@ mod validity;
 
 pub use authentication::{Authentication, DataFormat};
 pub use authorization::Authorization;
-pub use client::{CallError, Client, ClientError, ClientSettings, Hook};
+pub use client::{CallError, Client, ClientError, ClientSettings, ExtraRoots, Hook};
 pub use rtc_configuration::RtcConfigurations;
 pub use signature::{InvalidSecret, Signer};
 pub use socket_message::{SocketMessage, SocketMessages};

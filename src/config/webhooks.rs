@@ -6,7 +6,7 @@ use super::reader::Reader;
 use super::{SecretUrl, Source};
 use crate::broker::{OwnRtc, RtcFallback, TurnServers};
 use crate::protocol::{IceServer, RtcConfiguration};
-use crate::webhooks::{DataFormat, Signer};
+use crate::webhooks::{DataFormat, ExtraRoots, Signer};
 
 /// The webhooks and how they are called. Each field is the variable of the same name in upper
 /// case, with `WEBHOOK` or `_WEBHOOK_URL` where it belongs.
@@ -36,8 +36,8 @@ pub struct WebhookConfig {
     pub max_in_flight: usize,
     /// Signs every call, from `WEBHOOK_SECRET`.
     pub signer: Option<Signer>,
-    /// The content of `WEBHOOK_CA_FILE`.
-    pub extra_roots: Option<Vec<u8>>,
+    /// The certificates in `WEBHOOK_CA_FILE`.
+    pub extra_roots: Option<ExtraRoots>,
     /// The proxy that calls go through.
     pub proxy: Option<SecretUrl>,
 }
@@ -68,10 +68,7 @@ impl WebhookConfig {
             timeout: reader.milliseconds("WEBHOOK_TIMEOUT_MS", 1),
             max_in_flight: reader.number("WEBHOOK_MAX_IN_FLIGHT", 1),
             signer: reader.secret("WEBHOOK_SECRET", |text| Signer::parse(text).ok()),
-            extra_roots: reader.file("WEBHOOK_CA_FILE", |bytes| {
-                let certificates = reqwest_pem(&bytes);
-                certificates.then_some(bytes)
-            }),
+            extra_roots: reader.file("WEBHOOK_CA_FILE", |pem| ExtraRoots::parse(&pem)),
         }
     }
 
@@ -86,11 +83,6 @@ impl WebhookConfig {
         ];
         urls.into_iter().any(Option::is_some)
     }
-}
-
-/// Whether a file looks like certificates as PEM; the client reads them in full.
-fn reqwest_pem(bytes: &[u8]) -> bool {
-    bytes.windows(27).any(|window| window == b"-----BEGIN CERTIFICATE-----")
 }
 
 impl RtcConfig {

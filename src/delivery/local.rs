@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use socketioxide::socket::Socket;
 
 use super::Delivered;
-use crate::link::{CloseReason, LinkHandle};
+use crate::link::{CloseReason, LinkHandle, NoRoom};
 use crate::node::{ConnectionId, NodeId, Owner};
 use crate::sharded::ShardedMap;
 
@@ -157,8 +157,10 @@ impl Receiver {
     pub fn deliver(&self, event: &str, argument: &RawValue) -> Delivered {
         // The packet's text is 42["<event>",<argument>].
         let packet_bytes = event.len() + argument.get().len() + "42[\"\",]".len();
-        if self.link.reserve(packet_bytes).is_err() {
-            return Delivered::QueueFull;
+        match self.link.reserve(packet_bytes) {
+            Ok(()) => {}
+            Err(NoRoom::Full) => return Delivered::QueueFull,
+            Err(NoRoom::Over) => return Delivered::NotConnected,
         }
         match self.socket.emit(event, argument) {
             Ok(()) => Delivered::Yes,

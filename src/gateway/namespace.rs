@@ -124,8 +124,6 @@ impl Namespace {
         if let Some(rtc) = self.broker.rtc_configuration_at_once(&admission.node) {
             return connect(&self.broker, &admission, receiver, Some(&rtc));
         }
-        // Its events pass from here on, and it is seen to leave if it does.
-        admission.link.admit();
         let broker = self.broker.clone();
         tokio::spawn(async move {
             tokio::select! {

@@ -7,11 +7,12 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
+use super::connecting::Connecting;
 use super::frames::FrameScanner;
 use super::set::Place;
 use super::{CloseReason, Gate, LinkHandle, Phase, Shared};
@@ -22,6 +23,9 @@ const PING: [u8; 2] = [0x89, 0x00];
 /// How many bytes a link reads before it lets other tasks go on: a sender in full flow must not
 /// fill its receiver's queue before the receiver's writer had a turn.
 const TURN_BYTES: usize = 64 * 1024;
+
+/// How long a closing link waits for the peer to close too.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// A client's TCP stream with everything that [`super`] promises of it.
 pub struct Link {
@@ -39,16 +43,9 @@ pub struct Link {
     connecting: Option<Box<Connecting>>,
     /// Runs while a write waits for the peer.
     deadline: Option<Pin<Box<Sleep>>>,
+    /// Runs while a closing link waits for the peer to close too.
+    linger: Option<Pin<Box<Sleep>>>,
     _place: Place,
-}
-
-/// A WebSocket whose node has not been admitted yet.
-#[derive(Default)]
-struct Connecting {
-    /// The CONNECT packet has been handed on; what comes behind it waits.
-    connect_seen: bool,
-    /// Read from the peer and not handed on yet.
-    held: Bytes,
 }
 
 impl Link {
@@ -63,6 +60,7 @@ impl Link {
             ping_left: 0,
             connecting: None,
             deadline: None,
+            linger: None,
             _place: place,
         }
     }
@@ -75,11 +73,11 @@ impl Link {
     /// From here on the stream carries WebSocket frames; `read_ahead` was read behind the upgrade
     /// request and comes first.
     pub fn upgrade(&mut self, read_ahead: Bytes) {
-        // A copy, because the original would keep the whole request's buffer.
-        let held = Bytes::copy_from_slice(&read_ahead);
         self.incoming = Some(FrameScanner::default());
         self.outgoing = Some(FrameScanner::default());
-        self.connecting = Some(Box::new(Connecting { connect_seen: false, held }));
+        let mut connecting = Box::<Connecting>::default();
+        self.hold(&mut connecting, &read_ahead);
+        self.connecting = Some(connecting);
     }
 
     /// Reads from the peer and takes note of its end.
@@ -114,34 +112,49 @@ impl Link {
     }
 
     /// Hands on what the peer sent up to the end of the node's CONNECT packet, then waits for what
-    /// becomes of that.
+    /// becomes of that. The peer's end, or its goodbye, is noticed meanwhile.
     fn poll_connecting(
         &mut self,
         mut connecting: Box<Connecting>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = match self.handle.0.gate() {
-            Gate::Open if connecting.held.is_empty() => return self.poll_frames_in(cx, buf),
+        match self.handle.0.gate() {
+            Gate::Open if connecting.is_empty() => return self.poll_frames_in(cx, buf),
+            Gate::Open => connecting.release(),
+            Gate::Hold => {}
             Gate::Discard => {
-                connecting.held.clear();
-                self.poll_discarding(cx, buf)
+                self.connecting = Some(connecting);
+                return self.poll_discarding(cx, buf);
             }
-            Gate::Hold if connecting.connect_seen => Poll::Pending,
-            Gate::Hold if connecting.held.is_empty() => self.poll_peer(cx, buf),
-            Gate::Hold | Gate::Open => {
-                connecting.hand_on(buf);
-                Poll::Ready(Ok(()))
-            }
-        };
-        let end = self.note_incoming(&buf.filled()[before..], !connecting.connect_seen);
-        if let Some(end) = end {
-            connecting.connect_seen = true;
-            connecting.take_back(buf, before + end);
         }
+        let before = buf.filled().len();
+        let polled = loop {
+            if connecting.hand_on(buf) {
+                break Poll::Ready(Ok(()));
+            }
+            if connecting.is_full() {
+                break Poll::Pending;
+            }
+            let polled = self.poll_peer(cx, buf);
+            let read = &buf.filled()[before..];
+            if read.is_empty() {
+                break polled;
+            }
+            self.hold(&mut connecting, read);
+            buf.set_filled(before);
+        };
         self.connecting = Some(connecting);
         polled
+    }
+
+    /// Takes in what was read of a node that is connecting, and notes what it says.
+    fn hold(&mut self, connecting: &mut Connecting, read: &[u8]) {
+        let end = self.note_incoming(read, !connecting.connect_seen());
+        connecting.take_in(read, end);
+        if let Some(end) = end {
+            self.note_incoming(&read[end..], false);
+        }
     }
 
     /// Reads frames, once the node is admitted.
@@ -183,6 +196,36 @@ impl Link {
         let before = buf.filled().len();
         loop {
             ready!(self.poll_peer(cx, buf))?;
+            if buf.filled().len() == before {
+                return Poll::Ready(Ok(()));
+            }
+            buf.set_filled(before);
+        }
+    }
+
+    /// Shows the end of the stream, once all that is queued has been written and the peer has
+    /// closed its side too. To close before that would reset the connection if the peer has sent
+    /// anything more, and a reset may take from it what it has not read yet.
+    fn poll_closing(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        ready!(self.handle.0.poll_written())?;
+        if self.handle.0.is_closed_by_peer() {
+            return Poll::Ready(Ok(()));
+        }
+        let linger = self.linger.get_or_insert_with(|| {
+            // Fails if the connection is gone, which the next read tells.
+            let _ = socket2::SockRef::from(&self.stream).shutdown(std::net::Shutdown::Write);
+            Box::pin(tokio::time::sleep(LINGER))
+        });
+        if linger.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        loop {
+            ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
             if buf.filled().len() == before {
                 return Poll::Ready(Ok(()));
             }
@@ -249,24 +292,6 @@ impl Link {
     }
 }
 
-impl Connecting {
-    /// Hands on held bytes, as many as fit.
-    fn hand_on(&mut self, buf: &mut ReadBuf<'_>) {
-        let length = self.held.len().min(buf.remaining());
-        buf.put_slice(&self.held[..length]);
-        self.held.advance(length);
-    }
-
-    /// Takes the bytes from `end` on back out of the buffer.
-    fn take_back(&mut self, buf: &mut ReadBuf<'_>, end: usize) {
-        let taken = &buf.filled()[end..];
-        if !taken.is_empty() {
-            self.held = [taken, &self.held].concat().into();
-        }
-        buf.set_filled(end);
-    }
-}
-
 impl AsyncRead for Link {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -278,7 +303,7 @@ impl AsyncRead for Link {
         link.handle.0.reader.register(cx.waker());
         match link.handle.0.phase() {
             Phase::Open => {}
-            Phase::Closing => return link.handle.0.poll_written(),
+            Phase::Closing => return link.poll_closing(cx, buf),
             Phase::Dead => return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
         }
         if link.ping_left > 0 || link.handle.0.ping_due.load(Ordering::Acquire) {

@@ -33,12 +33,34 @@ pub struct ClientSettings {
     pub timeout: Duration,
     /// How many calls of one hook may be under way.
     pub max_in_flight: usize,
-    /// Certificates to trust beside the system's, as PEM.
-    pub extra_roots: Option<Vec<u8>>,
+    /// Certificates to trust beside the system's.
+    pub extra_roots: Option<ExtraRoots>,
     /// The proxy that calls go through.
     pub proxy: Option<Url>,
     /// Signs every call.
     pub signer: Option<Signer>,
+}
+
+/// Certificates to trust beside the system's.
+#[derive(Debug, Clone)]
+pub struct ExtraRoots(Vec<Certificate>);
+
+impl ExtraRoots {
+    /// Reads certificates in PEM; `None` if there are none, or one that cannot be used.
+    pub fn parse(pem: &[u8]) -> Option<Self> {
+        install_crypto();
+        let certificates =
+            Certificate::from_pem_bundle(pem).ok().filter(|found| !found.is_empty())?;
+        // Only a client looks into them.
+        let client = reqwest::Client::builder().tls_certs_merge(certificates.clone());
+        client.build().is_ok().then_some(Self(certificates))
+    }
+}
+
+/// Chooses the cryptography of TLS for the whole process.
+fn install_crypto() {
+    // Fails where the process has some already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 /// Makes hooks that share connections and settings; a cheap handle.
@@ -116,16 +138,15 @@ impl Client {
     /// # Errors
     /// [`ClientError`] if a certificate or the proxy cannot be used.
     pub fn new(settings: ClientSettings, metrics: Metrics) -> Result<Self, ClientError> {
-        // Fails where the process has a provider already, which is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        install_crypto();
         let mut builder = reqwest::Client::builder()
             .redirect(Policy::none())
             .no_proxy()
             .connect_timeout(settings.timeout)
             .tcp_nodelay(true)
             .pool_max_idle_per_host(settings.max_in_flight);
-        if let Some(pem) = &settings.extra_roots {
-            builder = builder.tls_certs_merge(Certificate::from_pem_bundle(pem)?);
+        if let Some(ExtraRoots(certificates)) = &settings.extra_roots {
+            builder = builder.tls_certs_merge(certificates.clone());
         }
         if let Some(proxy) = &settings.proxy {
             builder = builder.proxy(Proxy::all(proxy.clone())?);

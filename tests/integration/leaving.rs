@@ -118,7 +118,8 @@ async fn whoever_leaves_while_it_is_being_authenticated_leaves_nothing() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", silent.local_addr().unwrap());
     let server = start_with(|config| {
-        let set = |name: &str| (name == "NODES_AUTHENTICATION_WEBHOOK_URL").then(|| url.clone().into());
+        let set =
+            |name: &str| (name == "NODES_AUTHENTICATION_WEBHOOK_URL").then(|| url.clone().into());
         config.webhooks = crolang_broker::config::Config::read(set).unwrap().webhooks;
     })
     .await;

@@ -1,13 +1,16 @@
-//! A server to test, and nodes that talk to it in raw frames.
+//! A server to test, nodes that talk to it in raw frames, and webhook servers that it asks.
 
+mod hook;
 mod node;
 
+pub use hook::{Authority, Call, Fault, Hook, MAX_ANSWER_BYTES, Reply, padded};
 pub use node::{Frame, Node, frame, upgrade_request};
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crolang_broker::config::Config;
+use crolang_broker::config::{Config, Mistakes, VARIABLES};
 use crolang_broker::server::Server;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -25,6 +28,42 @@ pub async fn start_with(change: impl FnOnce(&mut Config)) -> Server {
     let mut config = Config { host: [127, 0, 0, 1].into(), port: 0, ..Config::default() };
     change(&mut config);
     Server::bind(&config).await.unwrap()
+}
+
+/// A server on a free port, as these variables make it.
+pub async fn start_with_variables(variables: &[(&str, &str)]) -> Server {
+    Server::bind(&configuration(variables).unwrap()).await.unwrap()
+}
+
+/// The configuration of a server on a free port, with these variables set.
+pub fn configuration(variables: &[(&str, &str)]) -> Result<Config, Mistakes> {
+    for (name, _) in variables {
+        assert!(VARIABLES.iter().any(|variable| variable.name == *name), "there is no {name}");
+    }
+    let all = [("HOST", "127.0.0.1"), ("PORT", "0")].iter().chain(variables);
+    Config::read(|name| {
+        let set = all.clone().find(|(variable, _)| *variable == name);
+        set.map(|(_, value)| OsString::from(value))
+    })
+}
+
+/// A node that connects with this query; or the answer that kept it out: HTTP or `connect_error`.
+pub async fn enter(address: SocketAddr, query: &str) -> Result<Node, String> {
+    let mut node = Node::try_open(address, query).await?;
+    node.send("40").await;
+    let answer = node.text().await;
+    if answer.starts_with("44") {
+        return Err(answer);
+    }
+    assert!(answer.starts_with("40{\"sid\":\""), "{answer}");
+    rtc_configuration(&node.text().await);
+    Ok(node)
+}
+
+/// The text of the RTC configuration in the event that tells a node that it is connected.
+pub fn rtc_configuration(event: &str) -> String {
+    let argument = event.strip_prefix("42[\"AUTHENTICATED\",").and_then(|it| it.strip_suffix(']'));
+    serde_json::from_str(argument.unwrap_or_else(|| panic!("not greeted but {event}"))).unwrap()
 }
 
 /// Waits until `condition` holds.
