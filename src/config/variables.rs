@@ -187,7 +187,7 @@ pub const VARIABLES: &[Variable] = &[
         name: "WEBHOOK_MAX_IN_FLIGHT",
         default: "256",
         allowed: COUNT,
-        about: "How many calls of one webhook may be under way; four times as many may wait.",
+        about: "How many calls of one webhook may be under way; 64 times as many may wait.",
     },
     Variable {
         name: "WEBHOOK_SECRET",

@@ -19,8 +19,9 @@ use crate::metrics::Metrics;
 /// The longest answer that is read, in bytes.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
-/// How many calls of a hook may wait for their turn, for each one that may be under way.
-const WAITING_PER_CALL: usize = 4;
+/// How many calls of a hook may wait for their turn, for each one that may be under way: as many
+/// as one connection may have waiting, so that hundreds of busy ones find room.
+const WAITING_PER_CALL: usize = 64;
 
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
