@@ -15,8 +15,8 @@
 //!   transport would take them for a protocol error while it is still connecting the node.
 
 mod close_reason;
-mod connecting;
 mod frames;
+mod read_ahead;
 mod room;
 mod set;
 mod stream;

@@ -143,6 +143,10 @@ impl Broker {
             if probes && link.probe(PROBE_PATIENCE).await {
                 return Err(AdmissionError::Refused(Refusal::AlreadyConnected));
             }
+            if probes && link.is_paused() && !link.is_over() {
+                // It sends more than is read of it, so it may well have answered.
+                return Err(AdmissionError::Unavailable("holder_busy"));
+            }
             link.kill(CloseReason::Replaced);
         }
     }

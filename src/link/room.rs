@@ -84,6 +84,12 @@ impl LinkHandle {
         }
     }
 
+    /// Whether the link does not read all that its peer sends for now; then its silence says
+    /// nothing.
+    pub fn is_paused(&self) -> bool {
+        self.0.is_reading_paused()
+    }
+
     /// Whether no event waits.
     pub fn is_waitless(&self) -> bool {
         self.0.waiting_events.load(Ordering::Acquire) == 0

@@ -12,8 +12,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
-use super::connecting::Connecting;
 use super::frames::FrameScanner;
+use super::read_ahead::ReadAhead;
 use super::set::Place;
 use super::{CloseReason, Gate, LinkHandle, Phase, Shared};
 
@@ -39,8 +39,8 @@ pub struct Link {
     outgoing: Option<FrameScanner>,
     /// Bytes of a ping that still have to be written before anything else.
     ping_left: usize,
-    /// There until the node is admitted.
-    connecting: Option<Box<Connecting>>,
+    /// There until the node is admitted, and while reading is paused.
+    ahead: Option<Box<ReadAhead>>,
     /// Runs while a write waits for the peer.
     deadline: Option<Pin<Box<Sleep>>>,
     /// Runs while a closing link waits for the peer to close too.
@@ -58,7 +58,7 @@ impl Link {
             incoming: None,
             outgoing: None,
             ping_left: 0,
-            connecting: None,
+            ahead: None,
             deadline: None,
             linger: None,
             _place: place,
@@ -75,9 +75,9 @@ impl Link {
     pub fn upgrade(&mut self, read_ahead: Bytes) {
         self.incoming = Some(FrameScanner::default());
         self.outgoing = Some(FrameScanner::default());
-        let mut connecting = Box::<Connecting>::default();
-        self.hold(&mut connecting, &read_ahead);
-        self.connecting = Some(connecting);
+        let mut ahead = Box::<ReadAhead>::default();
+        self.hold(&mut ahead, &read_ahead);
+        self.ahead = Some(ahead);
     }
 
     /// Reads from the peer and takes note of its end.
@@ -111,29 +111,30 @@ impl Link {
         }
     }
 
-    /// Hands on what the peer sent up to the end of the node's CONNECT packet, then waits for what
-    /// becomes of that. The peer's end, or its goodbye, is noticed meanwhile.
-    fn poll_connecting(
+    /// Hands on what the transport may see, and reads ahead what it may not: then the peer's end,
+    /// its goodbye and its signs of life are noticed all the same.
+    fn poll_ahead(
         &mut self,
-        mut connecting: Box<Connecting>,
+        mut ahead: Box<ReadAhead>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let is_paused = self.handle.0.is_reading_paused();
         match self.handle.0.gate() {
-            Gate::Open if connecting.is_empty() => return self.poll_frames_in(cx, buf),
-            Gate::Open => connecting.release(),
+            Gate::Open if ahead.is_empty() && !is_paused => return self.poll_frames_in(cx, buf),
+            Gate::Open => ahead.release(),
             Gate::Hold => {}
             Gate::Discard => {
-                self.connecting = Some(connecting);
+                self.ahead = Some(ahead);
                 return self.poll_discarding(cx, buf);
             }
         }
         let before = buf.filled().len();
         let polled = loop {
-            if connecting.hand_on(buf) {
+            if !is_paused && ahead.hand_on(buf) {
                 break Poll::Ready(Ok(()));
             }
-            if connecting.is_full() {
+            if ahead.is_full() {
                 break Poll::Pending;
             }
             let polled = self.poll_peer(cx, buf);
@@ -141,17 +142,17 @@ impl Link {
             if read.is_empty() {
                 break polled;
             }
-            self.hold(&mut connecting, read);
+            self.hold(&mut ahead, read);
             buf.set_filled(before);
         };
-        self.connecting = Some(connecting);
+        self.ahead = Some(ahead);
         polled
     }
 
-    /// Takes in what was read of a node that is connecting, and notes what it says.
-    fn hold(&mut self, connecting: &mut Connecting, read: &[u8]) {
-        let end = self.note_incoming(read, !connecting.connect_seen());
-        connecting.take_in(read, end);
+    /// Takes in what was read ahead, and notes what it says.
+    fn hold(&mut self, ahead: &mut ReadAhead, read: &[u8]) {
+        let end = self.note_incoming(read, !ahead.connect_seen());
+        ahead.take_in(read, end);
         if let Some(end) = end {
             self.note_incoming(&read[end..], false);
         }
@@ -309,12 +310,10 @@ impl AsyncRead for Link {
         if link.ping_left > 0 || link.handle.0.ping_due.load(Ordering::Acquire) {
             link.try_ping();
         }
-        if link.handle.0.is_reading_paused() {
-            return Poll::Pending;
-        }
-        let polled = match link.connecting.take() {
+        let polled = match link.ahead.take() {
+            Some(ahead) => link.poll_ahead(ahead, cx, buf),
+            None if link.handle.0.is_reading_paused() => link.poll_ahead(Box::default(), cx, buf),
             None => link.poll_frames_in(cx, buf),
-            Some(connecting) => link.poll_connecting(connecting, cx, buf),
         };
         // Only now that a goodbye among them has been noted: it would count as a sign of life.
         if link.unheard_bytes > 0 {

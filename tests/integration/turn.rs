@@ -185,8 +185,8 @@ async fn credentials_from_the_broker_get_a_relay_address_from_a_turn_server() {
     assert_eq!(entry["credential"], password);
 
     assert!(turn.relays(username, password).await, "{}", turn.log());
-    let session = format!("user <{username}>: incoming packet ALLOCATE processed, success");
-    assert!(turn.log().contains(&session), "{}", turn.log());
+    let granted = format!("user <{username}>: incoming packet ALLOCATE processed, success");
+    assert!(turn.log().contains(&granted), "{}", turn.log());
     assert!(!turn.relays(username, "wrong").await);
     let later = format!("{}:alice", expiry.parse::<u64>().unwrap() + 3600);
     assert!(!turn.relays(&later, password).await, "nobody can prolong the credentials");

@@ -12,15 +12,17 @@ use serde_json::{Value, json};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::support::{
-    Fault, Frame, Hook, MAX_ANSWER_BYTES, Node, Reply, eventually, padded, rtc_configuration,
+    Fault, Frame, Hook, MAX_ANSWER_BYTES, Node, Reply, SOON, eventually, padded, rtc_configuration,
     start_with_variables,
 };
 
-/// How long a call may take, in milliseconds.
-const TIMEOUT_MS: &str = "300";
+/// How long a call may take: far longer than a good one on a busy machine.
+const TIMEOUT: Duration = Duration::from_millis(500);
+const TIMEOUT_MS: &str = "500";
 
-/// How long whatever needs a call may take: the timeout, and time for a busy machine.
-const LIMIT: Duration = Duration::from_secs(2);
+/// How many messages are sent while the on-message hook has its fault. Were each to wait for the
+/// hook, they would take far longer than [`SOON`].
+const MESSAGES: usize = 30;
 
 /// How many rows are tested side by side.
 const ROWS: usize = 8;
@@ -123,9 +125,9 @@ impl Bystanders {
         self.stop.store(true, Ordering::SeqCst);
         let mut times = self.times.await.unwrap();
         times.sort();
-        let (median, slowest) = (times[times.len() / 2], times[times.len() - 1]);
-        assert!(median < Duration::from_millis(100), "{fault:?}: {median:?}");
-        assert!(slowest < Duration::from_secs(1), "{fault:?}: {slowest:?}");
+        // Whoever waited for the hook would wait for its timeout.
+        let median = times[times.len() / 2];
+        assert!(median < TIMEOUT / 2, "{fault:?}: {median:?}");
     }
 }
 
@@ -160,7 +162,7 @@ async fn authentication() {
         let began = Instant::now();
         let answer = Node::try_connect(row.server.address(), "victim").await.err();
         let answer = answer.unwrap_or_else(|| panic!("{fault:?}: it was let in"));
-        assert!(began.elapsed() < LIMIT, "{fault:?}: {:?}", began.elapsed());
+        assert!(began.elapsed() < SOON, "{fault:?}: {:?}", began.elapsed());
         if fault.is_failure() {
             assert!(answer.starts_with("HTTP/1.1 503 "), "{fault:?}: {answer}");
             assert!(answer.to_ascii_lowercase().contains("\r\nretry-after: "), "{answer}");
@@ -188,7 +190,7 @@ async fn authorization() {
             let began = Instant::now();
             let ack = alice.ask(event, r#"{"to":"bob"}"#).await;
             assert_eq!(ack, expected, "{fault:?}, {event}");
-            assert!(began.elapsed() < LIMIT, "{fault:?}: {:?}", began.elapsed());
+            assert!(began.elapsed() < SOON, "{fault:?}: {:?}", began.elapsed());
         }
         if fault.is_failure() {
             assert_eq!(failures(&row.server, "authorization"), 3.0, "{fault:?}");
@@ -218,7 +220,7 @@ async fn rtc_configuration_resolver() {
         let text = told(&row.server, "victim").await;
         assert_eq!(text.as_deref(), Some("stun:hook.example"), "{fault:?}: not the last good one");
         assert_eq!(told(&closing, "victim").await, None, "{fault:?}: the connection is closed");
-        assert!(began.elapsed() < 2 * LIMIT, "{fault:?}: {:?}", began.elapsed());
+        assert!(began.elapsed() < SOON, "{fault:?}: {:?}", began.elapsed());
         assert_eq!(failures(&row.server, "rtc_configuration"), 1.0, "{fault:?}");
         row.over(json!({"iceServers": [{"urls": ["stun:new.example"]}]})).await;
         for server in [&row.server, &closing] {
@@ -264,12 +266,12 @@ async fn on_socket_message() {
         let mut bob = row.node("bob").await;
         row.begin().await;
         let began = Instant::now();
-        for _ in 0..20 {
+        for _ in 0..MESSAGES {
             let ack = alice.ask("SOCKET_MSG_EXCHANGE", r#"{"to":"bob"}"#).await;
             assert_eq!(ack, "[\"OK\"]", "{fault:?}");
             bob.text().await;
         }
-        assert!(began.elapsed() < LIMIT, "{fault:?}: {:?}", began.elapsed());
+        assert!(began.elapsed() < SOON, "{fault:?}: {:?}", began.elapsed());
         row.finish().await;
     })
     .await;

@@ -247,6 +247,42 @@ async fn whoever_leaves_with_calls_under_way_leaves_nothing_behind() {
     back_at_the_start(&server).await;
 }
 
+/// A node with more calls under way than run side by side: the broker reads no more of it for now.
+async fn waiting_in_line(hook: &Hook, server: &Server) -> Node {
+    hook.hold();
+    let mut alice = Node::connect(server.address(), "alice").await;
+    let all: Vec<_> = (0..8 * SIDE_BY_SIDE).map(|n| message(n, "bob")).collect();
+    alice.send_all(&all).await;
+    hook.called(SIDE_BY_SIDE).await;
+    alice
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_live_node_that_waits_in_line_keeps_its_id() {
+    let hook = Hook::start(|_| yes()).await;
+    let server = start(&hook).await;
+    let alice = waiting_in_line(&hook, &server).await.live();
+    let twin = Node::try_connect(server.address(), "alice").await.err();
+    assert_eq!(twin.as_deref(), Some(r#"44{"message":"client already connected"}"#));
+    assert!(!alice.is_over());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_waits_in_line_and_leaves_is_gone_at_once() {
+    let hook = Hook::start(|_| yes()).await;
+    let server = start(&hook).await;
+    for linger in [None, Some(Duration::ZERO)] {
+        let alice = waiting_in_line(&hook, &server).await;
+        socket2::SockRef::from(&alice.stream).set_linger(linger).unwrap();
+        drop(alice);
+        let began = Instant::now();
+        eventually("alice is gone", || metric(&server, "crolang_nodes") == 0.0).await;
+        assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+        hook.release();
+        back_at_the_start(&server).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_under_way_do_not_hold_up_the_shutdown() {
     let hook = Hook::start(|_| yes()).await;

@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
+use super::fault::{ELSEWHERE, Fault};
 use super::{Call, Reply, Shared};
 
 /// What may be waiting to be sent on one connection: little, so that it shows soon when a client
@@ -92,6 +93,8 @@ async fn handle(shared: &Shared, call: Call, stream: &mut dyn Stream) -> io::Res
             unless_gone(stream, tokio::time::sleep(delay)).await?;
             answer.to_string()
         }
+        // Whoever goes where a redirect leads finds the right answer there.
+        Reply::Fault(Fault::Redirect(_), answer) if call.target == ELSEWHERE => answer.to_string(),
         Reply::Fault(fault, answer) => {
             return fault.commit(&answer.to_string(), stream, &shared.endless_bytes).await;
         }

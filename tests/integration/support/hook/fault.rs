@@ -15,6 +15,9 @@ use super::connection::{Next, Stream, until_gone, write_answer};
 /// The longest answer that is read.
 pub const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
+/// Where redirects lead.
+pub(super) const ELSEWHERE: &str = "/elsewhere";
+
 /// The pause between two bytes that trickle.
 const DROP: Duration = Duration::from_millis(100);
 
@@ -183,7 +186,7 @@ impl Fault {
             }
             Fault::Redirect(code) => {
                 status = format!("{code} Elsewhere");
-                headers += "location: /elsewhere\r\n";
+                headers += &format!("location: {ELSEWHERE}\r\n");
                 good.into()
             }
             Fault::Status(code) => {

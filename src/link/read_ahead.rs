@@ -1,17 +1,19 @@
-//! What a node sends while it is being connected.
+//! What a node sends while the transport must not see it yet.
 //!
-//! Everything up to the end of its CONNECT packet is handed on as it comes. What stands behind
-//! that is held back until the node is admitted.
+//! While it is being connected, everything up to the end of its CONNECT packet is handed on as it
+//! comes, and what stands behind that is held back until the node is admitted. While reading is
+//! paused, everything is held back. The node is heard all the same: its end is noticed, and that
+//! it lives.
 
 use bytes::{Buf, BytesMut};
 use tokio::io::ReadBuf;
 
-/// The most that is read ahead of a node's admission. More waits in the kernel.
+/// The most that is read ahead. More waits in the kernel.
 const MAX_HELD_BYTES: usize = 64 * 1024;
 
-/// The way in of a WebSocket whose node has not been admitted yet.
+/// Bytes that were read ahead.
 #[derive(Debug, Default)]
-pub(super) struct Connecting {
+pub(super) struct ReadAhead {
     /// Read from the peer and not handed on yet.
     held: BytesMut,
     /// How many of these bytes may be handed on.
@@ -19,7 +21,7 @@ pub(super) struct Connecting {
     connect_seen: bool,
 }
 
-impl Connecting {
+impl ReadAhead {
     /// Takes in what was read; `end` is where the CONNECT packet ends in it, if it does.
     pub(super) fn take_in(&mut self, read: &[u8], end: Option<usize>) {
         self.held.extend_from_slice(read);
@@ -63,12 +65,12 @@ impl Connecting {
 mod tests {
     use super::*;
 
-    fn handed_on(connecting: &mut Connecting) -> Vec<u8> {
+    fn handed_on(ahead: &mut ReadAhead) -> Vec<u8> {
         let mut space = [0; 4];
         let mut all = Vec::new();
         loop {
             let mut buf = ReadBuf::new(&mut space);
-            if !connecting.hand_on(&mut buf) {
+            if !ahead.hand_on(&mut buf) {
                 return all;
             }
             all.extend_from_slice(buf.filled());
@@ -77,23 +79,23 @@ mod tests {
 
     #[test]
     fn what_stands_behind_connect_waits_for_the_release() {
-        let mut connecting = Connecting::default();
-        connecting.take_in(b"ping ", None);
-        connecting.take_in(b"connect event", Some(7));
-        connecting.take_in(b" more", None);
-        assert_eq!(handed_on(&mut connecting), b"ping connect");
-        assert!(connecting.connect_seen() && !connecting.is_empty());
-        connecting.release();
-        assert_eq!(handed_on(&mut connecting), b" event more");
-        assert!(connecting.is_empty());
+        let mut ahead = ReadAhead::default();
+        ahead.take_in(b"ping ", None);
+        ahead.take_in(b"connect event", Some(7));
+        ahead.take_in(b" more", None);
+        assert_eq!(handed_on(&mut ahead), b"ping connect");
+        assert!(ahead.connect_seen() && !ahead.is_empty());
+        ahead.release();
+        assert_eq!(handed_on(&mut ahead), b" event more");
+        assert!(ahead.is_empty());
     }
 
     #[test]
     fn not_everything_is_read_ahead() {
-        let mut connecting = Connecting::default();
-        connecting.take_in(&[0; MAX_HELD_BYTES - 1], Some(1));
-        assert!(!connecting.is_full());
-        connecting.take_in(&[0], None);
-        assert!(connecting.is_full());
+        let mut ahead = ReadAhead::default();
+        ahead.take_in(&[0; MAX_HELD_BYTES - 1], Some(1));
+        assert!(!ahead.is_full());
+        ahead.take_in(&[0], None);
+        assert!(ahead.is_full());
     }
 }
