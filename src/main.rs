@@ -51,11 +51,12 @@ async fn run(config: &Config) -> Result<(), StartError> {
 
 fn announce(config: &Config, server: &Server) {
     let switch = |on| if on { "on" } else { "off" };
+    let webhooks = config.webhooks.names();
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         signaling = switch(config.p2p_connection_enabled),
         relay = switch(config.websocket_relay_enabled),
-        webhooks = switch(config.webhooks.is_any_set()),
+        webhooks = if webhooks.is_empty() { "off".to_owned() } else { webhooks.join(", ") },
         redis = "off",
         "modules"
     );

@@ -72,16 +72,21 @@ impl WebhookConfig {
         }
     }
 
+    /// The webhooks that are set, by name.
+    pub fn names(&self) -> Vec<&'static str> {
+        let urls = [
+            ("authentication", &self.authentication),
+            ("authorization", &self.authorization),
+            ("validity", &self.validity),
+            ("rtc_configuration", &self.rtc_configuration),
+            ("on_socket_message", &self.socket_message),
+        ];
+        urls.into_iter().filter_map(|(name, url)| url.as_ref().map(|_| name)).collect()
+    }
+
     /// Whether any webhook is set.
     pub fn is_any_set(&self) -> bool {
-        let urls = [
-            &self.authentication,
-            &self.authorization,
-            &self.validity,
-            &self.rtc_configuration,
-            &self.socket_message,
-        ];
-        urls.into_iter().any(Option::is_some)
+        !self.names().is_empty()
     }
 }
 

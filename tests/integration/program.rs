@@ -30,6 +30,8 @@ struct Process {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
     address: std::net::SocketAddr,
+    /// The line that says which modules are on.
+    modules: serde_json::Value,
 }
 
 impl Process {
@@ -42,13 +44,17 @@ impl Process {
             .stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut modules = serde_json::Value::Null;
         loop {
             let line =
                 tokio::time::timeout(SOON, lines.next_line()).await.expect("a line").unwrap();
             let line: serde_json::Value = serde_json::from_str(&line.expect("it goes on")).unwrap();
             if line["fields"]["message"] == "listening" {
                 let address = line["fields"]["address"].as_str().unwrap().parse().unwrap();
-                return Self { child, lines, address };
+                return Self { child, lines, address, modules };
+            }
+            if line["fields"]["message"] == "modules" {
+                modules = line["fields"].clone();
             }
         }
     }
@@ -162,6 +168,24 @@ async fn all_addresses_are_listened_on_by_default() {
         }
     }
     child.kill().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_start_says_which_modules_are_on() {
+    let plain = Process::start(&[]).await.modules;
+    assert_eq!((&plain["signaling"], &plain["relay"]), (&"on".into(), &"on".into()));
+    assert_eq!((&plain["webhooks"], &plain["redis"]), (&"off".into(), &"off".into()));
+    let some = Process::start(&[
+        ("WEBSOCKET_RELAY_ENABLED", "false"),
+        ("NODES_VALIDITY_CHECK_WEBHOOK_URL", "http://127.0.0.1:9/"),
+        ("NODES_AUTHENTICATION_WEBHOOK_URL", "http://127.0.0.1:9/"),
+    ])
+    .await
+    .modules;
+    assert_eq!(
+        (&some["relay"], &some["webhooks"]),
+        (&"off".into(), &"authentication, validity".into())
+    );
 }
 
 #[tokio::test]
