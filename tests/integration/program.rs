@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
-use crate::support::{Node, SOON, get};
+use crate::support::{Authority, Hook, Node, SOON, get};
 
 fn command(variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_crolang-broker"));
@@ -186,6 +186,26 @@ async fn the_start_says_which_modules_are_on() {
         (&some["relay"], &some["webhooks"]),
         (&"off".into(), &"authentication, validity".into())
     );
+}
+
+#[tokio::test]
+async fn webhooks_are_trusted_by_the_systems_roots() {
+    let authority = Authority::new();
+    let hook = Hook::start_tls(
+        authority.server("127.0.0.1"),
+        |_| serde_json::json!({"authenticated": true}),
+    )
+    .await;
+    let url = hook.url("/");
+    let webhook = ("NODES_AUTHENTICATION_WEBHOOK_URL", url.as_str());
+    let stranger = Process::start(&[webhook]).await;
+    let answer = Node::try_connect(stranger.address, "a").await.err().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    // The variable by which OpenSSL, and others after it, find the system's roots.
+    let roots = authority.file();
+    let variables = [webhook, ("SSL_CERT_FILE", roots.path().to_str().unwrap())];
+    let friend = Process::start(&variables).await;
+    Node::connect(friend.address, "a").await;
 }
 
 #[tokio::test]

@@ -6,8 +6,12 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use crolang_broker::server::Server;
 use hmac::{Hmac, KeyInit, Mac};
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use sha2::Sha256;
+use tokio::net::TcpListener;
 
 use crate::support::{
     Authority, Call, Hook, Node, Reply, configuration, eventually, metric, start_with_variables,
@@ -45,6 +49,26 @@ async fn a_certificate_for_the_right_name_from_a_trusted_authority_will_do() {
     // Whoever trusts an authority of its own still speaks plain HTTP where the URL says so.
     let hook = Hook::start(|_| yes()).await;
     assert_eq!(kept_out(&hook.url("/"), ca).await, None);
+}
+
+#[tokio::test]
+async fn a_server_that_speaks_only_http_2_will_do() {
+    let authority = Authority::new();
+    let ca = authority.file();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}/auth", listener.local_addr().unwrap());
+    let acceptor = authority.http2_server("127.0.0.1");
+    let hook = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let stream = TokioIo::new(acceptor.accept(stream).await.unwrap());
+        let answer = service_fn(|request: hyper::Request<hyper::body::Incoming>| async move {
+            assert_eq!(request.version(), hyper::Version::HTTP_2);
+            Ok::<_, std::convert::Infallible>(hyper::Response::new(yes().to_string()))
+        });
+        let _ = http2::Builder::new(TokioExecutor::new()).serve_connection(stream, answer).await;
+    });
+    assert_eq!(kept_out(&url, ca.path().to_str()).await, None);
+    hook.abort();
 }
 
 #[tokio::test]

@@ -30,6 +30,13 @@ impl Authority {
         self.acceptor(CertificateParams::new([name.to_owned()]).unwrap())
     }
 
+    /// A server that speaks only HTTP/2.
+    pub fn http2_server(&self, name: &str) -> TlsAcceptor {
+        let mut config = self.config(CertificateParams::new([name.to_owned()]).unwrap());
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        TlsAcceptor::from(Arc::new(config))
+    }
+
     /// A server whose certificate was good once.
     pub fn expired_server(&self, name: &str) -> TlsAcceptor {
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
@@ -38,13 +45,16 @@ impl Authority {
     }
 
     fn acceptor(&self, params: CertificateParams) -> TlsAcceptor {
+        TlsAcceptor::from(Arc::new(self.config(params)))
+    }
+
+    fn config(&self, params: CertificateParams) -> ServerConfig {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.0).unwrap();
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let config = ServerConfig::builder()
+        ServerConfig::builder()
             .with_no_client_auth()
             .with_single_cert(vec![certificate.der().clone()], key)
-            .unwrap();
-        TlsAcceptor::from(Arc::new(config))
+            .unwrap()
     }
 }
