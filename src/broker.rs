@@ -4,6 +4,7 @@
 //! - `admission`: a node comes and gets its ID, or learns why not.
 //! - `relay`: a message goes from one node to another.
 //! - `presence`: a node asks which others are connected.
+//! - `replicas`: what other replicas ask of this one.
 //! - `pairs`: which nodes an authorized attempt has opened to each other.
 //! - `rtc`: the RTC configuration that a node is given.
 //! - `upkeep`: what is done from time to time.
@@ -12,16 +13,18 @@ mod admission;
 mod pairs;
 mod presence;
 mod relay;
+mod replicas;
 mod rtc;
 mod upkeep;
 
 pub use admission::{Admission, AdmissionError, DuplicateIdPolicy};
-pub use relay::{Pending, Permission, Relayed, Turn};
+pub use presence::Presence;
+pub use relay::{HandedOver, Location, Pending, Permission, Prepared, Relayed, Turn};
 pub use rtc::{OwnRtc, RtcFallback, TurnServers};
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::delivery::{Delivery, LocalConnections, Receiver};
+use crate::delivery::{LocalConnections, Receiver, Remote};
 use crate::directory::Directory;
 use crate::link::CloseReason;
 use crate::metrics::Metrics;
@@ -51,7 +54,8 @@ pub struct Broker {
     settings: BrokerSettings,
     directory: Directory,
     connections: LocalConnections,
-    delivery: Delivery,
+    /// The way to other replicas, if there may be any.
+    remote: Option<Remote>,
     pairs: OpenPairs,
     webhooks: Webhooks,
     own_rtc: OwnRtc,
@@ -60,21 +64,22 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// A broker without nodes.
+    /// A broker without nodes. `remote` leads to the replicas that share its directory.
     pub fn new(
+        replica: ReplicaId,
         settings: BrokerSettings,
         directory: Directory,
+        remote: Option<Remote>,
         webhooks: Webhooks,
         own_rtc: OwnRtc,
         metrics: Metrics,
     ) -> Self {
-        let connections = LocalConnections::new();
         Self {
-            replica: ReplicaId::random(),
+            replica,
             settings,
             directory,
-            delivery: Delivery::new(connections.clone()),
-            connections,
+            connections: LocalConnections::new(),
+            remote,
             pairs: OpenPairs::new(),
             webhooks,
             own_rtc,
@@ -104,6 +109,25 @@ impl Broker {
         for link in self.connections.links() {
             link.close(CloseReason::Draining);
         }
+    }
+
+    /// Whether nodes are admitted now; if not, why.
+    ///
+    /// # Errors
+    /// The cause, as it is counted and answered.
+    pub fn ready(&self) -> Result<(), &'static str> {
+        if self.is_draining() {
+            Err("draining")
+        } else if !self.directory.is_ready() {
+            Err("redis_away")
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Tells other replicas that this one is leaving. Its nodes have to be gone before.
+    pub async fn leave(&self) {
+        self.directory.close().await;
     }
 
     fn is_draining(&self) -> bool {

@@ -5,10 +5,12 @@
 //! all of them are reported together.
 
 mod reader;
+mod redis;
 mod secret_url;
 mod variables;
 mod webhooks;
 
+pub use self::redis::RedisConfig;
 pub use secret_url::SecretUrl;
 pub use variables::{VARIABLES, Variable};
 pub use webhooks::{RtcConfig, WebhookConfig};
@@ -36,10 +38,8 @@ pub struct Config {
     pub log_level: LogLevel,
     /// The form of a log line.
     pub log_format: LogFormat,
-    /// The Redis server by which replicas find each other.
-    pub redis_url: Option<SecretUrl>,
-    /// How long a lease in Redis lives without being renewed.
-    pub redis_lock_ttl: Duration,
+    /// Redis, by which replicas act as one.
+    pub redis: RedisConfig,
     /// The webhooks.
     pub webhooks: WebhookConfig,
     /// What nodes are told about reaching each other.
@@ -129,8 +129,7 @@ impl Config {
             port: reader.parsed("PORT"),
             log_level: reader.parsed("LOG_LEVEL"),
             log_format: reader.parsed("LOG_FORMAT"),
-            redis_url: reader.url("REDIS_URL", &["redis", "rediss", "unix", "redis+unix"]),
-            redis_lock_ttl: reader.milliseconds("REDIS_LOCK_TTL_MS", 1_000),
+            redis: RedisConfig::read(&mut reader),
             webhooks: WebhookConfig::read(&mut reader),
             rtc: RtcConfig::read(&mut reader),
             p2p_connection_enabled: reader.switch("P2P_CONNECTION_ENABLED"),

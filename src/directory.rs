@@ -5,19 +5,27 @@
 //! lost in the meantime frees nothing.
 //!
 //! Backends are variants, not trait objects: there are few, and all of them pass one suite of
-//! tests.
+//! tests (`tests/integration/directory.rs`).
 
 mod memory;
+mod redis;
 
+pub use self::redis::{LeaseSettings, LostLease, RedisDirectory, Upkeep};
 pub use memory::MemoryDirectory;
 
-use crate::node::{NodeId, Owner};
+use tokio::sync::mpsc;
+
+use crate::metrics::Metrics;
+use crate::node::{NodeId, Owner, ReplicaId};
+use crate::redis::Redis;
 
 /// The directory of one cluster; a cheap handle.
 #[derive(Clone)]
 pub enum Directory {
     /// A cluster of one replica, in its memory.
     Memory(MemoryDirectory),
+    /// A cluster of many replicas, in Redis.
+    Redis(RedisDirectory),
 }
 
 /// Why an ID was not acquired.
@@ -26,7 +34,15 @@ pub enum AcquireError {
     /// Another connection owns it, or the same one already.
     #[error("the ID is owned by connection {} on replica {}", .0.connection, .0.replica)]
     Taken(Owner),
+    /// The directory cannot be asked, or is not sure of its answers yet.
+    #[error("the directory is not available")]
+    Unavailable,
 }
+
+/// The directory cannot be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the directory is not available")]
+pub struct Unavailable;
 
 impl Directory {
     /// A directory for a single replica.
@@ -34,22 +50,153 @@ impl Directory {
         Self::Memory(MemoryDirectory::new())
     }
 
+    /// The directory that replicas share in Redis, as `replica` sees it; what has to be run to
+    /// keep it; what is lost in the course of that.
+    pub fn redis(
+        redis: Redis,
+        replica: ReplicaId,
+        settings: LeaseSettings,
+        metrics: Metrics,
+    ) -> (Self, Upkeep, mpsc::Receiver<LostLease>) {
+        let (directory, upkeep, lost) = RedisDirectory::new(redis, replica, settings, metrics);
+        (Self::Redis(directory), upkeep, lost)
+    }
+
+    /// Whether IDs are given out.
+    pub fn is_ready(&self) -> bool {
+        match self {
+            Self::Memory(_) => true,
+            Self::Redis(redis) => redis.is_ready(),
+        }
+    }
+
     /// Makes `owner` the owner of `node` until the lease is dropped.
     ///
     /// # Errors
-    /// [`AcquireError::Taken`] if the ID has an owner.
+    /// [`AcquireError::Taken`] if the ID has an owner, [`AcquireError::Unavailable`] if nobody
+    /// knows.
     pub async fn acquire(&self, node: &NodeId, owner: Owner) -> Result<Lease, AcquireError> {
         match self {
-            Self::Memory(memory) => memory.acquire(node, owner)?,
+            Self::Memory(memory) => {
+                memory.acquire(node, owner)?;
+                Ok(self.lease(node, owner))
+            }
+            Self::Redis(redis) => {
+                // The guard first: whatever is sent, and then abandoned, is given back.
+                let lease = self.claim(redis, node, owner)?;
+                redis.acquire(node, owner).await?;
+                Ok(lease)
+            }
         }
-        Ok(Lease { directory: self.clone(), node: node.clone(), owner })
     }
 
-    /// The owner of `node`, if it has one.
-    pub async fn owner(&self, node: &NodeId) -> Option<Owner> {
+    /// As [`Directory::acquire`], from a holder that is known to be gone.
+    ///
+    /// # Errors
+    /// As [`Directory::acquire`].
+    pub async fn take_over(
+        &self,
+        node: &NodeId,
+        holder: Owner,
+        owner: Owner,
+    ) -> Result<Lease, AcquireError> {
         match self {
-            Self::Memory(memory) => memory.owner(node),
+            Self::Memory(memory) => {
+                memory.release(node, holder);
+                memory.acquire(node, owner)?;
+                Ok(self.lease(node, owner))
+            }
+            Self::Redis(redis) => {
+                let lease = self.claim(redis, node, owner)?;
+                redis.take_over(node, holder, owner).await?;
+                Ok(lease)
+            }
         }
+    }
+
+    /// Whether `owner`, of this replica, owns the ID or is about to.
+    pub fn is_claimed(&self, node: &NodeId, owner: Owner) -> bool {
+        match self {
+            Self::Memory(memory) => memory.owner(node) == Some(owner),
+            Self::Redis(redis) => redis.is_claimed(node, owner),
+        }
+    }
+
+    /// Gives the ID back if it stands in the name of `owner`, of this replica, who does not
+    /// claim it.
+    pub fn heal(&self, node: &str, owner: Owner) {
+        match self {
+            Self::Memory(_) => {}
+            Self::Redis(redis) => redis.heal(node, owner),
+        }
+    }
+
+    /// Where `node` is, if it has an owner on another replica.
+    ///
+    /// # Errors
+    /// [`Unavailable`] if nobody knows.
+    pub async fn locate(&self, node: &str) -> Result<Option<Owner>, Unavailable> {
+        match self {
+            Self::Memory(_) => Ok(None),
+            Self::Redis(redis) => redis.locate(node).await,
+        }
+    }
+
+    /// As [`Directory::locate`], if it is known without asking anybody.
+    pub fn known_location(&self, node: &str) -> Option<Owner> {
+        match self {
+            Self::Memory(_) => None,
+            Self::Redis(redis) => redis.known_location(node),
+        }
+    }
+
+    /// Forgets where `node` was: it is not there.
+    pub fn forget_location(&self, node: &str) {
+        match self {
+            Self::Memory(_) => {}
+            Self::Redis(redis) => redis.forget(node),
+        }
+    }
+
+    /// Remembers that `node` is on another replica, with this owner.
+    pub fn note_location(&self, node: &NodeId, owner: Owner) {
+        match self {
+            Self::Memory(_) => {}
+            Self::Redis(redis) => redis.note(node, owner),
+        }
+    }
+
+    /// Which of `nodes` have an owner on another replica.
+    ///
+    /// # Errors
+    /// [`Unavailable`] if nobody knows.
+    pub async fn are_elsewhere(&self, nodes: &[&str]) -> Result<Vec<bool>, Unavailable> {
+        match self {
+            Self::Memory(_) => Ok(vec![false; nodes.len()]),
+            Self::Redis(redis) => redis.are_owned(nodes).await,
+        }
+    }
+
+    /// Tells other replicas that this one is leaving. All leases have to be dropped before.
+    pub async fn close(&self) {
+        match self {
+            Self::Memory(_) => {}
+            Self::Redis(redis) => redis.close().await,
+        }
+    }
+
+    fn claim(
+        &self,
+        redis: &RedisDirectory,
+        node: &NodeId,
+        owner: Owner,
+    ) -> Result<Lease, AcquireError> {
+        let is_new = redis.begin(node, owner);
+        if is_new { Ok(self.lease(node, owner)) } else { Err(AcquireError::Taken(owner)) }
+    }
+
+    fn lease(&self, node: &NodeId, owner: Owner) -> Lease {
+        Lease { directory: self.clone(), node: node.clone(), owner }
     }
 }
 
@@ -77,94 +224,7 @@ impl Drop for Lease {
     fn drop(&mut self) {
         match &self.directory {
             Directory::Memory(memory) => memory.release(&self.node, self.owner),
+            Directory::Redis(redis) => redis.release(&self.node, self.owner),
         }
     }
-}
-
-#[cfg(test)]
-mod contract {
-    //! What every backend must do. A backend's own tests call [`contract!`] with a way to make an
-    //! empty directory.
-
-    use super::*;
-    use crate::node::{ConnectionId, ReplicaId};
-
-    pub(super) fn somebody() -> Owner {
-        Owner { replica: ReplicaId::random(), connection: ConnectionId::next() }
-    }
-
-    fn node(id: &str) -> NodeId {
-        NodeId::parse(id).unwrap()
-    }
-
-    pub(super) async fn one_owner_at_a_time(directory: Directory) {
-        let (first, second) = (somebody(), somebody());
-        let lease = directory.acquire(&node("a"), first).await.unwrap();
-        assert_eq!((lease.node(), lease.owner()), (&node("a"), first));
-        assert_eq!(
-            directory.acquire(&node("a"), second).await.err(),
-            Some(AcquireError::Taken(first))
-        );
-        assert_eq!(
-            directory.acquire(&node("a"), first).await.err(),
-            Some(AcquireError::Taken(first))
-        );
-        assert_eq!(directory.owner(&node("a")).await, Some(first));
-        let _other = directory.acquire(&node("b"), second).await.unwrap();
-        assert_eq!(directory.owner(&node("A")).await, None);
-    }
-
-    pub(super) async fn a_dropped_lease_frees_its_id_at_once(directory: Directory) {
-        drop(directory.acquire(&node("a"), somebody()).await.unwrap());
-        assert_eq!(directory.owner(&node("a")).await, None);
-        let next = somebody();
-        let _lease = directory.acquire(&node("a"), next).await.unwrap();
-        assert_eq!(directory.owner(&node("a")).await, Some(next));
-    }
-
-    pub(super) async fn an_abandoned_acquisition_leaves_nothing(directory: Directory) {
-        let id = node("a");
-        drop(directory.acquire(&id, somebody()));
-        let cut_off =
-            tokio::time::timeout(std::time::Duration::ZERO, directory.acquire(&id, somebody()));
-        drop(cut_off.await);
-        assert_eq!(directory.owner(&id).await, None);
-    }
-
-    pub(super) async fn of_many_contenders_one_wins(directory: Directory) {
-        for round in 0..50 {
-            let id = node(&format!("n{round}"));
-            let contenders: Vec<_> = (0..8)
-                .map(|_| {
-                    let (directory, id) = (directory.clone(), id.clone());
-                    tokio::spawn(async move { directory.acquire(&id, somebody()).await })
-                })
-                .collect();
-            let mut leases = Vec::new();
-            for contender in contenders {
-                leases.extend(contender.await.unwrap().ok());
-            }
-            assert_eq!(leases.len(), 1);
-        }
-    }
-
-    macro_rules! contract {
-        ($empty:expr) => {
-            $crate::directory::contract::contract!($empty;
-                one_owner_at_a_time,
-                a_dropped_lease_frees_its_id_at_once,
-                an_abandoned_acquisition_leaves_nothing,
-                of_many_contenders_one_wins
-            );
-        };
-        ($empty:expr; $($case:ident),+) => {
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $case() {
-                    $crate::directory::contract::$case($empty).await;
-                }
-            )+
-        };
-    }
-    pub(super) use contract;
 }

@@ -1,18 +1,23 @@
-//! The plain HTTP side: health and metrics.
+//! The plain HTTP side: health, readiness and metrics.
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use axum::routing::get;
-use http::header;
+use http::{StatusCode, header};
 
+use crate::broker::Broker;
 use crate::metrics::Metrics;
 
 /// Routes for those who watch over the broker.
-pub fn routes(metrics: Metrics) -> Router {
-    Router::new().route("/health", get(health)).route("/metrics", get(scrape)).with_state(metrics)
+pub fn routes(broker: Arc<Broker>, metrics: Metrics) -> Router {
+    Router::new()
+        .route("/health", get(health))
+        .route("/readyz", get(ready).with_state(broker))
+        .route("/metrics", get(scrape).with_state(metrics))
 }
 
 /// Tells that the process is alive, and its time in milliseconds since 1970.
@@ -23,6 +28,18 @@ async fn health() -> impl IntoResponse {
         [(header::CONTENT_TYPE, "application/json")],
         format!(r#"{{"status":"ok","timestamp":{timestamp}}}"#),
     )
+}
+
+/// Tells whether nodes are let in now; if not, why. For load balancers.
+async fn ready(State(broker): State<Arc<Broker>>) -> impl IntoResponse {
+    let (status, text) = match broker.ready() {
+        Ok(()) => (StatusCode::OK, r#"{"status":"ready"}"#.to_owned()),
+        Err(cause) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!(r#"{{"status":"not ready","cause":"{cause}"}}"#),
+        ),
+    };
+    (status, [(header::CONTENT_TYPE, "application/json")], text)
 }
 
 async fn scrape(State(metrics): State<Metrics>) -> impl IntoResponse {

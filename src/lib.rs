@@ -43,6 +43,7 @@ pub mod link;
 pub mod metrics;
 pub mod node;
 pub mod protocol;
+pub mod redis;
 pub mod server;
 mod sharded;
 pub mod telemetry;

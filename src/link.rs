@@ -264,7 +264,12 @@ impl Shared {
         let end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
         matches!(
             end.reason,
-            Some(CloseReason::WriteTimeout | CloseReason::Replaced | CloseReason::Overflow)
+            Some(
+                CloseReason::WriteTimeout
+                    | CloseReason::Replaced
+                    | CloseReason::LeaseLost
+                    | CloseReason::Overflow
+            )
         )
     }
 

@@ -27,9 +27,7 @@ async fn main() -> ExitCode {
     }
     match run(&config).await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error @ (StartError::Unsupported(_) | StartError::Webhooks(_))) => {
-            fail(BAD_CONFIGURATION, &error)
-        }
+        Err(error @ StartError::Webhooks(_)) => fail(BAD_CONFIGURATION, &error),
         Err(error) => fail(1, &error),
     }
 }
@@ -57,7 +55,7 @@ fn announce(config: &Config, server: &Server) {
         signaling = switch(config.p2p_connection_enabled),
         relay = switch(config.websocket_relay_enabled),
         webhooks = if webhooks.is_empty() { "off".to_owned() } else { webhooks.join(", ") },
-        redis = "off",
+        redis = switch(config.redis.settings.is_some()),
         "modules"
     );
     tracing::info!(address = %server.address(), "listening");

@@ -32,6 +32,10 @@ struct Inner {
     rejections: Family<Labels, Count>,
     webhook_calls: Family<[(&'static str, &'static str); 2], Count>,
     closes: [Count; CloseReason::ALL.len()],
+    redis_connected: Gauge,
+    redis_commands: Family<Labels, Count>,
+    leases: Family<Labels, Count>,
+    replica_messages: Family<Labels, Count>,
 }
 
 impl Metrics {
@@ -60,6 +64,10 @@ impl Metrics {
             webhook_calls: Family::default(),
             closes: CloseReason::ALL
                 .map(|reason| closes.get_or_create_owned(&[("reason", reason.label())])),
+            redis_connected: Gauge::default(),
+            redis_commands: Family::default(),
+            leases: Family::default(),
+            replica_messages: Family::default(),
             registry: Registry::default(),
         };
         registry.register(
@@ -83,6 +91,26 @@ impl Metrics {
             "webhook_calls",
             "Calls of webhooks, by hook and outcome",
             inner.webhook_calls.clone(),
+        );
+        registry.register(
+            "redis_connected",
+            "Whether Redis can be asked",
+            inner.redis_connected.clone(),
+        );
+        registry.register(
+            "redis_commands",
+            "Commands for Redis, by outcome",
+            inner.redis_commands.clone(),
+        );
+        registry.register(
+            "lease_events",
+            "What happened to leases in Redis apart from being acquired and released",
+            inner.leases.clone(),
+        );
+        registry.register(
+            "replica_messages",
+            "Messages to and from other replicas, by what became of them",
+            inner.replica_messages.clone(),
         );
         Self(Arc::new(Inner { registry, ..inner }))
     }
@@ -122,6 +150,26 @@ impl Metrics {
     /// A webhook was called, or could not be.
     pub fn webhook_call(&self, hook: &'static str, outcome: &'static str) {
         self.0.webhook_calls.get_or_create(&[("hook", hook), ("outcome", outcome)]).inc();
+    }
+
+    /// Redis can be asked from now on, or cannot.
+    pub fn redis_connected(&self, is_connected: bool) {
+        self.0.redis_connected.set(is_connected.into());
+    }
+
+    /// So many commands for Redis have come to this end.
+    pub fn redis_commands(&self, outcome: &'static str, commands: u64) {
+        self.0.redis_commands.get_or_create(&[("outcome", outcome)]).inc_by(commands);
+    }
+
+    /// Something happened to a lease.
+    pub fn lease_event(&self, event: &'static str) {
+        self.0.leases.get_or_create(&[("event", event)]).inc();
+    }
+
+    /// So many messages to or from another replica have come to this end.
+    pub fn replica_messages(&self, outcome: &'static str, messages: u64) {
+        self.0.replica_messages.get_or_create(&[("outcome", outcome)]).inc_by(messages);
     }
 
     /// The text that Prometheus scrapes (OpenMetrics 1.0).

@@ -3,6 +3,7 @@
 //! Untrusted text becomes a [`NodeId`] once, at the edge; nothing behind it checks again.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -75,6 +76,16 @@ impl ConnectionId {
         static LAST: AtomicU64 = AtomicU64::new(0);
         Self(LAST.fetch_add(1, Ordering::Relaxed) + 1)
     }
+
+    /// The number that stands for it in messages between replicas.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+
+    /// The connection with this number, perhaps of another replica.
+    pub fn from_number(number: u64) -> Self {
+        Self(number)
+    }
 }
 
 impl fmt::Display for ConnectionId {
@@ -84,13 +95,23 @@ impl fmt::Display for ConnectionId {
 }
 
 /// One broker process, from its start to its end: a restarted process is another replica.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ReplicaId(uuid::Uuid);
 
 impl ReplicaId {
     /// A random ID that no other process has.
     pub fn random() -> Self {
         Self(uuid::Uuid::new_v4())
+    }
+
+    /// The bytes that stand for it in messages between replicas.
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
+    }
+
+    /// The replica that these bytes stand for.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(uuid::Uuid::from_bytes(bytes))
     }
 }
 
@@ -107,6 +128,29 @@ pub struct Owner {
     pub replica: ReplicaId,
     /// The connection within that process.
     pub connection: ConnectionId,
+}
+
+impl fmt::Display for Owner {
+    /// As it stands in Redis: `replica:connection`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.replica, self.connection)
+    }
+}
+
+/// Not the text of an [`Owner`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not the ID of a replica and the number of a connection")]
+pub struct InvalidOwner;
+
+impl FromStr for Owner {
+    type Err = InvalidOwner;
+
+    fn from_str(text: &str) -> Result<Self, InvalidOwner> {
+        let (replica, connection) = text.split_once(':').ok_or(InvalidOwner)?;
+        let replica = uuid::Uuid::try_parse(replica).map_err(|_| InvalidOwner)?;
+        let connection = connection.parse().map_err(|_| InvalidOwner)?;
+        Ok(Self { replica: ReplicaId(replica), connection: ConnectionId(connection) })
+    }
 }
 
 #[cfg(test)]
@@ -145,6 +189,15 @@ mod tests {
         let blanks = "\t\n\u{b}\u{c}\r \u{a0}\u{1680}\u{2000}\u{200a}\u{2028}\u{2029}\u{202f}\u{205f}\u{3000}\u{feff}";
         assert_eq!(trim(&format!("{blanks}a{blanks}")), "a");
         assert_eq!(trim("\u{85}a\u{200b}"), "\u{85}a\u{200b}");
+    }
+
+    #[test]
+    fn owners_find_their_way_back_from_text() {
+        let owner = Owner { replica: ReplicaId::random(), connection: ConnectionId::next() };
+        assert_eq!(owner.to_string().parse(), Ok(owner));
+        for text in ["", ":", "1:1", "x", &format!("{}:", owner.replica), &format!("{owner}x")] {
+            assert_eq!(text.parse::<Owner>(), Err(InvalidOwner), "{text:?}");
+        }
     }
 
     #[test]

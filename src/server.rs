@@ -9,17 +9,21 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::any;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::broker::{Broker, BrokerSettings};
-use crate::config::{Config, SecretUrl, WebhookConfig};
-use crate::directory::Directory;
+use crate::config::{Config, RedisConfig, SecretUrl, WebhookConfig};
+use crate::delivery::Remote;
+use crate::directory::{Directory, LeaseSettings, LostLease, Upkeep};
 use crate::gateway::{self, Listener, TransportSettings};
 use crate::http;
 use crate::link::{CloseReason, LinkLimits, LinkSet};
 use crate::metrics::Metrics;
+use crate::node::ReplicaId;
+use crate::redis::{Frame, Redis, RedisSettings, RedisState};
 use crate::webhooks::{
     Authentication, Authorization, Client, ClientError, ClientSettings, RtcConfigurations,
     SocketMessages, Validity, Webhooks,
@@ -27,6 +31,12 @@ use crate::webhooks::{
 
 /// How much of the shutdown's time is left for what has to be cut off.
 const CUT_OFF_SHARE: u32 = 10;
+
+/// How long the start waits for Redis before it goes on without.
+const REDIS_START_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long the start waits for Redis if it is required.
+const REQUIRED_REDIS_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A running broker. Dropping it ends it at once; [`Server::shutdown`] does so in good order.
 pub struct Server {
@@ -38,16 +48,15 @@ pub struct Server {
     stop: CancellationToken,
     tasks: TaskTracker,
     listener: JoinHandle<()>,
-    _upkeep: AbortOnDropHandle<()>,
+    _upkeep: Vec<AbortOnDropHandle<()>>,
 }
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The configuration asks for something that this version does not do. Going on without it
-    /// could let in those whom it should keep out.
-    #[error("not supported yet: {}", .0.join(", "))]
-    Unsupported(Vec<&'static str>),
+    /// Redis cannot be reached, and the configuration says that it has to be.
+    #[error("Redis cannot be reached")]
+    Redis,
     /// The webhooks cannot be called as they should be.
     #[error(transparent)]
     Webhooks(#[from] ClientError),
@@ -70,10 +79,6 @@ impl Server {
     /// # Errors
     /// See [`StartError`].
     pub async fn bind(config: &Config) -> Result<Self, StartError> {
-        let unsupported = unsupported(config);
-        if !unsupported.is_empty() {
-            return Err(StartError::Unsupported(unsupported));
-        }
         let address = SocketAddr::new(config.host, config.port);
         let bound = gateway::bind(config.host, config.port)
             .and_then(|listener| Ok((listener.local_addr()?, listener)));
@@ -85,7 +90,16 @@ impl Server {
             max_queued_bytes: config.max_queued_bytes,
         };
         let links = LinkSet::new(limits, config.max_connections);
+        let replica = ReplicaId::random();
+        let (directory, cluster) = match &config.redis.settings {
+            None => (Directory::memory(), None),
+            Some(settings) => {
+                let (directory, cluster) = join(settings, &config.redis, replica, &metrics).await?;
+                (directory, Some(cluster))
+            }
+        };
         let broker = Arc::new(Broker::new(
+            replica,
             BrokerSettings {
                 signaling_enabled: config.p2p_connection_enabled,
                 relay_enabled: config.websocket_relay_enabled,
@@ -93,7 +107,8 @@ impl Server {
                 duplicate_id_policy: config.duplicate_id_policy,
                 rtc_fallback: config.rtc.fallback,
             },
-            Directory::memory(),
+            directory,
+            cluster.as_ref().map(|cluster| cluster.remote.clone()),
             webhooks(&config.webhooks, &metrics)?,
             config.rtc.own.clone(),
             metrics.clone(),
@@ -113,8 +128,9 @@ impl Server {
             tasks: tasks.clone(),
         };
         let listener = tokio::spawn(gateway.run(listener, stop.clone()));
-        let upkeep =
-            tokio::spawn(upkeep(broker.clone(), config.webhooks.nodes_status_check_interval));
+        let validity_interval = config.webhooks.nodes_status_check_interval;
+        let mut upkeep = vec![spawn(check_validity(broker.clone(), validity_interval))];
+        upkeep.extend(cluster.into_iter().flat_map(|cluster| cluster.run(&broker)));
         let shutdown_timeout = config.shutdown_timeout;
         Ok(Self {
             address,
@@ -125,7 +141,7 @@ impl Server {
             stop,
             tasks,
             listener,
-            _upkeep: AbortOnDropHandle::new(upkeep),
+            _upkeep: upkeep,
         })
     }
 
@@ -161,6 +177,7 @@ impl Server {
                 tokio::time::timeout(self.shutdown_timeout / CUT_OFF_SHARE, self.links.emptied())
                     .await;
         }
+        let _ = tokio::time::timeout(patience / CUT_OFF_SHARE, self.broker.leave()).await;
         self.tasks.close();
     }
 }
@@ -174,11 +191,11 @@ impl Drop for Server {
 }
 
 fn app(broker: Arc<Broker>, metrics: Metrics) -> Router {
-    let socket_io = any(gateway::upgrade).with_state((broker, metrics.clone()));
+    let socket_io = any(gateway::upgrade).with_state((broker.clone(), metrics.clone()));
     Router::new()
         .route("/socket.io", socket_io.clone())
         .route("/socket.io/", socket_io)
-        .merge(http::routes(metrics))
+        .merge(http::routes(broker, metrics))
 }
 
 /// The webhooks that are set. One client for all of them, and none where none is set.
@@ -211,11 +228,55 @@ fn webhooks(config: &WebhookConfig, metrics: &Metrics) -> Result<Webhooks, Clien
     })
 }
 
-async fn upkeep(broker: Arc<Broker>, validity_check_interval: Duration) {
-    broker.check_validity_every(validity_check_interval).await;
+/// What makes a replica one of many.
+struct Cluster {
+    remote: Remote,
+    frames: mpsc::Receiver<Frame>,
+    upkeep: Upkeep,
+    lost: mpsc::Receiver<LostLease>,
 }
 
-/// The variables that are set and that this version cannot honour.
-fn unsupported(config: &Config) -> Vec<&'static str> {
-    config.redis_url.iter().map(|_| "REDIS_URL").collect()
+/// Connects to Redis, and waits a little for it.
+async fn join(
+    settings: &RedisSettings,
+    config: &RedisConfig,
+    replica: ReplicaId,
+    metrics: &Metrics,
+) -> Result<(Directory, Cluster), StartError> {
+    if config.is_ttl_short() {
+        tracing::warn!("REDIS_LOCK_TTL_MS is short: a hiccup of the network may cost leases");
+    }
+    let name = replica.to_string();
+    let (redis, frames) = Redis::start(settings.clone(), &name, metrics.clone());
+    let patience =
+        if config.required_at_start { REQUIRED_REDIS_PATIENCE } else { REDIS_START_PATIENCE };
+    let mut state = redis.state();
+    let connected = state.wait_for(|state| *state != RedisState::Away);
+    if tokio::time::timeout(patience, connected).await.is_err() && config.required_at_start {
+        return Err(StartError::Redis);
+    }
+    let remote = Remote::new(redis.clone(), replica, metrics.clone());
+    let leases = LeaseSettings { ttl: config.lock_ttl, outage_grace: config.outage_grace };
+    let (directory, upkeep, lost) = Directory::redis(redis, replica, leases, metrics.clone());
+    Ok((directory, Cluster { remote, frames, upkeep, lost }))
+}
+
+impl Cluster {
+    /// Starts the tasks that keep a replica in its cluster.
+    fn run(self, broker: &Arc<Broker>) -> [AbortOnDropHandle<()>; 4] {
+        [
+            spawn(self.upkeep.run()),
+            spawn(self.remote.run()),
+            spawn(broker.clone().serve_replicas(self.frames)),
+            spawn(broker.clone().evict_lost(self.lost)),
+        ]
+    }
+}
+
+fn spawn(task: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(task))
+}
+
+async fn check_validity(broker: Arc<Broker>, interval: Duration) {
+    broker.check_validity_every(interval).await;
 }

@@ -4,6 +4,7 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use super::Broker;
+use crate::delivery::Verdict;
 use crate::directory::{AcquireError, Lease};
 use crate::link::{CloseReason, LinkHandle};
 use crate::node::{ConnectionId, NodeId, Owner};
@@ -16,8 +17,8 @@ const PROBE_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a newcomer contends for an ID that others hold.
 const CONTENTION_PATIENCE: Duration = Duration::from_secs(3);
 
-/// How long to wait for a holder that is on its way out already.
-const LEAVING_PAUSE: Duration = Duration::from_millis(10);
+/// How long to wait for a holder that is on its way in or out.
+const PASSING_PAUSE: Duration = Duration::from_millis(10);
 
 /// What becomes of a newcomer whose ID another connection holds (`DUPLICATE_ID_POLICY`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +72,7 @@ impl Broker {
     /// # Errors
     /// [`AdmissionError::Refused`] if the authentication webhook says no, or another connection
     /// holds the ID and keeps it; [`AdmissionError::Unavailable`] if the webhook gives no answer,
-    /// the broker is shutting down or the ID is contended.
+    /// the broker is shutting down, Redis is away or the ID is contended.
     pub async fn admit(
         &self,
         handshake: &Handshake,
@@ -124,10 +125,14 @@ impl Broker {
     /// Acquires the ID, contending with its holder as the policy says.
     async fn acquire(&self, node: &NodeId, owner: Owner) -> Result<Lease, AdmissionError> {
         let began = Instant::now();
+        let mut acquired = self.directory.acquire(node, owner).await;
         loop {
-            let holder = match self.directory.acquire(node, owner).await {
+            let holder = match acquired {
                 Ok(lease) => return Ok(lease),
                 Err(AcquireError::Taken(holder)) => holder,
+                Err(AcquireError::Unavailable) => {
+                    return Err(AdmissionError::Unavailable("redis_away"));
+                }
             };
             if self.settings.duplicate_id_policy == DuplicateIdPolicy::Reject {
                 return Err(AdmissionError::Refused(Refusal::AlreadyConnected));
@@ -135,20 +140,50 @@ impl Broker {
             if began.elapsed() >= CONTENTION_PATIENCE {
                 return Err(AdmissionError::Unavailable("id_contended"));
             }
-            let Some(link) = self.connections.link(node, holder.connection) else {
-                tokio::time::sleep(LEAVING_PAUSE).await;
-                continue;
+            acquired = match self.contest(node, holder).await {
+                None => return Err(AdmissionError::Unavailable("holder_silent")),
+                Some(Verdict::Alive) => {
+                    return Err(AdmissionError::Refused(Refusal::AlreadyConnected));
+                }
+                Some(Verdict::Busy) => return Err(AdmissionError::Unavailable("holder_busy")),
+                Some(Verdict::Passing) => {
+                    tokio::time::sleep(PASSING_PAUSE).await;
+                    self.directory.acquire(node, owner).await
+                }
+                Some(Verdict::Gone) => self.directory.take_over(node, holder, owner).await,
             };
-            let probes = self.settings.duplicate_id_policy == DuplicateIdPolicy::Probe;
-            if probes && link.probe(PROBE_PATIENCE).await {
-                return Err(AdmissionError::Refused(Refusal::AlreadyConnected));
-            }
-            if probes && link.is_paused() && !link.is_over() {
-                // It sends more than is read of it, so it may well have answered.
-                return Err(AdmissionError::Unavailable("holder_busy"));
-            }
-            link.kill(CloseReason::Replaced);
         }
+    }
+
+    /// Asks the holder of an ID that a newcomer wants whether it is alive; `None` if its replica
+    /// gives no answer.
+    async fn contest(&self, node: &NodeId, holder: Owner) -> Option<Verdict> {
+        let replaces = self.settings.duplicate_id_policy == DuplicateIdPolicy::Replace;
+        match &self.remote {
+            Some(remote) if holder.replica != self.replica => {
+                remote.contest(node, holder, replaces).await
+            }
+            _ => Some(self.judge(node, holder, replaces).await),
+        }
+    }
+
+    /// Judges whether a connection of this replica keeps its ID, and ends it if it does not.
+    pub(super) async fn judge(&self, node: &NodeId, holder: Owner, replaces: bool) -> Verdict {
+        let Some(link) = self.connections.link(node, holder.connection) else {
+            let is_passing = self.directory.is_claimed(node, holder);
+            return if is_passing { Verdict::Passing } else { Verdict::Gone };
+        };
+        if !replaces {
+            if link.probe(PROBE_PATIENCE).await {
+                return Verdict::Alive;
+            }
+            if link.is_paused() && !link.is_over() {
+                // It sends more than is read of it, so it may well have answered.
+                return Verdict::Busy;
+            }
+        }
+        link.kill(CloseReason::Replaced);
+        Verdict::Gone
     }
 
     /// Hangs the ID on the link: whatever ends the link gives the ID back.

@@ -27,10 +27,20 @@ impl OpenPairs {
         Self(Arc::new(ShardedMap::new()))
     }
 
-    /// Opens the pair both ways.
-    pub(super) fn open(&self, one: (&NodeId, Owner), other: (&NodeId, Owner)) {
-        self.add(one, other);
-        self.add(other, one);
+    /// Opens the pair for what `one`, a node of this replica, sends to `peer`.
+    pub(super) fn open(&self, (node, owner): (&NodeId, Owner), (peer, peer_owner): (&str, Owner)) {
+        let Ok(peer) = NodeId::parse(peer) else { return };
+        let mut shard = self.0.write(node.as_str());
+        let peers =
+            shard.entry(node.clone()).or_insert_with(|| Peers { owner, open: HashMap::new() });
+        if peers.owner != owner {
+            *peers = Peers { owner, open: HashMap::new() };
+        }
+        if peers.open.len() >= MAX_PAIRS && !peers.open.contains_key(&peer) {
+            let any = peers.open.keys().next().cloned();
+            any.map(|any| peers.open.remove(&any));
+        }
+        peers.open.insert(peer, peer_owner);
     }
 
     /// Whether the pair of these two connections is open.
@@ -47,20 +57,6 @@ impl OpenPairs {
             shard.remove(node);
         }
     }
-
-    fn add(&self, (node, owner): (&NodeId, Owner), (peer, peer_owner): (&NodeId, Owner)) {
-        let mut shard = self.0.write(node.as_str());
-        let peers =
-            shard.entry(node.clone()).or_insert_with(|| Peers { owner, open: HashMap::new() });
-        if peers.owner != owner {
-            *peers = Peers { owner, open: HashMap::new() };
-        }
-        if peers.open.len() >= MAX_PAIRS && !peers.open.contains_key(peer) {
-            let any = peers.open.keys().next().cloned();
-            any.map(|any| peers.open.remove(&any));
-        }
-        peers.open.insert(peer.clone(), peer_owner);
-    }
 }
 
 #[cfg(test)]
@@ -74,19 +70,19 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_is_open_both_ways_until_one_of_its_connections_ends() {
+    fn a_pair_is_open_until_one_of_its_connections_ends() {
         let pairs = OpenPairs::new();
-        let ((a, a1), (b, b1)) = (node("a"), node("b"));
-        let (_, b2) = node("b");
+        let ((a, a1), (_, b1)) = (node("a"), node("b"));
+        let ((_, a2), (_, b2)) = (node("a"), node("b"));
         assert!(!pairs.is_open((&a, a1), ("b", b1)));
-        pairs.open((&a, a1), (&b, b1));
-        assert!(pairs.is_open((&a, a1), ("b", b1)) && pairs.is_open((&b, b1), ("a", a1)));
+        pairs.open((&a, a1), ("b", b1));
+        assert!(pairs.is_open((&a, a1), ("b", b1)));
         assert!(!pairs.is_open((&a, a1), ("b", b2)), "b came back on another connection");
-        assert!(!pairs.is_open((&b, b2), ("a", a1)));
-        pairs.forget(&b, b2);
-        assert!(pairs.is_open((&b, b1), ("a", a1)), "a stranger's end changes nothing");
-        pairs.forget(&b, b1);
-        assert!(!pairs.is_open((&b, b1), ("a", a1)));
+        assert!(!pairs.is_open((&a, a2), ("b", b1)), "so did a");
+        pairs.forget(&a, a2);
+        assert!(pairs.is_open((&a, a1), ("b", b1)), "a stranger's end changes nothing");
+        pairs.forget(&a, a1);
+        assert!(!pairs.is_open((&a, a1), ("b", b1)));
     }
 
     #[test]
@@ -95,7 +91,7 @@ mod tests {
         let (a, owner) = node("a");
         for n in 0..MAX_PAIRS + 10 {
             let (peer, peer_owner) = node(&format!("p{n}"));
-            pairs.open((&a, owner), (&peer, peer_owner));
+            pairs.open((&a, owner), (peer.as_str(), peer_owner));
             assert!(pairs.is_open((&a, owner), (peer.as_str(), peer_owner)));
         }
         assert_eq!(pairs.0.read("a")[&a].open.len(), MAX_PAIRS);

@@ -1,12 +1,15 @@
 //! A message goes from one node to another.
 //!
 //! Most messages pass in one go: [`Broker::relay`]. Where the authorization webhook has to be
-//! asked first, the same comes in three steps: [`Broker::relay`] gives a [`Pending`] message,
-//! [`Broker::permission`] asks, [`Broker::resume`] hands over. Many may ask side by side; their
-//! connection resumes them in the order in which they came.
+//! asked first, or the receiver is on another replica, the same comes in steps:
+//! [`Broker::relay`] gives a [`Pending`] message, [`Broker::prepare`] asks whether it may pass
+//! and where its receiver is, [`Broker::hand_over`] hands it over or sends it on, and
+//! [`Broker::settle`] answers when the other replica has. Many may be prepared side by side;
+//! their connection hands them over in the order in which they came.
 
 use super::{Admission, Broker};
-use crate::delivery::Delivered;
+use crate::delivery::{Delivered, RemoteMessage, ReplyTo};
+use crate::node::Owner;
 use crate::protocol::{Ack, Envelope, Event, Payload};
 use crate::telemetry::EVENTS;
 use crate::webhooks::SocketMessage;
@@ -37,6 +40,13 @@ pub struct Pending {
     known: Option<Permission>,
 }
 
+impl Pending {
+    /// The receiver's ID.
+    pub fn to(&self) -> &str {
+        &self.to
+    }
+}
+
 /// The answer whether a message may pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Permission {
@@ -46,6 +56,33 @@ pub enum Permission {
     Denied,
     /// Nobody knows: the webhook gave no answer.
     Unknown,
+}
+
+/// Where a receiver is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Location {
+    /// With this owner, on this replica or another.
+    At(Owner),
+    /// It is not connected.
+    Nowhere,
+    /// Nobody knows: the directory cannot be asked.
+    Unknown,
+}
+
+/// All that has to be known before a message can be handed over.
+#[derive(Debug, Clone, Copy)]
+pub struct Prepared {
+    permission: Permission,
+    location: Location,
+}
+
+/// What became of a message that had waited.
+#[derive(Debug)]
+pub enum HandedOver {
+    /// It was answered.
+    Answered(Ack),
+    /// It was sent to the replica of this owner, whose answer comes later.
+    Sent(Owner),
 }
 
 impl Broker {
@@ -77,20 +114,54 @@ impl Broker {
             Some(Permission::Denied) if turn == Turn::Now => {
                 self.answered(event, Ack::Unauthorized)
             }
-            Some(_) if turn == Turn::Now => {
-                let ack = self.hand_over(sender, event, &envelope.to, payload);
-                self.answered(event, ack)
+            Some(Permission::Granted) if turn == Turn::Now => {
+                match self.deliver_here(event, &envelope.to, payload) {
+                    Some((owner, delivered)) => {
+                        let ack = self.close(sender, event, &envelope.to, Some(owner), delivered);
+                        self.answered(event, ack)
+                    }
+                    None if self.remote.is_none() => {
+                        let nobody = Delivered::NotConnected;
+                        let ack = self.close(sender, event, &envelope.to, None, nobody);
+                        self.answered(event, ack)
+                    }
+                    None => Relayed::Waits(Pending { event, to: envelope.to.into_owned(), known }),
+                }
             }
             _ => Relayed::Waits(Pending { event, to: envelope.to.into_owned(), known }),
         }
     }
 
-    /// Asks whether a waiting message may pass.
-    pub async fn permission(&self, sender: &Admission, pending: &Pending) -> Permission {
+    /// Asks where the receiver of a waiting message is, and whether the message may pass.
+    pub async fn prepare(&self, sender: &Admission, pending: &Pending) -> Prepared {
+        let location = match self.connections.owner(&pending.to) {
+            Some(owner) => Location::At(owner),
+            None => self.locate(&pending.to).await,
+        };
+        Prepared { permission: self.permission(sender, pending, location).await, location }
+    }
+
+    async fn locate(&self, to: &str) -> Location {
+        match self.directory.locate(to).await {
+            Ok(Some(owner)) => Location::At(owner),
+            Ok(None) => Location::Nowhere,
+            Err(_) => Location::Unknown,
+        }
+    }
+
+    async fn permission(
+        &self,
+        sender: &Admission,
+        pending: &Pending,
+        location: Location,
+    ) -> Permission {
         if let Some(known) = pending.known {
             return known;
         }
         let Some(authorization) = &self.webhooks.authorization else { return Permission::Granted };
+        if self.is_answer(sender, pending, location) {
+            return Permission::Granted;
+        }
         match authorization.ask(sender.node.as_str(), &pending.to).await {
             Ok(true) => Permission::Granted,
             Ok(false) => Permission::Denied,
@@ -98,24 +169,97 @@ impl Broker {
         }
     }
 
-    /// Hands over a message that has waited, or tells why not.
-    pub fn resume(
+    /// Where a message is to be handed over now: its receiver may have come to this replica since
+    /// it was looked for.
+    pub fn destination(&self, pending: &Pending, prepared: Prepared) -> Location {
+        self.connections.owner(&pending.to).map_or(prepared.location, Location::At)
+    }
+
+    /// Hands over a message that has waited, or tells why not. If its receiver is on another
+    /// replica, the answer goes to `reply_to`.
+    pub fn hand_over(
         &self,
         sender: &Admission,
         pending: &Pending,
-        permission: Permission,
+        prepared: Prepared,
         payload: Payload<'_>,
-    ) -> Ack {
+        reply_to: impl FnOnce() -> ReplyTo,
+    ) -> HandedOver {
         let Pending { event, ref to, .. } = *pending;
+        let destination = self.destination(pending, prepared);
         // An attempt that was waiting before it may have opened the pair by now.
-        let is_open =
-            event != Event::ConnectionAttempt && event.is_signaling() && self.is_open(sender, to);
-        let ack = match permission {
-            Permission::Denied if !is_open => Ack::Unauthorized,
-            Permission::Unknown if !is_open => Ack::Error,
-            _ => self.hand_over(sender, event, to, payload),
+        let may_pass = prepared.permission == Permission::Granted
+            || self.is_answer(sender, pending, destination);
+        let ack = match (prepared.permission, destination) {
+            (Permission::Denied, _) if !may_pass => Ack::Unauthorized,
+            (Permission::Unknown, _) if !may_pass => Ack::Error,
+            (_, Location::Unknown) => Ack::Error,
+            (_, Location::At(owner)) if owner.replica != self.replica => {
+                return self.send_on(sender, pending, owner, payload, reply_to);
+            }
+            _ => {
+                let (owner, delivered) = match self.deliver_here(event, to, payload) {
+                    Some((owner, delivered)) => (Some(owner), delivered),
+                    None => (None, Delivered::NotConnected),
+                };
+                self.close(sender, event, to, owner, delivered)
+            }
         };
         self.metrics.message(event, ack);
+        HandedOver::Answered(ack)
+    }
+
+    fn send_on(
+        &self,
+        sender: &Admission,
+        pending: &Pending,
+        owner: Owner,
+        payload: Payload<'_>,
+        reply_to: impl FnOnce() -> ReplyTo,
+    ) -> HandedOver {
+        let Some(remote) = &self.remote else { return HandedOver::Answered(Ack::Error) };
+        let opens = pending.event == Event::ConnectionAttempt;
+        let message = RemoteMessage {
+            to: &pending.to,
+            connection: owner.connection,
+            event: pending.event,
+            argument: payload.raw(),
+            opener: opens.then_some((sender.node.as_str(), sender.owner)),
+        };
+        remote.send(owner.replica, &message, reply_to());
+        HandedOver::Sent(owner)
+    }
+
+    /// Looks again for the receiver of a message that was not found where it was sent to. `None`
+    /// if there is nowhere else to send it, so that `delivered` stands.
+    pub async fn relocate(
+        &self,
+        pending: &Pending,
+        owner: Owner,
+        delivered: Delivered,
+    ) -> Option<Prepared> {
+        if !matches!(delivered, Delivered::NotConnected | Delivered::Unreachable) {
+            return None;
+        }
+        self.directory.forget_location(&pending.to);
+        let location = match self.connections.owner(&pending.to) {
+            Some(here) => Location::At(here),
+            None => self.locate(&pending.to).await,
+        };
+        let moved = location != Location::At(owner);
+        moved.then_some(Prepared { permission: Permission::Granted, location })
+    }
+
+    /// Answers a message that was sent to the replica of `owner`.
+    pub fn settle(
+        &self,
+        sender: &Admission,
+        pending: &Pending,
+        owner: Owner,
+        delivered: Delivered,
+    ) -> Ack {
+        let ack = self.close(sender, pending.event, &pending.to, Some(owner), delivered);
+        self.metrics.message(pending.event, ack);
         ack
     }
 
@@ -138,20 +282,50 @@ impl Broker {
             return Some(Permission::Granted);
         };
         let asks_always = matches!(event, Event::ConnectionAttempt | Event::SocketMessage);
-        if !asks_always && self.is_open(sender, to) {
+        if !asks_always && self.is_open(sender, to, self.known_owner(to)) {
             return Some(Permission::Granted);
         }
         let remembered = authorization.remembered(sender.node.as_str(), to)?;
         Some(if remembered { Permission::Granted } else { Permission::Denied })
     }
 
-    fn is_open(&self, sender: &Admission, to: &str) -> bool {
-        let receiver = self.connections.owner(to);
+    /// Whether the message belongs to a pair that an authorized attempt has opened.
+    fn is_answer(&self, sender: &Admission, pending: &Pending, location: Location) -> bool {
+        let Location::At(owner) = location else { return false };
+        pending.event != Event::ConnectionAttempt
+            && pending.event.is_signaling()
+            && self.is_open(sender, &pending.to, Some(owner))
+    }
+
+    fn is_open(&self, sender: &Admission, to: &str, receiver: Option<Owner>) -> bool {
         receiver.is_some_and(|owner| self.pairs.is_open((&sender.node, sender.owner), (to, owner)))
     }
 
-    fn hand_over(&self, sender: &Admission, event: Event, to: &str, payload: Payload<'_>) -> Ack {
-        let delivered = self.delivery.deliver(to, event, payload);
+    /// Who owns the ID, if that is known without asking.
+    fn known_owner(&self, to: &str) -> Option<Owner> {
+        self.connections.owner(to).or_else(|| self.directory.known_location(to))
+    }
+
+    /// Hands the payload to the receiver's connection; `None` if it is not on this replica.
+    fn deliver_here(
+        &self,
+        event: Event,
+        to: &str,
+        payload: Payload<'_>,
+    ) -> Option<(Owner, Delivered)> {
+        let (owner, receiver) = self.connections.receiver(to)?;
+        Some((owner, receiver.deliver(event.name(), payload.raw())))
+    }
+
+    /// What is done when a message has come to its end, and what its sender is answered.
+    fn close(
+        &self,
+        sender: &Admission,
+        event: Event,
+        to: &str,
+        receiver: Option<Owner>,
+        delivered: Delivered,
+    ) -> Ack {
         tracing::info!(target: EVENTS, event = event.name(), from = ?sender.node, ?to, ?delivered, "event");
         if event == Event::SocketMessage
             && let Some(webhook) = &self.webhooks.socket_message
@@ -162,23 +336,30 @@ impl Broker {
                 is_receiver_connected: delivered != Delivered::NotConnected,
             });
         }
-        if event == Event::ConnectionAttempt && delivered == Delivered::Yes {
-            self.open_pair(sender, to);
+        if event == Event::ConnectionAttempt
+            && delivered == Delivered::Yes
+            && let Some(receiver) = receiver
+        {
+            self.open_pair(sender, to, receiver);
         }
         match delivered {
             Delivered::Yes => Ack::Ok,
             Delivered::NotConnected => Ack::NotConnected,
-            Delivered::QueueFull => Ack::Error,
+            Delivered::QueueFull | Delivered::Unreachable | Delivered::Unknown => Ack::Error,
         }
     }
 
-    /// Lets the rest of the signaling pass. Without authorization everything does anyway.
-    fn open_pair(&self, sender: &Admission, to: &str) {
+    /// Lets the rest of the signaling pass. Without authorization everything does anyway. Each
+    /// replica knows the pairs of its own nodes.
+    fn open_pair(&self, sender: &Admission, to: &str, receiver: Owner) {
         if self.webhooks.authorization.is_none() {
             return;
         }
-        if let Some((node, owner)) = self.connections.node(to) {
-            self.pairs.open((&sender.node, sender.owner), (&node, owner));
+        self.pairs.open((&sender.node, sender.owner), (to, receiver));
+        if receiver.replica == self.replica
+            && let Some((to, owner)) = self.connections.node(to)
+        {
+            self.pairs.open((&to, owner), (sender.node.as_str(), sender.owner));
         }
     }
 }

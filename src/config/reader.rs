@@ -49,9 +49,7 @@ impl<S: Source> Reader<S> {
     pub(super) fn url(&mut self, name: &'static str, schemes: &[&str]) -> Option<SecretUrl> {
         let text = self.text(variable(name))?;
         let usable = |url: &Url| {
-            let needs_host = schemes.contains(&"http");
-            schemes.contains(&url.scheme())
-                && (!needs_host || url.host_str().is_some_and(|host| !host.is_empty()))
+            schemes.contains(&url.scheme()) && url.host_str().is_some_and(|host| !host.is_empty())
         };
         match Url::parse(&text).ok().filter(usable) {
             Some(url) => Some(SecretUrl::new(url)),

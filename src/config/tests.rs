@@ -18,8 +18,8 @@ fn an_empty_environment_gives_the_defaults_of_the_contract() {
     let config = Config::default();
     assert_eq!((config.host, config.port), (IpAddr::from([0, 0, 0, 0]), 8080));
     assert_eq!(config.log_level, LogLevel::Minimal);
-    assert!(config.redis_url.is_none() && !config.webhooks.is_any_set());
-    assert_eq!(config.redis_lock_ttl, Duration::from_secs(60));
+    assert!(config.redis.settings.is_none() && !config.webhooks.is_any_set());
+    assert_eq!(config.redis.lock_ttl, Duration::from_secs(60));
     assert_eq!(config.webhooks.nodes_status_check_interval, Duration::from_secs(30));
     assert!(config.p2p_connection_enabled && config.websocket_relay_enabled);
     assert_eq!(config.duplicate_id_policy, DuplicateIdPolicy::Probe);
@@ -42,7 +42,7 @@ fn values_are_read_without_their_outer_blanks_and_blank_is_not_set() {
     assert_eq!((config.host, config.port), ("::1".parse().unwrap(), 9090));
     assert!(!config.p2p_connection_enabled);
     assert_eq!(config.duplicate_id_policy, DuplicateIdPolicy::Replace);
-    assert!(config.redis_url.is_none());
+    assert!(config.redis.settings.is_none());
     let url = config.webhooks.rtc_configuration.unwrap();
     assert_eq!(url.expose().password(), Some("word"));
     assert_eq!(format!("{url} {url:?}"), "https://hooks.test:444 https://hooks.test:444");
@@ -61,7 +61,21 @@ fn each_kind_of_wrong_value_is_a_mistake() {
             "LOG_LEVEL" => &["4", "-1", "debug", "01x"],
             "LOG_FORMAT" => &["xml", "JSON5"],
             "DUPLICATE_ID_POLICY" => &["maybe", "0"],
-            "REDIS_URL" => &["x", "http://h/", "localhost:6379"],
+            "REDIS_URL" => &[
+                "x",
+                "http://h/",
+                "localhost:6379",
+                "redis://h,",
+                "redis://h/x",
+                "redis://0.0.0.0",
+                "redis://a,redis://b",
+                "unix:",
+            ],
+            "REDIS_MODE" => &["one", "Cluster"],
+            "REDIS_KEY_PREFIX" | "REDIS_SENTINEL_NAME" => &[],
+            "REDIS_SENTINEL_USERNAME" | "REDIS_SENTINEL_PASSWORD" => &[],
+            "REDIS_OUTAGE_GRACE_MS" => &milliseconds[1..],
+            "REDIS_REQUIRED_AT_START" => &switches,
             "AUTHORIZATION_CACHE_TTL_MS" => &milliseconds[1..],
             "AUTHENTICATION_DATA_FORMAT" => &["json", "0"],
             "RTC_FALLBACK" => &["first", "1"],
@@ -97,7 +111,7 @@ fn all_mistakes_are_reported_together_and_no_secret_is() {
     for line in [
         "PORT: \"x\" is not valid; allowed: a port number from 0 to 65535",
         "LOG_LEVEL: \"9\" is not valid; allowed: 0, 1, 2 or 3",
-        "REDIS_URL: the value (not shown, it may hold a secret) is not valid; allowed: a redis, rediss or unix URL",
+        "REDIS_URL: the value (not shown, it may hold a secret) is not valid; allowed: redis, rediss or unix URLs",
     ] {
         assert!(text.contains(line), "{text}");
     }

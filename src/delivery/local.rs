@@ -82,9 +82,18 @@ impl LocalConnections {
             .map(|held| held.link.clone())
     }
 
-    /// The connection of `node` that can be sent to.
-    pub fn receiver(&self, node: &str) -> Option<Arc<Receiver>> {
-        self.0.read(node).get(node)?.receiver.clone()
+    /// The connection of `node` that can be sent to, and the owner that it is.
+    pub fn receiver(&self, node: &str) -> Option<(Owner, Arc<Receiver>)> {
+        let shard = self.0.read(node);
+        let held = shard.get(node)?;
+        Some((held.owner, held.receiver.clone()?))
+    }
+
+    /// As [`LocalConnections::receiver`], if this is still the node's connection.
+    pub fn receiver_on(&self, node: &str, connection: ConnectionId) -> Option<Arc<Receiver>> {
+        let shard = self.0.read(node);
+        let held = shard.get(node).filter(|held| held.owner.connection == connection)?;
+        held.receiver.clone()
     }
 
     /// Who owns the ID of `node`, if the connection can be sent to.

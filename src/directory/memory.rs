@@ -41,18 +41,17 @@ impl MemoryDirectory {
 
 #[cfg(test)]
 mod tests {
-    use crate::directory::Directory;
+    use super::*;
+    use crate::node::{ConnectionId, ReplicaId};
 
-    crate::directory::contract::contract!(Directory::memory());
-
-    #[tokio::test]
-    async fn only_the_owner_frees_an_id() {
-        let Directory::Memory(memory) = Directory::memory();
-        let id = crate::node::NodeId::parse("a").unwrap();
-        let (first, second) =
-            (crate::directory::contract::somebody(), crate::directory::contract::somebody());
-        memory.acquire(&id, first).unwrap();
-        memory.release(&id, second);
-        assert_eq!(memory.owner(&id), Some(first));
+    #[test]
+    fn only_the_owner_frees_an_id() {
+        let memory = MemoryDirectory::new();
+        let node = NodeId::parse("a").unwrap();
+        let somebody = || Owner { replica: ReplicaId::random(), connection: ConnectionId::next() };
+        let (first, second) = (somebody(), somebody());
+        memory.acquire(&node, first).unwrap();
+        memory.release(&node, second);
+        assert_eq!(memory.owner(&node), Some(first));
     }
 }

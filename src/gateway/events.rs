@@ -13,7 +13,7 @@ use socketioxide_core::Value;
 
 use super::answers::{Answer, AnswerSender};
 use super::waits::{Step, Waits};
-use crate::broker::{Admission, Broker, Relayed, Turn};
+use crate::broker::{Admission, Broker, Presence, Relayed, Turn};
 use crate::protocol::{ARE_NODES_CONNECTED_TO_BROKER, Ack, Event, EventPacket};
 
 /// Handles every event of one connection.
@@ -45,9 +45,11 @@ impl Events {
         }
         // Whoever does not listen to the answer needs none worked out.
         if packet.name == ARE_NODES_CONNECTED_TO_BROKER && is_answer_wanted {
-            return Step::Answer(
-                self.broker.presence(packet.payload).map_or(Ack::Error.into(), Answer::Presence),
-            );
+            return match self.broker.presence(packet.payload) {
+                Ok(Presence::Answered(text)) => Step::Answer(Answer::Presence(text)),
+                Ok(Presence::Waits(question)) => Step::Find(question),
+                Err(_) => Step::Answer(Ack::Error.into()),
+            };
         }
         Step::Answer(Ack::Error.into())
     }

@@ -19,13 +19,15 @@ pub enum CloseReason {
     Overflow,
     /// The transport ended it: a heartbeat was missed, a packet was not valid, nobody connected.
     Transport,
+    /// Another connection owns its ID by now, or nobody could tell for too long.
+    LeaseLost,
     /// The broker is shutting down.
     Draining,
 }
 
 impl CloseReason {
     /// All of them.
-    pub const ALL: [CloseReason; 9] = [
+    pub const ALL: [CloseReason; 10] = [
         CloseReason::PeerClosed,
         CloseReason::Broken,
         CloseReason::WriteTimeout,
@@ -34,6 +36,7 @@ impl CloseReason {
         CloseReason::Dismissed,
         CloseReason::Overflow,
         CloseReason::Transport,
+        CloseReason::LeaseLost,
         CloseReason::Draining,
     ];
 
@@ -48,6 +51,7 @@ impl CloseReason {
             CloseReason::Dismissed => "dismissed",
             CloseReason::Overflow => "overflow",
             CloseReason::Transport => "transport",
+            CloseReason::LeaseLost => "lease_lost",
             CloseReason::Draining => "draining",
         }
     }

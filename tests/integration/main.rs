@@ -17,6 +17,7 @@ mod relay;
 mod shutdown;
 mod slow_receiver;
 mod tidy;
+mod tools;
 mod turn;
 mod webhooks_authentication;
 mod webhooks_authorization;

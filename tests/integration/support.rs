@@ -1,10 +1,21 @@
-//! A server to test, nodes that talk to it in raw frames, and webhook servers that it asks.
+//! A server to test, nodes that talk to it in raw frames, and what it needs around it: webhook
+//! servers, Redis servers, other brokers, proxies that fail and balance.
 
+mod haproxy;
 mod hook;
 mod node;
+mod port;
+mod process;
+mod proxy;
+mod redis;
 
+pub use haproxy::{HaProxy, Mode};
 pub use hook::{Authority, Call, Fault, Hook, MAX_ANSWER_BYTES, Reply, padded};
 pub use node::{Frame, Node, frame, upgrade_request};
+pub use port::Port;
+pub use process::{Daemon, Process, program};
+pub use proxy::{Proxy, Way};
+pub use redis::{RedisCluster, RedisServer, Sentinels};
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -67,10 +78,15 @@ pub fn rtc_configuration(event: &str) -> String {
 }
 
 /// Waits until `condition` holds.
-pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+pub async fn eventually(what: &str, condition: impl FnMut() -> bool) {
+    eventually_within(SOON, what, condition).await;
+}
+
+/// The same for what takes longer.
+pub async fn eventually_within(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
     let began = Instant::now();
     while !condition() {
-        assert!(began.elapsed() < SOON, "not in time: {what}");
+        assert!(began.elapsed() < limit, "not in time: {what}");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }

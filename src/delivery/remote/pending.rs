@@ -1,0 +1,100 @@
+//! Requests to other replicas that have no answer yet.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The most requests of one kind that may wait for their answers.
+const MAX_PENDING: usize = 100_000;
+
+/// Those who wait, by the ID of their request. IDs are given in order and answers come nearly so:
+/// a queue finds each at its place.
+pub(super) struct Pending<W>(Mutex<Waiters<W>>);
+
+struct Waiters<W> {
+    first_id: u64,
+    queue: VecDeque<(Instant, Option<W>)>,
+}
+
+impl<W> Pending<W> {
+    /// Nobody waits; the first request will have `first_id`.
+    pub(super) fn new(first_id: u64) -> Self {
+        Self(Mutex::new(Waiters { first_id, queue: VecDeque::new() }))
+    }
+
+    /// Lets `waiter` wait; the ID for its request, or the waiter back if too many wait.
+    pub(super) fn insert(&self, waiter: W) -> Result<u64, W> {
+        let mut waiters = self.lock();
+        if waiters.queue.len() >= MAX_PENDING {
+            return Err(waiter);
+        }
+        let id = waiters.first_id + waiters.queue.len() as u64;
+        waiters.queue.push_back((Instant::now(), Some(waiter)));
+        Ok(id)
+    }
+
+    /// Whoever waits for the answer to this request.
+    pub(super) fn take(&self, id: u64) -> Option<W> {
+        let mut waiters = self.lock();
+        let place = usize::try_from(id.checked_sub(waiters.first_id)?).ok()?;
+        let waiter = waiters.queue.get_mut(place)?.1.take();
+        waiters.shorten();
+        waiter
+    }
+
+    /// All who have waited longer than `patience`.
+    pub(super) fn expired(&self, patience: Duration) -> Vec<W> {
+        let mut expired = Vec::new();
+        let mut waiters = self.lock();
+        while let Some((since, waiter)) = waiters.queue.front_mut() {
+            if waiter.is_some() && since.elapsed() <= patience {
+                break;
+            }
+            expired.extend(waiter.take());
+            waiters.shorten();
+        }
+        expired
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Waiters<W>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<W> Waiters<W> {
+    /// Forgets those at the front who do not wait any more.
+    fn shorten(&mut self) {
+        while self.queue.front().is_some_and(|(_, waiter)| waiter.is_none()) {
+            self.queue.pop_front();
+            self.first_id += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_is_taken_once_in_any_order() {
+        let pending = Pending::new(5);
+        let ids: Vec<_> = (0..4_usize).map(|n| pending.insert(n).unwrap()).collect();
+        assert_eq!(pending.take(ids[2]), Some(2));
+        assert_eq!(pending.take(ids[2]), None);
+        assert_eq!(pending.take(ids[0]), Some(0));
+        assert_eq!(pending.take(ids[0]), None);
+        assert_eq!(pending.take(u64::MAX), None);
+        let next = pending.insert(4).unwrap();
+        assert_eq!((pending.take(ids[1]), pending.take(next)), (Some(1), Some(4)));
+        assert!(pending.expired(Duration::from_secs(60)).is_empty());
+        assert_eq!(pending.expired(Duration::ZERO), [3]);
+        assert_eq!(pending.lock().queue.len(), 0);
+    }
+
+    #[test]
+    fn their_number_is_limited() {
+        let pending = Pending::new(5);
+        assert!((0..MAX_PENDING).all(|n| pending.insert(n).is_ok()));
+        assert_eq!(pending.insert(7), Err(7));
+    }
+}

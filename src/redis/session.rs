@@ -1,0 +1,253 @@
+//! One session: a connection for commands and one for the channel, opened together.
+
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+use redis::aio::{ConnectionLike, MultiplexedConnection, PubSub};
+use redis::cluster_async::ClusterConnection;
+use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, InfoDict, Pipeline, PushInfo, PushKind, RedisError, Value,
+    from_redis_value,
+};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::settings::{RedisMode, RedisSettings, no_pushes};
+use super::{COMMAND_TIMEOUT, Frame, MAX_FRAMES, RedisFailure};
+use crate::metrics::Metrics;
+
+/// Why a session did not come about, or ended. The text holds no secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum SessionError {
+    /// Something took too long.
+    #[error("no answer in time")]
+    Timeout,
+    /// The connection broke, or could not be opened.
+    #[error("{0}")]
+    Connection(String),
+    /// Redis does not do as it should: it is loading, read-only, or wants another password.
+    #[error("{0}")]
+    Refused(String),
+    /// Redis is too old.
+    #[error("version {0} is too old, it has to be {1}.{2} or newer")]
+    TooOld(String, u32, u32),
+    /// No message comes back by the channel.
+    #[error("the channel is deaf")]
+    Deaf,
+}
+
+impl From<RedisError> for SessionError {
+    fn from(error: RedisError) -> Self {
+        Self::Connection(error.to_string())
+    }
+}
+
+/// The two connections.
+pub(super) struct Session {
+    pub(super) commands: Commands,
+    pub(super) messages: Messages,
+}
+
+/// The way for commands.
+pub(super) enum Commands {
+    Server(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+/// The messages of the channel.
+pub(super) enum Messages {
+    Server(Box<PubSub>),
+    Cluster {
+        pushes: mpsc::Receiver<PushInfo>,
+        /// Kept only to be open.
+        _connection: ClusterConnection,
+    },
+}
+
+impl Session {
+    /// Opens both connections and subscribes to `channel`.
+    pub(super) async fn open(
+        settings: &RedisSettings,
+        channel: &str,
+        metrics: &Metrics,
+    ) -> Result<Self, SessionError> {
+        match settings.mode() {
+            RedisMode::Single => Self::open_server(&settings.single()?, settings, channel).await,
+            RedisMode::Sentinel => {
+                Self::open_server(&find_primary(settings).await?, settings, channel).await
+            }
+            RedisMode::Cluster => Self::open_cluster(settings, channel, metrics).await,
+        }
+    }
+
+    async fn open_server(
+        client: &Client,
+        settings: &RedisSettings,
+        channel: &str,
+    ) -> Result<Self, SessionError> {
+        // The supervisor has its own timeout for what is sent later.
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(COMMAND_TIMEOUT))
+            .set_response_timeout(None);
+        let connection = client.get_multiplexed_async_connection_with_config(&config);
+        let mut connection = in_time(connection).await?;
+        let info: InfoDict = in_time(redis::cmd("INFO").query_async(&mut connection)).await?;
+        check(&info, settings)?;
+        let mut messages = in_time(client.get_async_pubsub()).await?;
+        in_time(messages.subscribe(channel)).await?;
+        Ok(Self {
+            commands: Commands::Server(connection),
+            messages: Messages::Server(Box::new(messages)),
+        })
+    }
+
+    async fn open_cluster(
+        settings: &RedisSettings,
+        channel: &str,
+        metrics: &Metrics,
+    ) -> Result<Self, SessionError> {
+        let client = settings.cluster(no_pushes())?;
+        let mut connection = in_time(client.get_async_connection()).await?;
+        let any = RoutingInfo::SingleNode(SingleNodeRoutingInfo::RandomPrimary);
+        let info = in_time(connection.route_command(redis::cmd("INFO"), any)).await?;
+        let info = from_redis_value(info).map_err(|error| SessionError::Refused(error.to_string()));
+        check(&info?, settings)?;
+        let (pushes, messages) = mpsc::channel(MAX_FRAMES);
+        let metrics = metrics.clone();
+        let push = move |info| {
+            let pushed = pushes.try_send(info);
+            if pushed.is_err() {
+                metrics.replica_messages("dropped_frames_full", 1);
+            }
+            pushed
+        };
+        let client = settings.cluster(Some(push))?;
+        let mut subscriber = in_time(client.get_async_connection()).await?;
+        in_time(subscriber.ssubscribe(channel)).await?;
+        Ok(Self {
+            commands: Commands::Cluster(connection),
+            messages: Messages::Cluster { pushes: messages, _connection: subscriber },
+        })
+    }
+}
+
+/// Asks the sentinels, one after the other, for the primary.
+async fn find_primary(settings: &RedisSettings) -> Result<Client, SessionError> {
+    let mut last = SessionError::Timeout;
+    for sentinel in settings.sentinels() {
+        let mut sentinel = sentinel?.build()?;
+        match in_time(sentinel.async_get_client()).await {
+            Ok(client) => return Ok(client),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+async fn in_time<T>(step: impl Future<Output = Result<T, RedisError>>) -> Result<T, SessionError> {
+    // Boxed, as the library's futures are large.
+    match timeout(COMMAND_TIMEOUT, Box::pin(step)).await {
+        Ok(done) => Ok(done?),
+        Err(_) => Err(SessionError::Timeout),
+    }
+}
+
+/// Looks whether this Redis will do.
+fn check(info: &InfoDict, settings: &RedisSettings) -> Result<(), SessionError> {
+    let version: String = info.get("redis_version").unwrap_or_default();
+    let mut numbers = version.split('.').map(|number| number.parse().unwrap_or(0));
+    let has = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    let (major, minor) = settings.least_version();
+    if has < (major, minor) {
+        return Err(SessionError::TooOld(version, major, minor));
+    }
+    let policy: String = info.get("maxmemory_policy").unwrap_or_default();
+    if policy != "noeviction" {
+        tracing::warn!(
+            policy,
+            "Redis may evict leases when its memory is full: set maxmemory-policy to noeviction"
+        );
+    }
+    Ok(())
+}
+
+impl Commands {
+    /// Whether this refusal says that the connection is of no use for now, whatever is asked.
+    pub(super) fn is_outage(&self, code: &str) -> bool {
+        match self {
+            Self::Server(_) => {
+                matches!(code, "READONLY" | "LOADING" | "MASTERDOWN" | "NOAUTH" | "WRONGPASS")
+            }
+            // What one server of a cluster says is true of its slots only.
+            Self::Cluster(_) => matches!(code, "NOAUTH" | "WRONGPASS"),
+        }
+    }
+
+    /// Runs a batch, in order; one answer for each command.
+    ///
+    /// # Errors
+    /// [`SessionError`] if the connection is of no use any more; then nobody knows what was done.
+    pub(super) async fn run(&mut self, batch: Vec<Cmd>) -> Result<Answers, SessionError> {
+        match self {
+            Self::Server(connection) => {
+                let mut pipeline = Pipeline::with_capacity(batch.len());
+                for command in batch {
+                    pipeline.add_command(command);
+                }
+                let count = pipeline.len();
+                let answers = connection.send_packed_commands(&pipeline, 0, count);
+                match timeout(COMMAND_TIMEOUT, answers).await {
+                    Ok(Ok(answers)) => Ok(answers.into_iter().map(answer).collect()),
+                    Ok(Err(error)) => Err(error.into()),
+                    Err(_) => Err(SessionError::Timeout),
+                }
+            }
+            // Slots are on many servers, and one that is gone must not take the others along:
+            // each command has its own answer. The library does them side by side.
+            Self::Cluster(connection) => Ok(join_all(batch.into_iter().map(|command| {
+                let mut connection = connection.clone();
+                async move {
+                    match timeout(COMMAND_TIMEOUT, connection.req_packed_command(&command)).await {
+                        Ok(Ok(value)) => answer(value),
+                        Ok(Err(error)) => Err(match error.code() {
+                            Some(code) => RedisFailure::Refused(code.into()),
+                            None => RedisFailure::Unanswered,
+                        }),
+                        Err(_) => Err(RedisFailure::Unanswered),
+                    }
+                }
+            }))
+            .await),
+        }
+    }
+}
+
+pub(super) type Answers = Vec<Result<Value, RedisFailure>>;
+
+fn answer(value: Value) -> Result<Value, RedisFailure> {
+    match value {
+        Value::ServerError(error) => Err(RedisFailure::Refused(error.code().to_owned())),
+        value => Ok(value),
+    }
+}
+
+impl Messages {
+    /// The next message; `None` when the connection has ended.
+    pub(super) async fn next(&mut self) -> Option<Frame> {
+        match self {
+            Self::Server(messages) => {
+                let message = messages.on_message().next().await?;
+                Some(message.get_payload_bytes().to_vec())
+            }
+            Self::Cluster { pushes, .. } => loop {
+                let PushInfo { kind, mut data } = pushes.recv().await?;
+                match (kind, data.pop()) {
+                    (PushKind::SMessage, Some(Value::BulkString(message))) => return Some(message),
+                    // The library connects anew and subscribes again by itself; whether it did is
+                    // for the supervisor's probe to find out.
+                    _ => continue,
+                }
+            },
+        }
+    }
+}

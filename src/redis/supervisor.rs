@@ -1,0 +1,197 @@
+//! Keeps a session open: connects, serves the queue, notices the end, connects again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use redis::Cmd;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::session::{Commands, Messages, Session, SessionError};
+use super::settings::RedisSettings;
+use super::{Frame, MAX_BACKOFF, RedisFailure, RedisState, Request};
+use crate::metrics::Metrics;
+
+/// The most commands in one pipeline.
+const MAX_BATCH: usize = 512;
+
+/// The pause after the first attempt that failed. It doubles with each further one.
+const FIRST_BACKOFF: Duration = Duration::from_millis(50);
+
+/// The time between two probes of the channel. One that has not come back when the next but one
+/// is due shows that the channel is deaf.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What a probe begins with; no message between replicas does.
+const PROBE: u8 = 0;
+
+/// Everything that lives longer than a session.
+pub(super) struct Supervisor {
+    settings: RedisSettings,
+    channel: String,
+    waiting: mpsc::Receiver<Request>,
+    frames: mpsc::Sender<Frame>,
+    state: watch::Sender<RedisState>,
+    metrics: Metrics,
+    sessions: u64,
+}
+
+impl Supervisor {
+    pub(super) fn new(
+        settings: RedisSettings,
+        channel: String,
+        waiting: mpsc::Receiver<Request>,
+        frames: mpsc::Sender<Frame>,
+        state: watch::Sender<RedisState>,
+        metrics: Metrics,
+    ) -> Self {
+        Self { settings, channel, waiting, frames, state, metrics, sessions: 0 }
+    }
+
+    /// Runs until it is aborted.
+    pub(super) async fn run(mut self) {
+        let mut backoff = FIRST_BACKOFF;
+        let mut logged = None;
+        loop {
+            let error = match Session::open(&self.settings, &self.channel, &self.metrics).await {
+                Ok(session) => {
+                    backoff = FIRST_BACKOFF;
+                    logged = None;
+                    self.serve(session).await
+                }
+                Err(error) => error,
+            };
+            // Once for each reason in a row, however long it lasts.
+            if logged.as_ref() != Some(&error) {
+                tracing::error!(%error, "Redis is away");
+                logged = Some(error);
+            }
+            let percent = rand::random_range(50..=100);
+            tokio::time::sleep(backoff * percent / 100).await;
+            backoff = (backoff * 2).min(MAX_BACKOFF);
+        }
+    }
+
+    /// Serves the queue in a session until that ends.
+    async fn serve(&mut self, session: Session) -> SessionError {
+        self.sessions += 1;
+        let number = self.sessions;
+        tracing::info!(session = number, "Redis is connected");
+        self.metrics.redis_connected(true);
+        let heard = Arc::new(AtomicU64::new(0));
+        let ended = CancellationToken::new();
+        let listener = listen(session.messages, self.frames.clone(), heard.clone(), ended.clone());
+        let listener = AbortOnDropHandle::new(tokio::spawn(listener));
+        self.state.send_replace(RedisState::Connected(number));
+        let error = self.work(number, session.commands, &heard, &ended).await;
+        self.state.send_replace(RedisState::Away);
+        self.metrics.redis_connected(false);
+        drop(listener);
+        // What waited for this session is not sent in the next.
+        while let Ok(request) = self.waiting.try_recv() {
+            self.dismiss(request);
+        }
+        error
+    }
+
+    async fn work(
+        &mut self,
+        session: u64,
+        mut commands: Commands,
+        heard: &AtomicU64,
+        ended: &CancellationToken,
+    ) -> SessionError {
+        let mut probes = interval(PROBE_INTERVAL);
+        probes.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut probe = 0;
+        let mut requests = Vec::new();
+        loop {
+            requests.clear();
+            tokio::select! {
+                () = ended.cancelled() => {
+                    return SessionError::Connection("the channel's connection ended".into());
+                }
+                _ = probes.tick() => {
+                    if probe >= 2 && heard.load(Ordering::Acquire) < probe - 1 {
+                        return SessionError::Deaf;
+                    }
+                    probe += 1;
+                    requests.push(self.probe(session, probe));
+                }
+                _ = self.waiting.recv_many(&mut requests, MAX_BATCH) => {}
+            }
+            let mut batch = Vec::with_capacity(requests.len());
+            let mut answers = Vec::with_capacity(requests.len());
+            for request in requests.drain(..) {
+                if request.session == session {
+                    batch.push(request.command);
+                    answers.push(request.answer);
+                } else {
+                    self.dismiss(request);
+                }
+            }
+            let sent = answers.len() as u64;
+            match commands.run(batch).await {
+                Ok(results) => {
+                    self.metrics.redis_commands("answered", sent);
+                    let mut outage = None;
+                    for (answer, result) in answers.into_iter().zip(results) {
+                        if let Err(RedisFailure::Refused(code)) = &result {
+                            tracing::debug!(code, "Redis refused a command");
+                            if commands.is_outage(code) {
+                                outage = Some(code.clone());
+                            }
+                        }
+                        answer.map(|answer| answer.send(result));
+                    }
+                    if let Some(code) = outage {
+                        return SessionError::Refused(code);
+                    }
+                }
+                Err(error) => {
+                    self.metrics.redis_commands("unanswered", sent);
+                    for answer in answers.into_iter().flatten() {
+                        let _ = answer.send(Err(RedisFailure::Unanswered));
+                    }
+                    return error;
+                }
+            }
+        }
+    }
+
+    /// A message to ourselves.
+    fn probe(&self, session: u64, probe: u64) -> Request {
+        let mut message = vec![PROBE];
+        message.extend(probe.to_be_bytes());
+        let mut command: Cmd = redis::cmd(self.settings.publish_command());
+        command.arg(&self.channel).arg(message);
+        Request { session, command, answer: None }
+    }
+
+    fn dismiss(&self, request: Request) {
+        self.metrics.redis_commands("not_sent", 1);
+        request.answer.map(|answer| answer.send(Err(RedisFailure::Away)));
+    }
+}
+
+/// Takes the channel's messages until its connection ends.
+async fn listen(
+    mut messages: Messages,
+    frames: mpsc::Sender<Frame>,
+    heard: Arc<AtomicU64>,
+    ended: CancellationToken,
+) {
+    let _ended = ended.drop_guard();
+    while let Some(message) = messages.next().await {
+        if let [PROBE, number @ ..] = message.as_slice() {
+            if let Ok(number) = number.try_into() {
+                heard.fetch_max(u64::from_be_bytes(number), Ordering::AcqRel);
+            }
+        } else if frames.send(message).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! Ports that stay with whoever has them, also while nobody listens there.
+
+use std::net::SocketAddr;
+
+use socket2::{Domain, Socket, Type};
+use tokio::net::TcpListener;
+
+/// A port of the loopback address, for a server that may end and come back.
+///
+/// A bound socket that never listens keeps it: the system gives the port to nobody who asks for any
+/// free one, nor to an outgoing connection, while a server that asks for this one gets it.
+pub struct Port {
+    socket: Socket,
+}
+
+impl Port {
+    pub fn free() -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_reuse_address(true).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        Self { socket }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.socket.local_addr().unwrap().as_socket().unwrap()
+    }
+
+    pub fn number(&self) -> u16 {
+        self.address().port()
+    }
+
+    /// Listens there in this process.
+    pub fn listen(&self) -> TcpListener {
+        let listener = std::net::TcpListener::bind(self.address()).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        TcpListener::from_std(listener).unwrap()
+    }
+}

@@ -1,0 +1,191 @@
+//! Processes beside the tests: what they say, signals to them, and their end whatever happens.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::{SOON, eventually, eventually_within};
+
+/// A process that is killed when it is dropped, at the latest.
+pub struct Daemon {
+    child: Child,
+    log: Arc<Mutex<String>>,
+    /// Read what it says until its end; threads, so that a busy test cannot make it wait.
+    readers: Vec<JoinHandle<()>>,
+}
+
+impl Daemon {
+    /// Starts it and collects its output: standard error too, if that is to be piped.
+    pub fn spawn(mut command: Command) -> Self {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let log = Arc::default();
+        let mut readers = vec![collect(child.stdout.take().unwrap(), &log)];
+        readers.extend(child.stderr.take().map(|stderr| collect(stderr, &log)));
+        Self { child, log, readers }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// All that it has said so far.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// Fails with its log if it is no longer there.
+    pub fn assert_alive(&mut self) {
+        if let Some(status) = self.child.try_wait().unwrap() {
+            self.readers.drain(..).for_each(|reader| reader.join().unwrap());
+            panic!("it has ended with {status}: {}", self.log());
+        }
+    }
+
+    /// Sends a signal, as in `TERM`.
+    pub fn signal(&self, name: &str) {
+        let pid = self.pid().to_string();
+        let sent = Command::new("kill").args(["-s", name, &pid]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Takes it off the processor, and returns once it stands still.
+    pub fn pause(&self) {
+        self.signal("STOP");
+        self.until_it_stands_still(true);
+    }
+
+    pub fn resume(&self) {
+        self.signal("CONT");
+        self.until_it_stands_still(false);
+    }
+
+    fn until_it_stands_still(&self, wanted: bool) {
+        let began = Instant::now();
+        loop {
+            // The state is the letter behind the name, which stands in brackets: proc(5).
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+            let state = stat.rsplit_once(") ").unwrap().1;
+            if state.starts_with('T') == wanted {
+                return;
+            }
+            assert!(began.elapsed() < SOON, "not in time: {stat}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Kills it, paused or not, and returns once it is gone.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Waits until it ends by itself: the exit code, if no signal killed it, and the whole log.
+    pub async fn end(mut self) -> (Option<i32>, String) {
+        let child = &mut self.child;
+        eventually_within(2 * SOON, "it ends", || child.try_wait().unwrap().is_some()).await;
+        self.readers.drain(..).for_each(|reader| reader.join().unwrap());
+        (self.child.wait().unwrap().code(), self.log())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn collect(output: impl Read + Send + 'static, log: &Arc<Mutex<String>>) -> JoinHandle<()> {
+    let log = log.clone();
+    std::thread::spawn(move || {
+        for line in BufReader::new(output).lines() {
+            let mut log = log.lock().unwrap();
+            log.push_str(&line.unwrap());
+            log.push('\n');
+        }
+    })
+}
+
+/// The broker's program with these variables and no others.
+pub fn program(variables: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_crolang-broker"));
+    command.env_clear().envs(variables.iter().copied()).current_dir(std::env::temp_dir());
+    command
+}
+
+/// A broker process that listens.
+pub struct Process {
+    daemon: Daemon,
+    pub address: SocketAddr,
+}
+
+impl Process {
+    /// On a free port of the loopback address, unless the variables say something else.
+    pub async fn start(variables: &[(&str, &str)]) -> Self {
+        let all = [("HOST", "127.0.0.1"), ("PORT", "0"), ("LOG_FORMAT", "json")];
+        let mut daemon = Daemon::spawn(program(&[&all[..], variables].concat()));
+        let mut listening = None;
+        eventually("the broker listens", || {
+            daemon.assert_alive();
+            listening = logged(&daemon.log(), "listening");
+            listening.is_some()
+        })
+        .await;
+        let address = listening.unwrap()["address"].as_str().unwrap().parse().unwrap();
+        Self { daemon, address }
+    }
+
+    /// The fields of the first line of the log with this message.
+    pub fn logged(&self, message: &str) -> Option<Value> {
+        logged(&self.log(), message)
+    }
+
+    /// All lines of the log so far.
+    pub fn log(&self) -> String {
+        self.daemon.log()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.daemon.pid()
+    }
+
+    /// Sends a signal, as in `TERM`.
+    pub fn signal(&self, name: &str) {
+        self.daemon.signal(name);
+    }
+
+    /// Takes it off the processor until [`Process::resume`].
+    pub fn pause(&self) {
+        self.daemon.pause();
+    }
+
+    pub fn resume(&self) {
+        self.daemon.resume();
+    }
+
+    /// Kills it without a warning.
+    pub fn kill(&mut self) {
+        self.daemon.kill();
+    }
+
+    /// Waits until it ends by itself: the exit code and the whole log.
+    pub async fn end(self) -> (Option<i32>, String) {
+        self.daemon.end().await
+    }
+}
+
+fn logged(log: &str, message: &str) -> Option<Value> {
+    let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let mut fields = lines.map(|mut line| line["fields"].take());
+    fields.find(|fields| fields["message"] == message)
+}
