@@ -7,13 +7,14 @@
 //! asks the [`broker`] to admit the node: the broker acquires the node's ID from the
 //! [`directory`] and hangs the lease on the link, so that whatever ends the link gives the ID
 //! back. From then on the gateway hands each event to the broker, which reads the addresses on it
-//! with the [`protocol`] and gives it to the [`delivery`]; that knows the receiver's connection.
+//! with the [`protocol`] and gives it to the [`delivery`]; that knows the receiver's connection,
+//! or the way to its replica, through [`redis`].
 //! The payload's text is the same all the way, and the answer says what the delivery said.
 //!
 //! # Reading order
 //!
-//! [`node`], [`protocol`]: the words. [`link`]: one connection. [`directory`], [`delivery`]: who
-//! owns an ID, and the way to its connection. [`broker`]: what is done with them. [`gateway`],
+//! [`node`], [`protocol`]: the words. [`link`]: one connection. [`redis`]: the connection to
+//! Redis. [`directory`], [`delivery`]: who owns an ID, and the way to its connection. [`broker`]: what is done with them. [`gateway`],
 //! [`http`]: the doors. [`server`]: the composition. [`config`], [`telemetry`], [`metrics`]: what
 //! operators see. Modules import only from those named before them, apart from `server`, which
 //! knows everything, and `config`, which only `server` and the program know.
