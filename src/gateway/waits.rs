@@ -149,7 +149,8 @@ struct Turns {
 
 impl Turns {
     fn new(broker: Arc<Broker>, admission: Admission) -> Self {
-        let (reply_to, replies) = mpsc::channel(SIDE_BY_SIDE);
+        // A place for each message that may be on its way, and one that was held up.
+        let (reply_to, replies) = mpsc::channel(SIDE_BY_SIDE + 1);
         Self { broker, admission, reply_to, replies, next_ticket: 0, sent: VecDeque::new() }
     }
 

@@ -190,8 +190,9 @@ async fn listen(
             if let Ok(number) = number.try_into() {
                 heard.fetch_max(u64::from_be_bytes(number), Ordering::AcqRel);
             }
-        } else if frames.send(message).await.is_err() {
-            return;
+        } else {
+            // Without a receiver the process is about to end.
+            let _ = frames.send(message).await;
         }
     }
 }

@@ -7,27 +7,33 @@ use std::time::{Duration, Instant};
 /// The most requests of one kind that may wait for their answers.
 const MAX_PENDING: usize = 100_000;
 
+/// The most places in the queue. Behind a request that waits long there are places of others that
+/// were answered long ago; they are small.
+const MAX_PLACES: usize = 10 * MAX_PENDING;
+
 /// Those who wait, by the ID of their request. IDs are given in order and answers come nearly so:
 /// a queue finds each at its place.
 pub(super) struct Pending<W>(Mutex<Waiters<W>>);
 
 struct Waiters<W> {
     first_id: u64,
+    waiting: usize,
     queue: VecDeque<(Instant, Option<W>)>,
 }
 
 impl<W> Pending<W> {
     /// Nobody waits; the first request will have `first_id`.
     pub(super) fn new(first_id: u64) -> Self {
-        Self(Mutex::new(Waiters { first_id, queue: VecDeque::new() }))
+        Self(Mutex::new(Waiters { first_id, waiting: 0, queue: VecDeque::new() }))
     }
 
     /// Lets `waiter` wait; the ID for its request, or the waiter back if too many wait.
     pub(super) fn insert(&self, waiter: W) -> Result<u64, W> {
         let mut waiters = self.lock();
-        if waiters.queue.len() >= MAX_PENDING {
+        if waiters.waiting >= MAX_PENDING || waiters.queue.len() >= MAX_PLACES {
             return Err(waiter);
         }
+        waiters.waiting += 1;
         let id = waiters.first_id + waiters.queue.len() as u64;
         waiters.queue.push_back((Instant::now(), Some(waiter)));
         Ok(id)
@@ -37,20 +43,23 @@ impl<W> Pending<W> {
     pub(super) fn take(&self, id: u64) -> Option<W> {
         let mut waiters = self.lock();
         let place = usize::try_from(id.checked_sub(waiters.first_id)?).ok()?;
-        let waiter = waiters.queue.get_mut(place)?.1.take();
+        let waiter = waiters.queue.get_mut(place)?.1.take()?;
+        waiters.waiting -= 1;
         waiters.shorten();
-        waiter
+        Some(waiter)
     }
 
     /// All who have waited longer than `patience`.
     pub(super) fn expired(&self, patience: Duration) -> Vec<W> {
         let mut expired = Vec::new();
         let mut waiters = self.lock();
+        // Whoever is at the front waits.
         while let Some((since, waiter)) = waiters.queue.front_mut() {
-            if waiter.is_some() && since.elapsed() <= patience {
+            if since.elapsed() <= patience {
                 break;
             }
             expired.extend(waiter.take());
+            waiters.waiting -= 1;
             waiters.shorten();
         }
         expired
