@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use memchr::memchr;
 use serde::Deserialize;
 use serde::de::{IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
@@ -79,27 +80,78 @@ impl<'a> Payload<'a> {
     /// half of a pair becomes three bytes that are no character, and hurts nobody who passes
     /// them over.
     pub fn content(self) -> Cow<'a, [u8]> {
-        struct Bytes;
-        impl<'de> Visitor<'de> for Bytes {
-            type Value = Cow<'de, [u8]>;
+        let text = self.0.get().as_bytes();
+        // Between the quotes. The text was read as a JSON string before, so its escapes are
+        // valid; were one not, the empty content would be no valid message either.
+        let inner = text.get(1..text.len().saturating_sub(1)).unwrap_or_default();
+        unescape(inner).unwrap_or_default()
+    }
+}
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string")
-            }
-
-            fn visit_borrowed_bytes<E>(self, bytes: &'de [u8]) -> Result<Self::Value, E> {
-                Ok(Cow::Borrowed(bytes))
-            }
-
-            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Self::Value, E> {
-                Ok(Cow::Owned(bytes.to_vec()))
+/// Resolves the escapes of a JSON string (RFC 8259, 7). By hand because most of a message's
+/// escapes are quotes a few bytes apart: the library takes 7 times as many instructions for them,
+/// a quarter of all that a relayed message took. `None` if one is not valid.
+fn unescape(text: &[u8]) -> Option<Cow<'_, [u8]>> {
+    let Some(mut at) = memchr(b'\\', text) else { return Some(Cow::Borrowed(text)) };
+    let mut content = Vec::with_capacity(text.len());
+    let mut rest = text;
+    loop {
+        content.extend_from_slice(&rest[..at]);
+        let kind = *rest.get(at + 1)?;
+        rest = &rest[at + 2..];
+        match kind {
+            b'"' | b'\\' | b'/' => content.push(kind),
+            b'b' => content.push(0x08),
+            b'f' => content.push(0x0c),
+            b'n' => content.push(b'\n'),
+            b'r' => content.push(b'\r'),
+            b't' => content.push(b'\t'),
+            b'u' => rest = push_unit(&mut content, rest)?,
+            _ => return None,
+        }
+        match memchr(b'\\', rest) {
+            Some(next) => at = next,
+            None => {
+                content.extend_from_slice(rest);
+                return Some(Cow::Owned(content));
             }
         }
-        let mut deserializer = serde_json::Deserializer::from_str(self.0.get());
-        // A RawValue that begins with a quote is a JSON string; an escape that only the careful
-        // reading finds wrong yields an empty text, which is no valid message either.
-        serde::Deserializer::deserialize_bytes(&mut deserializer, Bytes).unwrap_or_default()
     }
+}
+
+/// Appends the character of the four digits that `rest` begins with, and of the other half if
+/// they are the first half of a pair. Returns what is left.
+fn push_unit<'a>(content: &mut Vec<u8>, rest: &'a [u8]) -> Option<&'a [u8]> {
+    let (unit, rest) = hex_unit(rest)?;
+    if (0xd800..0xdc00).contains(&unit)
+        && let Some(second) = rest.strip_prefix(b"\\u")
+        && let (low @ 0xdc00..0xe000, rest) = hex_unit(second)?
+    {
+        let code = 0x1_0000 + ((u32::from(unit) - 0xd800) << 10) + (u32::from(low) - 0xdc00);
+        let character = char::from_u32(code)?;
+        content.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+        return Some(rest);
+    }
+    match char::from_u32(u32::from(unit)) {
+        Some(character) => {
+            content.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+        }
+        // Half of a pair, in the form that UTF-8 would have for it.
+        None => content.extend_from_slice(&[
+            0xe0 | (unit >> 12) as u8,
+            0x80 | (unit >> 6 & 0x3f) as u8,
+            0x80 | (unit & 0x3f) as u8,
+        ]),
+    }
+    Some(rest)
+}
+
+fn hex_unit(text: &[u8]) -> Option<(u16, &[u8])> {
+    let (digits, rest) = text.split_first_chunk::<4>()?;
+    let unit = digits
+        .iter()
+        .try_fold(0_u16, |unit, digit| Some(unit << 4 | char::from(*digit).to_digit(16)? as u16))?;
+    Some((unit, rest))
 }
 
 #[cfg(test)]
@@ -159,12 +211,47 @@ mod tests {
         assert_eq!(&*packet.payload.unwrap().content(), b"a\xed\xa0\x80b");
     }
 
+    /// The bytes of a JSON string as serde_json reads them.
+    fn reference(argument: &str) -> Vec<u8> {
+        struct Bytes;
+        impl Visitor<'_> for Bytes {
+            type Value = Vec<u8>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Self::Value, E> {
+                Ok(bytes.to_vec())
+            }
+        }
+        let mut deserializer = serde_json::Deserializer::from_str(argument);
+        serde::Deserializer::deserialize_bytes(&mut deserializer, Bytes).unwrap()
+    }
+
     proptest! {
         #[test]
         fn content_is_what_serde_json_reads(text in any::<String>()) {
             let packet = serde_json::to_string(&("E", &text)).unwrap();
             let content = EventPacket::parse(&packet).unwrap().payload.unwrap().content().into_owned();
             prop_assert_eq!(content, text.into_bytes());
+        }
+
+        #[test]
+        fn escapes_are_read_as_serde_json_reads_them(
+            pieces in proptest::collection::vec(
+                proptest::sample::select(&[
+                    "a", "é", "\u{1f600}", " ", r#"\""#, r"\\", r"\/", r"\b", r"\f", r"\n", r"\r",
+                    r"\t", r"\u0041", r"\u00e9", r"\u20AC", r"\ud83d", r"\uDE00", r"\udbff",
+                    r"\udc00", r"\u0000", r"\uffff", r"\ud7ff", r"\ue000",
+                ]),
+                0..12,
+            ),
+        ) {
+            let argument = format!("\"{}\"", pieces.concat());
+            let packet = format!("[\"E\",{argument}]");
+            let content = EventPacket::parse(&packet).unwrap().payload.unwrap().content().into_owned();
+            prop_assert_eq!(content, reference(&argument));
         }
 
         #[test]
