@@ -89,10 +89,10 @@ impl<'a> Payload<'a> {
 }
 
 /// Resolves the escapes of a JSON string (RFC 8259, 7). By hand because most of a message's
-/// escapes are quotes a few bytes apart: the library takes 7 times as many instructions for them,
-/// a quarter of all that a relayed message took. `None` if one is not valid.
+/// escapes are quotes a few bytes apart: the library took three times as many instructions for
+/// them, a quarter of all that a relayed message took. `None` if one is not valid.
 fn unescape(text: &[u8]) -> Option<Cow<'_, [u8]>> {
-    let Some(mut at) = memchr(b'\\', text) else { return Some(Cow::Borrowed(text)) };
+    let Some(mut at) = next_escape(text) else { return Some(Cow::Borrowed(text)) };
     let mut content = Vec::with_capacity(text.len());
     let mut rest = text;
     loop {
@@ -109,7 +109,7 @@ fn unescape(text: &[u8]) -> Option<Cow<'_, [u8]>> {
             b'u' => rest = push_unit(&mut content, rest)?,
             _ => return None,
         }
-        match memchr(b'\\', rest) {
+        match next_escape(rest) {
             Some(next) => at = next,
             None => {
                 content.extend_from_slice(rest);
@@ -117,6 +117,15 @@ fn unescape(text: &[u8]) -> Option<Cow<'_, [u8]>> {
             }
         }
     }
+}
+
+/// Where the next backslash is. The next few bytes are looked through one by one, as one is most
+/// often there.
+fn next_escape(text: &[u8]) -> Option<usize> {
+    const NEAR: usize = 16;
+    let (near, far) = text.split_at(text.len().min(NEAR));
+    let at = near.iter().position(|byte| *byte == b'\\');
+    at.or_else(|| memchr(b'\\', far).map(|at| NEAR + at))
 }
 
 /// Appends the character of the four digits that `rest` begins with, and of the other half if
