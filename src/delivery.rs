@@ -16,6 +16,9 @@ pub enum Delivered {
     Yes,
     /// No connection has the receiver's ID there.
     NotConnected,
+    /// The receiver's connection is on its way in or out. The message must not be sent elsewhere:
+    /// the next one may have been handed over here by then.
+    Passing,
     /// The receiver's connection reads too slowly: it has too much queued already.
     QueueFull,
     /// The receiver's replica does not listen: it is gone, or about to be back.

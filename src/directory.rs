@@ -158,14 +158,6 @@ impl Directory {
         }
     }
 
-    /// Remembers that `node` is on another replica, with this owner.
-    pub fn note_location(&self, node: &NodeId, owner: Owner) {
-        match self {
-            Self::Memory(_) => {}
-            Self::Redis(redis) => redis.note(node, owner),
-        }
-    }
-
     /// Which of `nodes` have an owner on another replica.
     ///
     /// # Errors

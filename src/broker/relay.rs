@@ -73,7 +73,8 @@ pub enum Location {
 #[derive(Debug, Clone, Copy)]
 pub struct Prepared {
     permission: Permission,
-    location: Location,
+    /// Where the message is to be handed over.
+    pub location: Location,
 }
 
 /// What became of a message that had waited.
@@ -138,7 +139,11 @@ impl Broker {
             Some(owner) => Location::At(owner),
             None => self.locate(&pending.to).await,
         };
-        Prepared { permission: self.permission(sender, pending, location).await, location }
+        let permission = match pending.known {
+            Some(known) => known,
+            None => self.permission(sender, pending, location).await,
+        };
+        Prepared { permission, location }
     }
 
     async fn locate(&self, to: &str) -> Location {
@@ -155,9 +160,6 @@ impl Broker {
         pending: &Pending,
         location: Location,
     ) -> Permission {
-        if let Some(known) = pending.known {
-            return known;
-        }
         let Some(authorization) = &self.webhooks.authorization else { return Permission::Granted };
         if self.is_answer(sender, pending, location) {
             return Permission::Granted;
@@ -169,14 +171,15 @@ impl Broker {
         }
     }
 
-    /// Where a message is to be handed over now: its receiver may have come to this replica since
-    /// it was looked for.
-    pub fn destination(&self, pending: &Pending, prepared: Prepared) -> Location {
-        self.connections.owner(&pending.to).map_or(prepared.location, Location::At)
+    /// The same, if the receiver has come to this replica since it was looked for.
+    pub fn look_again(&self, pending: &Pending, prepared: Prepared) -> Prepared {
+        let here = self.connections.owner(&pending.to);
+        Prepared { location: here.map_or(prepared.location, Location::At), ..prepared }
     }
 
     /// Hands over a message that has waited, or tells why not. If its receiver is on another
-    /// replica, the answer goes to `reply_to`.
+    /// replica, the answer goes to `reply_to`. It goes nowhere else than `prepared` says: another
+    /// one for the same receiver may still come back from there, and has to be before it.
     pub fn hand_over(
         &self,
         sender: &Admission,
@@ -186,11 +189,11 @@ impl Broker {
         reply_to: impl FnOnce() -> ReplyTo,
     ) -> HandedOver {
         let Pending { event, ref to, .. } = *pending;
-        let destination = self.destination(pending, prepared);
+        let Prepared { permission, location } = prepared;
         // An attempt that was waiting before it may have opened the pair by now.
-        let may_pass = prepared.permission == Permission::Granted
-            || self.is_answer(sender, pending, destination);
-        let ack = match (prepared.permission, destination) {
+        let may_pass =
+            permission == Permission::Granted || self.is_answer(sender, pending, location);
+        let ack = match (permission, location) {
             (Permission::Denied, _) if !may_pass => Ack::Unauthorized,
             (Permission::Unknown, _) if !may_pass => Ack::Error,
             (_, Location::Unknown) => Ack::Error,
@@ -234,6 +237,7 @@ impl Broker {
     /// if there is nowhere else to send it, so that `delivered` stands.
     pub async fn relocate(
         &self,
+        sender: &Admission,
         pending: &Pending,
         owner: Owner,
         delivered: Delivered,
@@ -246,8 +250,15 @@ impl Broker {
             Some(here) => Location::At(here),
             None => self.locate(&pending.to).await,
         };
-        let moved = location != Location::At(owner);
-        moved.then_some(Prepared { permission: Permission::Granted, location })
+        if location == Location::At(owner) {
+            return None;
+        }
+        let permission = match pending.event {
+            Event::ConnectionAttempt | Event::SocketMessage => Permission::Granted,
+            // It may have passed as part of a pair, which is not open to another connection.
+            _ => self.permission(sender, pending, location).await,
+        };
+        Some(Prepared { permission, location })
     }
 
     /// Answers a message that was sent to the replica of `owner`.
@@ -333,7 +344,10 @@ impl Broker {
             webhook.tell(SocketMessage {
                 sender_id: sender.node.to_string(),
                 receiver_id: to.to_owned(),
-                is_receiver_connected: delivered != Delivered::NotConnected,
+                is_receiver_connected: !matches!(
+                    delivered,
+                    Delivered::NotConnected | Delivered::Passing
+                ),
             });
         }
         if event == Event::ConnectionAttempt
@@ -344,7 +358,7 @@ impl Broker {
         }
         match delivered {
             Delivered::Yes => Ack::Ok,
-            Delivered::NotConnected => Ack::NotConnected,
+            Delivered::NotConnected | Delivered::Passing => Ack::NotConnected,
             Delivered::QueueFull | Delivered::Unreachable | Delivered::Unknown => Ack::Error,
         }
     }

@@ -11,7 +11,7 @@ use super::Broker;
 use crate::delivery::{Contest, Delivered, RemoteMessage, Verdict};
 use crate::directory::LostLease;
 use crate::link::CloseReason;
-use crate::node::Owner;
+use crate::node::{NodeId, Owner};
 use crate::redis::Frame;
 use crate::telemetry::CONNECTIONS;
 
@@ -60,6 +60,9 @@ impl Broker {
         let RemoteMessage { to, connection, event, argument, opener } = message;
         let owner = Owner { replica: self.replica, connection };
         let Some(receiver) = self.connections.receiver_on(to, connection) else {
+            if NodeId::parse(to).is_ok_and(|node| self.directory.is_claimed(&node, owner)) {
+                return Delivered::Passing;
+            }
             self.directory.heal(to, owner);
             return Delivered::NotConnected;
         };

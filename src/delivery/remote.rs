@@ -7,10 +7,12 @@
 //! - `frame`: the bytes.
 //! - `outbox`: what waits to be sent, one frame for each replica.
 //! - `pending`: who waits for an answer.
+//! - `silence`: replicas that do not answer.
 
 mod frame;
 mod outbox;
 mod pending;
+mod silence;
 
 pub use frame::{RemoteMessage, Verdict};
 
@@ -27,12 +29,16 @@ use crate::redis::Redis;
 use frame::{Entry, FrameError, Outcome};
 use outbox::{Outbox, Undelivered};
 use pending::Pending;
+use silence::Silence;
 
 /// How long the answer to a message may take.
 const MESSAGE_PATIENCE: Duration = Duration::from_millis(900);
 
 /// How long the answer to a contest may take: the other replica waits 2 s for its connection.
 const CONTEST_PATIENCE: Duration = Duration::from_millis(2_500);
+
+/// How long is remembered that a replica is silent to which nobody sends anything.
+const SILENCE_MEMORY: Duration = Duration::from_secs(60);
 
 /// How often is looked for what has no answer in time.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(50);
@@ -50,7 +56,8 @@ pub struct Remote(Arc<Shared>);
 
 struct Shared {
     outbox: Outbox,
-    messages: Pending<ReplyTo>,
+    messages: Pending<(ReplicaId, ReplyTo)>,
+    silence: Silence,
     contests: Pending<oneshot::Sender<Verdict>>,
     /// The number of the last frame of each sender. A lower one comes twice, or too late.
     last_frames: Mutex<HashMap<ReplicaId, u64>>,
@@ -93,6 +100,7 @@ impl Remote {
         Self(Arc::new(Shared {
             outbox: Outbox::new(redis, replica, metrics.clone()),
             messages: Pending::new(0),
+            silence: Silence::new(),
             contests: Pending::new(FIRST_CONTEST),
             last_frames: Mutex::default(),
             metrics,
@@ -101,9 +109,13 @@ impl Remote {
 
     /// Sends a message to the replica `replica`. The answer goes to `reply_to`, whatever happens.
     pub fn send(&self, replica: ReplicaId, message: &RemoteMessage<'_>, reply_to: ReplyTo) {
-        let id = match self.0.messages.insert(reply_to) {
+        if !self.0.silence.permits(replica, MESSAGE_PATIENCE) {
+            self.0.metrics.replica_messages("replica_silent", 1);
+            return reply_to.send(Delivered::Unknown);
+        }
+        let id = match self.0.messages.insert((replica, reply_to)) {
             Ok(id) => id,
-            Err(reply_to) => {
+            Err((_, reply_to)) => {
                 self.0.metrics.replica_messages("too_many_pending", 1);
                 return reply_to.send(Delivered::Unknown);
             }
@@ -119,7 +131,7 @@ impl Remote {
     pub async fn contest(&self, node: &NodeId, holder: Owner, replaces: bool) -> Option<Verdict> {
         let (sender, verdict) = oneshot::channel();
         let id = self.0.contests.insert(sender).ok()?;
-        let is_sent = self.0.outbox.add(holder.replica, None, |frame| {
+        let is_sent = self.0.outbox.add(holder.replica, Some(id), |frame| {
             frame::write_contest(frame, id, node, holder.connection, replaces);
         });
         if !is_sent {
@@ -144,6 +156,7 @@ impl Remote {
         if !self.is_next(sender, header.sequence) {
             return self.0.metrics.replica_messages("dropped_repeated", 1);
         }
+        self.0.silence.end(sender);
         let mut received = 0;
         for entry in entries {
             received += 1;
@@ -152,6 +165,7 @@ impl Remote {
                     let outcome = match deliver(message) {
                         Delivered::Yes => Outcome::Delivered,
                         Delivered::QueueFull => Outcome::QueueFull,
+                        Delivered::Passing => Outcome::Passing,
                         _ => Outcome::NotHere,
                     };
                     self.answer(sender, |frame| frame::write_delivered(frame, id, outcome));
@@ -165,6 +179,7 @@ impl Remote {
                         Outcome::Delivered => Delivered::Yes,
                         Outcome::NotHere => Delivered::NotConnected,
                         Outcome::QueueFull => Delivered::QueueFull,
+                        Outcome::Passing => Delivered::Passing,
                     },
                 ),
                 Ok(Entry::Contested { id, verdict }) => {
@@ -197,6 +212,8 @@ impl Remote {
 
     async fn send_letters(&self) {
         let failed = |id, undelivered| {
+            // A contest without a verdict is one that the other replica did not give.
+            drop(self.0.contests.take(id));
             let delivered = match undelivered {
                 Undelivered::NobodyListens => Delivered::Unreachable,
                 Undelivered::NotSent | Undelivered::Unknown => Delivered::Unknown,
@@ -210,17 +227,19 @@ impl Remote {
         let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
         loop {
             ticks.tick().await;
-            for reply_to in self.0.messages.expired(MESSAGE_PATIENCE) {
+            for (replica, reply_to) in self.0.messages.expired(MESSAGE_PATIENCE) {
                 self.0.metrics.replica_messages("unanswered", 1);
+                self.0.silence.begin(replica);
                 reply_to.send(Delivered::Unknown);
             }
+            self.0.silence.forget(SILENCE_MEMORY);
             // Dropped senders say that there is no verdict.
             drop(self.0.contests.expired(CONTEST_PATIENCE));
         }
     }
 
     fn settle(&self, id: u64, delivered: Delivered) {
-        if let Some(reply_to) = self.0.messages.take(id) {
+        if let Some((_, reply_to)) = self.0.messages.take(id) {
             reply_to.send(delivered);
         }
     }

@@ -156,16 +156,19 @@ impl RedisDirectory {
             self.0.claims.end(node, owner.connection, || ());
             return Err(AcquireError::Unavailable);
         }
+        self.check_memory(self.ask_for_own_key()).await?;
         let sent = Instant::now();
         let key = self.key(node.as_str());
         let mut set = redis::cmd("SET");
         set.arg(&key).arg(owner.to_string()).arg("NX").arg("PX").arg(self.ttl_ms());
         let mut get = redis::cmd("GET");
         get.arg(&key);
-        // Both at once: a taken ID costs no second round trip.
+        // Both at once: a taken ID costs no further round trip.
         let (set, get) = (self.0.redis.enqueue(set), self.0.redis.enqueue(get));
+        let own = self.ask_for_own_key();
         match self.answer(set).await? {
             Value::Okay => {
+                self.check_memory(own).await?;
                 self.confirm(node, owner, sent);
                 Ok(())
             }
@@ -228,12 +231,28 @@ impl RedisDirectory {
 
     /// Whether the holder may still be there: its replica is alive and, if that is this one,
     /// claims the ID.
-    async fn is_alive(&self, node: &NodeId, holder: Owner) -> Result<bool, RedisFailure> {
+    async fn is_alive(&self, node: &NodeId, holder: Owner) -> Result<bool, AcquireError> {
         if holder.replica == self.0.replica {
             return Ok(self.0.claims.has(node.as_str(), holder.connection));
         }
-        let alive = self.0.replicas.ask(&self.0.redis, &[holder.replica]).await?;
-        Ok(alive.first() == Some(&true))
+        let is_alive = self.0.replicas.ask(&self.0.redis, &[holder.replica]).await? == [true];
+        if !is_alive {
+            self.check_memory(self.ask_for_own_key()).await?;
+        }
+        Ok(is_alive)
+    }
+
+    fn ask_for_own_key(&self) -> Result<Answered, RedisFailure> {
+        let mut exists = redis::cmd("EXISTS");
+        exists.arg(replicas::key(&self.0.redis, self.0.replica));
+        self.0.redis.enqueue(exists)
+    }
+
+    /// Fails if this replica's own key is missing: then Redis has lost what it had, and what seems
+    /// to be free may well have an owner.
+    async fn check_memory(&self, own: Result<Answered, RedisFailure>) -> Result<(), AcquireError> {
+        let is_there = self.answer(own).await? == Value::Int(1);
+        if is_there && self.is_ready() { Ok(()) } else { Err(AcquireError::Unavailable) }
     }
 
     /// Sets the key if `found` still stands there; else tells what does.
@@ -242,12 +261,14 @@ impl RedisDirectory {
         node: &NodeId,
         found: &[u8],
         owner: Owner,
-    ) -> Result<Option<Value>, RedisFailure> {
+    ) -> Result<Option<Value>, AcquireError> {
         let sent = Instant::now();
         let mut command = self.script(TAKE_OVER, node.as_str());
         command.arg(found).arg(owner.to_string()).arg(self.ttl_ms());
-        match self.0.redis.run(command).await? {
+        let (taken, own) = (self.0.redis.enqueue(command), self.ask_for_own_key());
+        match self.answer(taken).await? {
             Value::Int(_) => {
+                self.check_memory(own).await?;
                 self.0.metrics.lease_event("taken_over");
                 self.confirm(node, owner, sent);
                 Ok(None)

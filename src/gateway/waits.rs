@@ -157,9 +157,9 @@ impl Turns {
     /// Hands a message over, unless one for the same receiver is on its way to another place:
     /// that one may come back, and has to be handed over first.
     fn take(&mut self, letter: Letter, prepared: Prepared) -> Option<(Letter, Prepared)> {
-        let destination = self.broker.destination(&letter.pending, prepared);
+        let prepared = self.broker.look_again(&letter.pending, prepared);
         let is_elsewhere = |sent: &Sent| {
-            destination != Location::At(sent.owner)
+            prepared.location != Location::At(sent.owner)
                 && sent.letter.pending.to() == letter.pending.to()
         };
         if self.sent.iter().any(is_elsewhere) {
@@ -194,7 +194,8 @@ impl Turns {
         let Some(place) = self.sent.iter().position(|sent| sent.ticket == ticket) else { return };
         let Some(Sent { letter, owner, is_first, .. }) = self.sent.remove(place) else { return };
         if is_first
-            && let Some(prepared) = self.broker.relocate(&letter.pending, owner, delivered).await
+            && let Some(prepared) =
+                self.broker.relocate(&self.admission, &letter.pending, owner, delivered).await
         {
             return self.hand_over(letter, prepared, false);
         }

@@ -161,6 +161,14 @@ fn check(info: &InfoDict, settings: &RedisSettings) -> Result<(), SessionError> 
     if has < (major, minor) {
         return Err(SessionError::TooOld(version, major, minor));
     }
+    // Such a server would be left again at the first command that writes, and be connected to
+    // again at once.
+    if info.get("role").is_some_and(|role: String| role == "slave") {
+        return Err(SessionError::Refused("it is a replica, which takes no writes".into()));
+    }
+    if info.get("loading").is_some_and(|loading: u8| loading != 0) {
+        return Err(SessionError::Refused("it is loading its data".into()));
+    }
     let policy: String = info.get("maxmemory_policy").unwrap_or_default();
     if policy != "noeviction" {
         tracing::warn!(

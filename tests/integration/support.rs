@@ -1,6 +1,7 @@
 //! A server to test, nodes that talk to it in raw frames, and what it needs around it: webhook
 //! servers, Redis servers, other brokers, proxies that fail and balance.
 
+mod cluster;
 mod haproxy;
 mod hook;
 mod node;
@@ -9,9 +10,12 @@ mod process;
 mod proxy;
 mod redis;
 
+pub use cluster::{
+    Client, KeptOut, Replica, seeded, start_replica, start_replicas, until_ready, url_through,
+};
 pub use haproxy::{HaProxy, Mode};
 pub use hook::{Authority, Call, Fault, Hook, MAX_ANSWER_BYTES, Reply, padded};
-pub use node::{Frame, Node, frame, upgrade_request};
+pub use node::{Frame, Live, Node, frame, upgrade_request};
 pub use port::Port;
 pub use process::{Daemon, Process, program};
 pub use proxy::{Proxy, Way};

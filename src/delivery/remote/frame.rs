@@ -58,6 +58,7 @@ pub(super) enum Outcome {
     Delivered = 0,
     NotHere = 1,
     QueueFull = 2,
+    Passing = 3,
 }
 
 /// What another replica says about a connection whose ID somebody wants.
@@ -240,6 +241,7 @@ impl<'a> Reader<'a> {
                     [0] => Outcome::Delivered,
                     [1] => Outcome::NotHere,
                     [2] => Outcome::QueueFull,
+                    [3] => Outcome::Passing,
                     _ => return Err(FrameError::Malformed),
                 },
             },

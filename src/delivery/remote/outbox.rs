@@ -34,7 +34,7 @@ pub(super) struct Outbox {
 struct Letter {
     frame: Vec<u8>,
     entries: u64,
-    /// The requests for delivery in it.
+    /// The requests in it, whose senders wait for an answer.
     requests: Vec<u64>,
 }
 
@@ -43,8 +43,8 @@ impl Outbox {
         Self { redis, sender, waiting: Mutex::default(), filled: Notify::new(), metrics }
     }
 
-    /// Adds an entry for `replica`; with an ID if it is a request for delivery. Returns whether
-    /// it will be sent.
+    /// Adds an entry for `replica`; with its ID if it is a request. Returns whether it will be
+    /// sent.
     pub(super) fn add(
         &self,
         replica: ReplicaId,
@@ -80,8 +80,8 @@ impl Outbox {
         true
     }
 
-    /// Sends what is added, round by round. `failed` is told of each request for delivery that
-    /// was not sent, or perhaps not. Never ends.
+    /// Sends what is added, round by round. `failed` is told of each request that was not sent, or
+    /// perhaps not. Never ends.
     pub(super) async fn run(&self, failed: impl Fn(u64, Undelivered)) {
         let mut sequence = 0;
         loop {

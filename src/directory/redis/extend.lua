@@ -6,8 +6,9 @@ if holder == ARGV[1] then
   redis.call('PEXPIRE', KEYS[1], ARGV[2])
   return 1
 end
-if holder then
+if holder and string.match(holder, '^%x+:%d+$') then
   return 0
 end
+-- Nothing, or a text that names no owner.
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 2

@@ -50,11 +50,6 @@ impl RedisDirectory {
         self.0.locations.invalidate(node);
     }
 
-    /// Remembers where a node is that has sent something from there.
-    pub(in crate::directory) fn note(&self, node: &NodeId, owner: Owner) {
-        self.0.locations.insert(node.as_str().into(), owner);
-    }
-
     /// An ID stands in this replica's name. If it is not claimed here, it is given back: its
     /// release was lost.
     pub(in crate::directory) fn heal(&self, node: &str, owner: Owner) {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use redis::Value;
 use tokio::sync::mpsc;
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::{EXTEND, RedisDirectory, Release, replicas};
 use crate::node::{ConnectionId, NodeId, Owner};
@@ -50,7 +50,8 @@ impl Upkeep {
 
     async fn keep(mut self) {
         let mut state = self.directory.0.redis.state();
-        let mut ticks = ticks(&self.directory);
+        let mut ticks = interval(period(&self.directory));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
@@ -80,20 +81,24 @@ impl Upkeep {
         if is_new {
             self.set_ready(false);
         }
-        let has_lost_all = self.show_life().await?;
+        // In a cluster only the server of this one key may be gone: the leases on the others are
+        // extended all the same.
+        let shown = self.show_life().await;
+        let has_lost_all = shown == Ok(true);
         if has_lost_all {
             tracing::warn!("Redis has lost what it had, or was away for long");
             self.set_ready(false);
             self.ready_at = Instant::now() + SETTLING_TIME;
         }
-        if is_new || has_lost_all {
-            self.release_remembered().await;
-        }
+        self.release_remembered().await;
         let interval = self.directory.0.settings.ttl / EXTENSIONS_PER_TTL;
-        if is_new || has_lost_all || self.extended.elapsed() >= interval {
+        // At the tick that is nearest: the next one may be as far away as the one before.
+        let is_due = self.extended.elapsed() + period(&self.directory) / 2 >= interval;
+        if is_new || has_lost_all || is_due {
             self.extended = Instant::now();
             self.extend_all().await?;
         }
+        shown?;
         self.session = session;
         if Instant::now() >= self.ready_at {
             self.set_ready(true);
@@ -117,6 +122,8 @@ impl Upkeep {
         extend.arg(&key).arg(ttl_ms);
         let is_there = directory.redis.run(extend).await? == Value::Int(1);
         if !is_there {
+            // Before the key is there again, which would say that nothing was lost.
+            self.set_ready(false);
             let mut set = redis::cmd("SET");
             set.arg(&key).arg(env!("CARGO_PKG_VERSION")).arg("PX").arg(ttl_ms);
             directory.redis.run(set).await?;
@@ -128,6 +135,7 @@ impl Upkeep {
 
     /// Extends every lease, or makes it again; gives up those that others have.
     async fn extend_all(&self) -> Result<(), RedisFailure> {
+        let mut extended = Ok(());
         for chunk in self.directory.0.claims.confirmed().chunks(CHUNK) {
             let sent = Instant::now();
             let asked: Vec<_> = chunk
@@ -153,11 +161,12 @@ impl Upkeep {
                     Ok(_) | Err(RedisFailure::Refused(_)) => {
                         self.directory.0.metrics.lease_event("not_extended");
                     }
-                    Err(failure) => return Err(failure),
+                    // The others may be on other servers of a cluster.
+                    Err(failure) => extended = Err(failure),
                 }
             }
         }
-        Ok(())
+        extended
     }
 
     fn send_extension(&self, node: &NodeId, connection: ConnectionId) -> Sent {
@@ -170,8 +179,10 @@ impl Upkeep {
     /// Looks whether a release was done; else it is kept for later.
     async fn finish(&self, Release { node, owner, answered }: Release) {
         match self.directory.answer(answered).await {
+            Ok(_) => {}
             // Redis knows the key as something else: there is nothing of ours to release.
-            Ok(_) | Err(RedisFailure::Refused(_)) => {}
+            Err(RedisFailure::Refused(code)) if code == "WRONGTYPE" => {}
+            // Also what is refused for now: by a primary that was demoted, one that is loading.
             Err(_) => self.directory.remember(node, owner),
         }
     }
@@ -194,22 +205,21 @@ impl Upkeep {
 
 type Sent = Result<super::Answered, RedisFailure>;
 
-/// The ticks by which the upkeep works.
-fn ticks(directory: &RedisDirectory) -> Interval {
-    let period = MAX_REFRESH_INTERVAL.min(directory.replica_ttl() / EXTENSIONS_PER_TTL);
-    let mut ticks = interval(period);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ticks
+/// The time between two ticks of the upkeep.
+fn period(directory: &RedisDirectory) -> Duration {
+    MAX_REFRESH_INTERVAL.min(directory.replica_ttl() / EXTENSIONS_PER_TTL)
 }
 
 /// Gives up the leases that must have run out longer ago than the operator allows. Never ends.
 async fn give_up(directory: RedisDirectory) {
-    let grace = directory.0.settings.outage_grace;
-    let mut ticks = ticks(&directory);
+    let (period, grace) = (period(&directory), directory.0.settings.outage_grace);
+    // One period early: the others take the IDs over as soon as the key has run out.
+    let limit = directory.replica_ttl() - period + grace;
     loop {
-        ticks.tick().await;
-        // One tick early: the others take the IDs over as soon as the key has run out.
-        let limit = directory.replica_ttl() - ticks.period() + grace;
+        let left = directory.shown_alive().and_then(|shown| limit.checked_sub(shown.elapsed()));
+        // To the moment: one period later it would be too late.
+        let pause = left.map_or(period, |left| period.min(left + Duration::from_millis(1)));
+        tokio::time::sleep(pause).await;
         let overdue = match directory.shown_alive() {
             Some(shown) if shown.elapsed() > limit => directory.0.claims.confirmed(),
             _ => directory.0.claims.older_than(directory.0.settings.ttl + grace),
