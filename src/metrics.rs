@@ -32,6 +32,9 @@ struct Inner {
     rejections: Family<Labels, Count>,
     webhook_calls: Family<[(&'static str, &'static str); 2], Count>,
     closes: [Count; CloseReason::ALL.len()],
+    discovery_requests: Family<[(&'static str, &'static str); 2], Count>,
+    discovery_sessions: Gauge,
+    discovery_waiting: Gauge,
 }
 
 impl Metrics {
@@ -58,6 +61,9 @@ impl Metrics {
             refusals: Family::default(),
             rejections: Family::default(),
             webhook_calls: Family::default(),
+            discovery_requests: Family::default(),
+            discovery_sessions: Gauge::default(),
+            discovery_waiting: Gauge::default(),
             closes: CloseReason::ALL
                 .map(|reason| closes.get_or_create_owned(&[("reason", reason.label())])),
             registry: Registry::default(),
@@ -83,6 +89,21 @@ impl Metrics {
             "webhook_calls",
             "Calls of webhooks, by hook and outcome",
             inner.webhook_calls.clone(),
+        );
+        registry.register(
+            "discovery_requests",
+            "Requests for discovery, by endpoint and outcome",
+            inner.discovery_requests.clone(),
+        );
+        registry.register(
+            "discovery_sessions",
+            "Sessions that are stored for discovery, at the last clean-up",
+            inner.discovery_sessions.clone(),
+        );
+        registry.register(
+            "discovery_waiting",
+            "Long polls and event streams of discovery",
+            inner.discovery_waiting.clone(),
         );
         Self(Arc::new(Inner { registry, ..inner }))
     }
@@ -122,6 +143,22 @@ impl Metrics {
     /// A webhook was called, or could not be.
     pub fn webhook_call(&self, hook: &'static str, outcome: &'static str) {
         self.0.webhook_calls.get_or_create(&[("hook", hook), ("outcome", outcome)]).inc();
+    }
+
+    /// A discovery endpoint was asked.
+    pub fn discovery_request(&self, endpoint: &'static str, outcome: &'static str) {
+        let labels = [("endpoint", endpoint), ("outcome", outcome)];
+        self.0.discovery_requests.get_or_create(&labels).inc();
+    }
+
+    /// So many sessions are stored for discovery.
+    pub fn discovery_sessions(&self, sessions: usize) {
+        self.0.discovery_sessions.set(i64::try_from(sessions).unwrap_or(i64::MAX));
+    }
+
+    /// So many more long polls and event streams wait for news.
+    pub fn discovery_waiting(&self, more: i64) {
+        self.0.discovery_waiting.inc_by(more);
     }
 
     /// The text that Prometheus scrapes (OpenMetrics 1.0).

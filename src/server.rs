@@ -16,6 +16,8 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use crate::broker::{Broker, BrokerSettings};
 use crate::config::{Config, SecretUrl, WebhookConfig};
 use crate::directory::Directory;
+use crate::discovery::Discovery;
+use crate::discovery::store::OpenError;
 use crate::gateway::{self, Listener, TransportSettings};
 use crate::http;
 use crate::link::{CloseReason, LinkLimits, LinkSet};
@@ -38,7 +40,9 @@ pub struct Server {
     stop: CancellationToken,
     tasks: TaskTracker,
     listener: JoinHandle<()>,
+    discovery: Option<Discovery>,
     _upkeep: AbortOnDropHandle<()>,
+    _clean_up: Option<AbortOnDropHandle<()>>,
 }
 
 /// Why a server did not start.
@@ -51,6 +55,9 @@ pub enum StartError {
     /// The webhooks cannot be called as they should be.
     #[error(transparent)]
     Webhooks(#[from] ClientError),
+    /// The sessions of discovery cannot be kept.
+    #[error(transparent)]
+    Storage(#[from] OpenError),
     /// The signals that end the process cannot be listened to.
     #[error("cannot listen to signals: {0}")]
     Signals(#[source] io::Error),
@@ -105,9 +112,13 @@ impl Server {
         };
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
+        let discovery = match &config.discovery {
+            Some(settings) => Some(Discovery::open(settings, metrics.clone(), stop.clone()).await?),
+            None => None,
+        };
         let gateway = Listener {
             links: links.clone(),
-            app: app(broker.clone(), metrics.clone()),
+            app: app(broker.clone(), metrics.clone(), discovery.as_ref()),
             socket_io: gateway::socket_io(broker.clone(), transport),
             metrics: metrics.clone(),
             tasks: tasks.clone(),
@@ -115,6 +126,9 @@ impl Server {
         let listener = tokio::spawn(gateway.run(listener, stop.clone()));
         let upkeep =
             tokio::spawn(upkeep(broker.clone(), config.webhooks.nodes_status_check_interval));
+        let clean_up = discovery.clone().map(|discovery| {
+            AbortOnDropHandle::new(tokio::spawn(async move { discovery.clean_up().await }))
+        });
         let shutdown_timeout = config.shutdown_timeout;
         Ok(Self {
             address,
@@ -125,7 +139,9 @@ impl Server {
             stop,
             tasks,
             listener,
+            discovery,
             _upkeep: AbortOnDropHandle::new(upkeep),
+            _clean_up: clean_up,
         })
     }
 
@@ -162,6 +178,9 @@ impl Server {
                     .await;
         }
         self.tasks.close();
+        if let Some(discovery) = &self.discovery {
+            discovery.close().await;
+        }
     }
 }
 
@@ -173,12 +192,16 @@ impl Drop for Server {
     }
 }
 
-fn app(broker: Arc<Broker>, metrics: Metrics) -> Router {
+fn app(broker: Arc<Broker>, metrics: Metrics, discovery: Option<&Discovery>) -> Router {
     let socket_io = any(gateway::upgrade).with_state((broker, metrics.clone()));
-    Router::new()
+    let app = Router::new()
         .route("/socket.io", socket_io.clone())
         .route("/socket.io/", socket_io)
-        .merge(http::routes(metrics))
+        .merge(http::routes(metrics));
+    match discovery {
+        Some(discovery) => app.merge(discovery.routes(http::health_route)),
+        None => app.merge(http::health_route("")),
+    }
 }
 
 /// The webhooks that are set. One client for all of them, and none where none is set.

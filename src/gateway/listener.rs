@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::ConnectInfo;
 use axum::response::Response;
 use hyper::Request;
 use hyper::body::Incoming;
@@ -150,6 +151,7 @@ async fn respond(
     arrival: Arrival,
     mut request: Request<Incoming>,
 ) -> Result<Response, Infallible> {
+    request.extensions_mut().insert(ConnectInfo(arrival.peer()));
     request.extensions_mut().insert(arrival);
     app.call(request.map(Body::new)).await
 }

@@ -1,0 +1,157 @@
+//! Requests that wait for something to happen: long polls and streams of events.
+//!
+//! Each has one of a limited number of places, and gives it up when its client leaves.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::{StreamExt, stream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+use super::Discovery;
+use super::fault::Fault;
+use super::news::{Lagged, TopicStream};
+use super::requests::PollRequest;
+use super::session::{Code, Origin, Session, Side, Timestamp, Topic};
+use super::store::Store;
+use crate::metrics::Metrics;
+
+/// The time between two signs of life on a stream on which nothing happens. Proxies close a
+/// connection that is silent for a minute.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// How long a client should wait before it opens its stream again.
+const REOPEN_AFTER: Duration = Duration::from_secs(2);
+
+/// The places of those who wait; a cheap handle.
+#[derive(Clone)]
+pub(super) struct Places {
+    free: Arc<Semaphore>,
+    metrics: Metrics,
+}
+
+/// One of them; free again when dropped.
+struct Place {
+    metrics: Metrics,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Places {
+    pub(super) fn new(places: usize, metrics: Metrics) -> Self {
+        let places = places.min(Semaphore::MAX_PERMITS);
+        Self { free: Arc::new(Semaphore::new(places)), metrics }
+    }
+
+    fn take(&self) -> Result<Place, Fault> {
+        let permit = self.free.clone().try_acquire_owned().map_err(|_| Fault::TooManyWaiting)?;
+        self.metrics.discovery_waiting(1);
+        Ok(Place { metrics: self.metrics.clone(), _permit: permit })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.metrics.discovery_waiting(-1);
+    }
+}
+
+/// The session that is polled: at once if there is something that its side has not been shown,
+/// else as soon as there is, or when the time is over.
+pub(super) async fn poll(
+    discovery: &Discovery,
+    origin: &Origin,
+    poll: &PollRequest,
+) -> Result<Session, Fault> {
+    let look = Look::new(discovery, origin, poll)?;
+    if let (Some(session), _) = look.look(poll.wait.is_zero()).await? {
+        return Ok(session);
+    }
+    let _place = discovery.places.take()?;
+    let watch = discovery.store.news().watch(look.code);
+    let deadline = Instant::now() + poll.wait;
+    loop {
+        // Before the look, so that no change after the look goes unnoticed.
+        let changed = watch.changed();
+        let is_over = Instant::now() >= deadline || discovery.stop.is_cancelled();
+        let (news, lifetime) = look.look(is_over).await?;
+        if let Some(session) = news {
+            return Ok(session);
+        }
+        tokio::select! {
+            () = changed => {}
+            // It is gone at its own end, not at the next look.
+            () = tokio::time::sleep_until(deadline.min(Instant::now() + lifetime)) => {}
+            () = discovery.stop.cancelled() => {}
+        }
+    }
+}
+
+/// What a poll looks at.
+struct Look<'a> {
+    store: &'a Store,
+    origin: &'a Origin,
+    code: Code,
+    side: Side,
+}
+
+impl<'a> Look<'a> {
+    fn new(
+        discovery: &'a Discovery,
+        origin: &'a Origin,
+        poll: &PollRequest,
+    ) -> Result<Self, Fault> {
+        let (code, side) = (poll.name.code()?, poll.name.side);
+        Ok(Self { store: &discovery.store, origin, code, side })
+    }
+
+    /// The session if it has news, or `anyhow`; and how long it will live.
+    async fn look(&self, anyhow: bool) -> Result<(Option<Session>, Duration), Fault> {
+        let now = Timestamp::now();
+        let session = self.store.get(self.code, self.origin, now).await?;
+        let (revision, lifetime) = (session.revision(self.side), session.expires_at.since(now));
+        let news = self.store.news();
+        if !anyhow && !news.is_new(self.code, self.side, revision) {
+            return Ok((None, lifetime));
+        }
+        news.shown(self.code, self.side, revision);
+        Ok((Some(session), lifetime))
+    }
+}
+
+/// A stream of the sessions that are made in a topic from now on, as server-sent events (HTML
+/// standard, 9.2), each with the JSON that lists have.
+pub(super) fn events(
+    discovery: &Discovery,
+    origin: Origin,
+    topic: Topic,
+) -> Result<Response, Fault> {
+    let place = discovery.places.take()?;
+    let news = discovery.store.news().stream(origin, topic);
+    let metrics = discovery.metrics.clone();
+    // Sent at once, so that the client knows from when on it misses nothing.
+    let opening = Event::default().comment("open").retry(REOPEN_AFTER);
+    let sessions = stream::unfold((news, place, metrics), next_event);
+    let stream = stream::once(async { opening }).chain(sessions).map(Ok::<_, Infallible>);
+    let stream = stream.take_until(discovery.stop.clone().cancelled_owned());
+    Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(HEARTBEAT)).into_response())
+}
+
+/// Ends the stream of a client that is too slow: it opens another one, and looks at the list.
+async fn next_event(
+    (mut news, place, metrics): (TopicStream, Place, Metrics),
+) -> Option<(Event, (TopicStream, Place, Metrics))> {
+    match news.next().await {
+        Ok(session) => {
+            let event = Event::default().event("session").data(session?);
+            Some((event, (news, place, metrics)))
+        }
+        Err(Lagged) => {
+            metrics.discovery_request("events", "reader_too_slow");
+            None
+        }
+    }
+}
