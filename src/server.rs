@@ -166,7 +166,8 @@ impl Server {
     pub async fn shutdown(self) {
         self.stop.cancel();
         self.broker.drain();
-        for link in self.links.handles() {
+        // The others speak HTTP: the listener lets them finish what they are about.
+        for link in self.links.handles().iter().filter(|link| link.is_upgraded()) {
             link.close(CloseReason::Draining);
         }
         let patience = self.shutdown_timeout - self.shutdown_timeout / CUT_OFF_SHARE;
