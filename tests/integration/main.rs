@@ -9,7 +9,12 @@ mod support;
 
 mod admission;
 mod bad_input;
+mod discovery;
+mod discovery_limits;
+mod discovery_storage;
+mod discovery_waiting;
 mod duplicates;
+mod http_connections;
 mod leaving;
 mod presence;
 mod program;

@@ -8,7 +8,7 @@ use tokio::process::{Child, ChildStdout, Command};
 
 use crate::support::{Authority, Hook, Node, SOON, get};
 
-fn command(variables: &[(&str, &str)]) -> Command {
+pub fn command(variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_crolang-broker"));
     command
         .env_clear()
@@ -19,23 +19,23 @@ fn command(variables: &[(&str, &str)]) -> Command {
 }
 
 /// Runs to the end: exit code, standard output, standard error.
-async fn run(mut command: Command) -> (Option<i32>, String, String) {
+pub async fn run(mut command: Command) -> (Option<i32>, String, String) {
     let output = tokio::time::timeout(SOON, command.output()).await.expect("it ends").unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
 /// A broker process that listens.
-struct Process {
+pub struct Process {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
-    address: std::net::SocketAddr,
+    pub address: std::net::SocketAddr,
     /// The line that says which modules are on.
-    modules: serde_json::Value,
+    pub modules: serde_json::Value,
 }
 
 impl Process {
-    async fn start(variables: &[(&str, &str)]) -> Self {
+    pub async fn start(variables: &[(&str, &str)]) -> Self {
         let mut command = command(variables);
         command
             .env("HOST", "127.0.0.1")
@@ -59,14 +59,14 @@ impl Process {
         }
     }
 
-    fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         let pid = self.child.id().unwrap().to_string();
         let sent = std::process::Command::new("kill").args(["-s", name, &pid]).status().unwrap();
         assert!(sent.success());
     }
 
     /// The exit code and the rest of the log.
-    async fn end(mut self) -> (Option<i32>, String) {
+    pub async fn end(mut self) -> (Option<i32>, String) {
         let mut log = String::new();
         let rest = async {
             while let Some(line) = self.lines.next_line().await.unwrap() {
