@@ -276,7 +276,7 @@ pub const VARIABLES: &[Variable] = &[
     },
     Variable {
         name: "DISCOVERY_MAX_REQUESTS_PER_SECOND",
-        default: "1000",
+        default: "10000",
         allowed: COUNT_OR_ZERO,
         about: "The most requests for discovery in a second from one address, an IPv6 network of 64 bits counting as one; more are answered 429. 0 for no limit.",
     },

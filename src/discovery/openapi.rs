@@ -1,6 +1,7 @@
 //! The description of the endpoints for programs (OpenAPI 3.1).
 
 use axum::body::Bytes;
+use serde::Serialize;
 use utoipa::openapi::Server;
 use utoipa::{OpenApi, ToSchema};
 
@@ -48,17 +49,36 @@ pub(super) struct OfferBody {
 }
 
 /// An answer or a candidate, never both.
-#[derive(ToSchema)]
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
 #[allow(dead_code, reason = "only describes")]
-pub(super) struct AnswerBody {
-    /// The session's name.
-    #[schema(min_length = 1)]
-    code: String,
-    side: SideName,
-    /// The answerer's description, which the server does not read.
-    answer: Option<String>,
-    /// A candidate of this side, which the server does not read.
-    candidate: Option<String>,
+pub(super) enum AnswerBody {
+    /// An answer.
+    Answer {
+        /// The session's name.
+        #[schema(min_length = 1)]
+        code: String,
+        side: SideName,
+        /// The answerer's description, which the server does not read.
+        #[schema(min_length = 1)]
+        answer: String,
+        /// Not given.
+        #[schema(max_length = 0)]
+        candidate: Option<String>,
+    },
+    /// A candidate.
+    Candidate {
+        /// The session's name.
+        #[schema(min_length = 1)]
+        code: String,
+        side: SideName,
+        /// A candidate of this side, which the server does not read.
+        #[schema(min_length = 1)]
+        candidate: String,
+        /// Not given.
+        #[schema(max_length = 0)]
+        answer: Option<String>,
+    },
 }
 
 /// Whose news of which session.
@@ -75,10 +95,11 @@ pub(super) struct PollBody {
 }
 
 /// One of the two who meet in a session.
-#[derive(ToSchema)]
-#[schema(as = Side, rename_all = "lowercase")]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Side)]
+#[serde(rename_all = "lowercase")]
 #[allow(dead_code, reason = "only describes")]
-enum SideName {
+pub(super) enum SideName {
     Offerer,
     Answerer,
 }

@@ -82,8 +82,8 @@ fn json(reply: &impl Serialize) -> Result<Response, Fault> {
     get,
     path = "/",
     params(
-        ("page" = Option<u64>, Query, description = "which page, from 1 on"),
-        ("limit" = Option<u64>, Query, description = "how many on a page, from 1 to 1000; 100 if not given"),
+        ("page" = Option<String>, Query, description = "which page, from 1 on; what is no number counts as not given"),
+        ("limit" = Option<String>, Query, description = "how many on a page, from 1 to 1000; what is no number counts as not given, and so as 100"),
     ),
     responses(
         (status = 200, body = TopicsReply),
