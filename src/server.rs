@@ -180,7 +180,10 @@ impl Server {
         }
         self.tasks.close();
         if let Some(discovery) = &self.discovery {
-            discovery.close().await;
+            let patience = self.shutdown_timeout / CUT_OFF_SHARE;
+            if tokio::time::timeout(patience, discovery.close()).await.is_err() {
+                tracing::warn!("the sessions of discovery are closed by the process's end");
+            }
         }
     }
 }

@@ -53,6 +53,8 @@ pub(super) enum Fault {
     TooManyOfOrigin,
     #[error("Too many candidates in this session")]
     TooManyCandidates,
+    #[error("Too much data in this session")]
+    SessionTooLarge,
     #[error("Too much data in all sessions")]
     TooManyBytes,
     #[error("Storage is not available")]
@@ -73,7 +75,9 @@ impl Fault {
             BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             TooManyRequests | TooManyBodies | TooManyWaiting | TooManySessions
-            | TooManyOfOrigin | TooManyCandidates | TooManyBytes => StatusCode::TOO_MANY_REQUESTS,
+            | TooManyOfOrigin | TooManyCandidates | SessionTooLarge | TooManyBytes => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
             Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -89,6 +93,7 @@ impl Fault {
             TooManySessions => "too_many_sessions",
             TooManyOfOrigin => "too_many_sessions_of_origin",
             TooManyCandidates => "too_many_candidates",
+            SessionTooLarge => "session_too_large",
             TooManyBytes => "too_many_bytes",
             NotFound => "not_found",
             BadMethod => "bad_method",
@@ -109,7 +114,7 @@ impl Fault {
             Unavailable => "2",
             // Room comes as sessions expire.
             TooManyWaiting | TooManySessions | TooManyOfOrigin | TooManyCandidates
-            | TooManyBytes => "10",
+            | SessionTooLarge | TooManyBytes => "10",
             _ => return None,
         };
         Some(HeaderValue::from_static(seconds))
@@ -143,6 +148,7 @@ impl From<StoreError> for Fault {
             StoreError::TooManySessions => Self::TooManySessions,
             StoreError::TooManyOfOrigin => Self::TooManyOfOrigin,
             StoreError::TooManyCandidates => Self::TooManyCandidates,
+            StoreError::SessionTooLarge => Self::SessionTooLarge,
             StoreError::TooManyBytes => Self::TooManyBytes,
             StoreError::Unavailable => Self::Unavailable,
             StoreError::Broken => Self::Internal,

@@ -27,6 +27,12 @@ use sqlite::SqliteStore;
 /// The most sessions in a list, the newest.
 pub const MAX_LISTED_SESSIONS: usize = 1000;
 
+/// The most bytes of the sessions in a list; they become one answer.
+pub const MAX_LISTED_BYTES: usize = 8 << 20;
+
+/// The most bytes of one session. A usual one has ten thousand.
+pub const MAX_SESSION_BYTES: usize = 1 << 20;
+
 /// The most candidates in a session, those of both sides.
 pub const MAX_CANDIDATES: usize = 256;
 
@@ -78,6 +84,9 @@ pub enum StoreError {
     /// [`MAX_CANDIDATES`].
     #[error("there are too many candidates in the session")]
     TooManyCandidates,
+    /// [`MAX_SESSION_BYTES`].
+    #[error("the session is too large")]
+    SessionTooLarge,
     /// [`StoreLimits::max_bytes`].
     #[error("the sessions are too large together")]
     TooManyBytes,
@@ -195,7 +204,7 @@ impl Store {
     }
 
     /// The sessions of a topic that have no answer yet, the newest first, at most
-    /// [`MAX_LISTED_SESSIONS`].
+    /// [`MAX_LISTED_SESSIONS`] of at most [`MAX_LISTED_BYTES`] together.
     ///
     /// # Errors
     /// The store may not be available.

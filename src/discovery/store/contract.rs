@@ -7,7 +7,10 @@ use super::*;
 
 /// Small, so that they are reached.
 pub(super) const LIMITS: StoreLimits =
-    StoreLimits { max_sessions: 400, max_sessions_per_origin: 300, max_bytes: 4 << 20 };
+    StoreLimits { max_sessions: 400, max_sessions_per_origin: 300, max_bytes: 10 << 20 };
+
+/// The size of each offer in a list that becomes too long.
+const LIST_PIECE_BYTES: usize = 512 << 10;
 
 const CREATED: Timestamp = Timestamp(1_000);
 const EXPIRES: Timestamp = Timestamp(2_000);
@@ -217,19 +220,43 @@ pub(super) async fn candidates_are_limited(store: Store) {
 
 pub(super) async fn bytes_are_limited_and_an_answers_room_comes_back(store: Store) {
     let code = create(&store, "a", "t").await;
-    let (a, large) = (origin("a"), text(&"x".repeat(1 << 20)));
+    let (a, half) = (origin("a"), text(&"x".repeat(MAX_SESSION_BYTES / 2)));
     // Each takes the room of the one before it.
     for _ in 0..10 {
-        assert_eq!(store.add_answer(code, &a, large.clone(), CREATED).await, Ok(()));
+        assert_eq!(store.add_answer(code, &a, half.clone(), CREATED).await, Ok(()));
     }
-    let add = || store.add_candidate(code, &a, Side::Offerer, large.clone(), CREATED);
-    assert_eq!((add().await, add().await), (Ok(()), Ok(())));
-    assert_eq!(add().await, Err(StoreError::TooManyBytes));
-    let mut other = session("b", "t", CREATED, EXPIRES);
-    other.offer = large.clone();
-    assert_eq!(store.create(other.clone()).await, Err(StoreError::TooManyBytes));
+    let add = || store.add_candidate(code, &a, Side::Offerer, half.clone(), CREATED);
+    assert_eq!(add().await, Err(StoreError::SessionTooLarge));
+    store.add_answer(code, &a, text("small"), CREATED).await.unwrap();
+    assert_eq!(add().await, Ok(()));
+    assert_eq!(add().await, Err(StoreError::SessionTooLarge));
+    let fill = async || {
+        let mut large = session("b", "t", CREATED, EXPIRES);
+        large.offer = half.clone();
+        store.create(large).await
+    };
+    let mut made = 1;
+    while fill().await.is_ok() {
+        made += 1;
+    }
+    assert_eq!(fill().await, Err(StoreError::TooManyBytes));
+    assert_eq!(made, LIMITS.max_bytes / (MAX_SESSION_BYTES / 2) - 1);
     store.delete(code).await.unwrap();
-    assert_eq!(store.create(other).await, Ok(()));
+    assert_eq!(fill().await, Ok(()));
+}
+
+pub(super) async fn lists_are_limited_to_the_newest(store: Store) {
+    let large = text(&"x".repeat(LIST_PIECE_BYTES));
+    let mut made = Vec::new();
+    for _ in 0..MAX_LISTED_BYTES / LIST_PIECE_BYTES {
+        let mut session = session("a", "t", CREATED, EXPIRES);
+        session.offer = large.clone();
+        made.push(session.code);
+        store.create(session).await.unwrap();
+    }
+    made.reverse();
+    // All but the last fit: each is somewhat larger than its offer.
+    assert_eq!(codes(&store, "a", "t", CREATED).await, made[..made.len() - 1]);
 }
 
 pub(super) async fn nothing_that_comes_at_the_same_time_is_lost(store: Store) {
@@ -321,6 +348,7 @@ macro_rules! contract {
             limits_hold_and_room_comes_back,
             candidates_are_limited,
             bytes_are_limited_and_an_answers_room_comes_back,
+            lists_are_limited_to_the_newest,
             nothing_that_comes_at_the_same_time_is_lost,
             creators_at_the_same_time_keep_to_the_limits,
             a_change_is_news

@@ -12,8 +12,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::super::session::text_bytes;
 use super::{
-    Code, JsonText, MAX_CANDIDATES, MAX_LISTED_SESSIONS, NewSession, Origin, Page, Session, Side,
-    StoreError, StoreLimits, Timestamp, Topic, TopicCount, Topics,
+    Code, JsonText, MAX_CANDIDATES, MAX_LISTED_BYTES, MAX_LISTED_SESSIONS, MAX_SESSION_BYTES,
+    NewSession, Origin, Page, Session, Side, StoreError, StoreLimits, Timestamp, Topic, TopicCount,
+    Topics,
 };
 
 const SHARDS: usize = 64;
@@ -143,7 +144,12 @@ impl MemoryStore {
             .cloned()
             .collect();
         drop(shard);
-        let sessions = live.iter().map(|kept| kept.as_session());
+        let mut bytes = 0;
+        let fits = |kept: &&Arc<Kept>| {
+            bytes += lock(&kept.exchange).bytes;
+            bytes <= MAX_LISTED_BYTES
+        };
+        let sessions = live.iter().take_while(fits).map(|kept| kept.as_session());
         sessions.filter(|session| session.answer.is_none()).collect()
     }
 
@@ -166,8 +172,7 @@ impl MemoryStore {
         let kept = self.find(code, origin, now)?;
         let mut exchange = lock(&kept.exchange);
         let replaced = exchange.answer.as_ref().map_or(0, text_bytes);
-        self.grow(&mut exchange, text_bytes(&answer))?;
-        self.shrink(&mut exchange, replaced);
+        self.resize(&mut exchange, text_bytes(&answer), replaced)?;
         exchange.answer = Some(answer);
         exchange.answers += 1;
         drop(exchange);
@@ -188,7 +193,7 @@ impl MemoryStore {
         if exchange.offer_candidates.len() + exchange.answer_candidates.len() >= MAX_CANDIDATES {
             return Err(StoreError::TooManyCandidates);
         }
-        self.grow(&mut exchange, text_bytes(&candidate))?;
+        self.resize(&mut exchange, text_bytes(&candidate), 0)?;
         match side {
             Side::Offerer => exchange.offer_candidates.push(candidate),
             Side::Answerer => exchange.answer_candidates.push(candidate),
@@ -250,8 +255,7 @@ impl MemoryStore {
     fn forget(&self, kept: &Kept) {
         let mut exchange = lock(&kept.exchange);
         exchange.is_gone = true;
-        let bytes = exchange.bytes;
-        self.shrink(&mut exchange, bytes);
+        self.0.bytes.fetch_sub(exchange.bytes, Ordering::Relaxed);
         drop(exchange);
         self.unlist(kept);
         self.0.sessions.fetch_sub(1, Ordering::Relaxed);
@@ -278,20 +282,20 @@ impl MemoryStore {
         }
     }
 
-    fn grow(&self, exchange: &mut Exchange, bytes: usize) -> Result<(), StoreError> {
+    /// Takes room for what comes into a session, and gives back that of what it replaces.
+    fn resize(&self, exchange: &mut Exchange, more: usize, less: usize) -> Result<(), StoreError> {
         if exchange.is_gone {
             return Err(StoreError::NotFound);
         }
-        if !take(&self.0.bytes, bytes, self.0.limits.max_bytes) {
+        if exchange.bytes + more - less > MAX_SESSION_BYTES {
+            return Err(StoreError::SessionTooLarge);
+        }
+        if !take(&self.0.bytes, more, self.0.limits.max_bytes) {
             return Err(StoreError::TooManyBytes);
         }
-        exchange.bytes += bytes;
+        self.0.bytes.fetch_sub(less, Ordering::Relaxed);
+        exchange.bytes = exchange.bytes + more - less;
         Ok(())
-    }
-
-    fn shrink(&self, exchange: &mut Exchange, bytes: usize) {
-        exchange.bytes -= bytes;
-        self.0.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     fn codes(&self, code: Code) -> &Mutex<Codes> {

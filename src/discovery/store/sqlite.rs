@@ -126,13 +126,14 @@ impl SqliteStore {
         found.await?.ok_or(StoreError::NotFound)
     }
 
+    /// The readers first, so that the writer's end is the file's: it puts everything into it.
     pub(super) async fn close(&self) {
+        self.readers.close();
         let (closed, end) = oneshot::channel();
         if self.orders.send(Order::Close(closed)).await.is_ok() {
             // Fails if the thread is gone, which is what is waited for.
             let _ = end.await;
         }
-        self.readers.close();
     }
 
     async fn change(&self, change: Change) -> Result<usize, StoreError> {

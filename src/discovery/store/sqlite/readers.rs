@@ -32,11 +32,11 @@ impl Readers {
     ) -> Result<T, StoreError> {
         let turn = self.turns.clone().acquire_owned().await;
         let turn = turn.map_err(|_| StoreError::Unavailable)?;
-        let idle = self.idle.clone();
+        let readers = self.clone();
         let looking = tokio::task::spawn_blocking(move || {
             // Both go back at the end, also if nobody waits for it any more.
             let _turn = turn;
-            let reader = Reader::take(idle).ok_or(StoreError::Unavailable)?;
+            let reader = Reader::take(readers).ok_or(StoreError::Unavailable)?;
             let found = reader.connection.as_ref().map(look);
             found.ok_or(StoreError::Unavailable)?.map_err(|error| failure(&error))
         });
@@ -52,20 +52,24 @@ impl Readers {
 
 /// A connection in use; goes back when dropped.
 struct Reader {
-    idle: Arc<Mutex<Vec<Connection>>>,
+    readers: Readers,
     connection: Option<Connection>,
 }
 
 impl Reader {
-    fn take(idle: Arc<Mutex<Vec<Connection>>>) -> Option<Self> {
-        let connection = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        connection.is_some().then_some(Self { idle, connection })
+    fn take(readers: Readers) -> Option<Self> {
+        let connection = readers.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        connection.is_some().then_some(Self { readers, connection })
     }
 }
 
 impl Drop for Reader {
     fn drop(&mut self) {
         let connection = self.connection.take();
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).extend(connection);
+        let mut idle = self.readers.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        // Looked at under the lock, as the closing clears it after it has closed the turns.
+        if !self.readers.turns.is_closed() {
+            idle.extend(connection);
+        }
     }
 }

@@ -1,11 +1,13 @@
 //! From rows to sessions: the questions that readers ask.
 
+use std::collections::HashMap;
+
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::super::{
-    Code, JsonText, MAX_LISTED_SESSIONS, Origin, Page, Session, Timestamp, Topic, TopicCount,
-    Topics,
+    Code, JsonText, MAX_LISTED_BYTES, MAX_LISTED_SESSIONS, Origin, Page, Session, Timestamp, Topic,
+    TopicCount, Topics,
 };
 
 /// The numbers of the sides in the file.
@@ -53,20 +55,28 @@ pub(super) fn sessions(
 ) -> rusqlite::Result<Vec<Session>> {
     // Both questions look at the same state.
     let look = connection.unchecked_transaction()?;
-    let listed = format!(
+    let listed =
         "FROM sessions WHERE origin = ?1 AND topic = ?2 AND answer IS NULL AND expires_at > ?3
-         ORDER BY created_at DESC, id DESC LIMIT {MAX_LISTED_SESSIONS}"
-    );
-    let mut query = look.prepare_cached(&format!("SELECT {COLUMNS} {listed}"))?;
-    let rows = query.query_map(params![origin, topic, now], session)?;
-    let mut sessions: Vec<(i64, Session)> = rows.collect::<Result<_, _>>()?;
-    let mut places: std::collections::HashMap<_, _> =
+         ORDER BY created_at DESC, id DESC LIMIT ?4";
+    let mut query = look.prepare_cached(&format!("SELECT {COLUMNS}, bytes {listed}"))?;
+    let mut rows = query.query(params![origin, topic, now, MAX_LISTED_SESSIONS])?;
+    let (mut sessions, mut bytes) = (Vec::new(), 0);
+    while let Some(row) = rows.next()? {
+        bytes += row.get::<_, usize>(8)?;
+        if bytes > MAX_LISTED_BYTES {
+            break;
+        }
+        sessions.push(session(row)?);
+    }
+    drop(rows);
+    let count = sessions.len();
+    let mut places: HashMap<i64, _> =
         sessions.iter_mut().map(|(id, session)| (*id, session)).collect();
     let mut query = look.prepare_cached(&format!(
         "SELECT session, candidate FROM candidates
          WHERE side = {OFFERER} AND session IN (SELECT id {listed}) ORDER BY id"
     ))?;
-    let mut rows = query.query(params![origin, topic, now])?;
+    let mut rows = query.query(params![origin, topic, now, count])?;
     while let Some(row) = rows.next()? {
         if let Some(session) = places.get_mut(&row.get(0)?) {
             session.offer_candidates.push(row.get(1)?);

@@ -9,7 +9,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::super::super::session::{TEXT_OVERHEAD_BYTES, text_bytes};
 use super::super::{
-    Code, JsonText, MAX_CANDIDATES, NewSession, Origin, Side, StoreError, StoreLimits, Timestamp,
+    Code, JsonText, MAX_CANDIDATES, MAX_SESSION_BYTES, NewSession, Origin, Side, StoreError,
+    StoreLimits, Timestamp,
 };
 use super::failure;
 use super::rows::{ANSWERER, OFFERER};
@@ -265,25 +266,30 @@ impl Writer {
 
     fn find(&self, code: Code, origin: &Origin, now: Timestamp) -> Result<Found, Failure> {
         let mut query = self.connection.prepare_cached(
-            "SELECT id, candidates, octet_length(answer) FROM sessions
+            "SELECT id, candidates, octet_length(answer), bytes FROM sessions
              WHERE code = ?1 AND origin = ?2 AND expires_at > ?3",
         )?;
         let found = query.query_row(params![code, origin, now], |row| {
             let answer = row.get::<_, Option<usize>>(2)?;
             let answer_bytes = answer.map_or(0, |length| length + TEXT_OVERHEAD_BYTES);
-            Ok(Found { id: row.get(0)?, candidates: row.get(1)?, answer_bytes })
+            let (id, candidates, bytes) = (row.get(0)?, row.get(1)?, row.get(3)?);
+            Ok(Found { id, candidates, answer_bytes, bytes })
         });
         found.optional()?.ok_or(Failure::Refused(StoreError::NotFound))
     }
 
     /// Takes room for what comes into a session, and gives back that of what it replaces.
     fn resize(&mut self, session: &Found, more: usize, less: usize) -> Result<(), Failure> {
+        let bytes = (session.bytes + more).saturating_sub(less);
+        if bytes > MAX_SESSION_BYTES {
+            return Err(Failure::Refused(StoreError::SessionTooLarge));
+        }
         if self.usage.bytes.saturating_add(more) > self.limits.max_bytes {
             return Err(Failure::Refused(StoreError::TooManyBytes));
         }
         self.connection
-            .prepare_cached("UPDATE sessions SET bytes = max(bytes + ?2 - ?3, 0) WHERE id = ?1")?
-            .execute(params![session.id, more, less])?;
+            .prepare_cached("UPDATE sessions SET bytes = ?2 WHERE id = ?1")?
+            .execute(params![session.id, bytes])?;
         self.usage.bytes = (self.usage.bytes + more).saturating_sub(less);
         Ok(())
     }
@@ -315,6 +321,8 @@ struct Found {
     candidates: usize,
     /// The room that its answer takes.
     answer_bytes: usize,
+    /// All the room that it takes.
+    bytes: usize,
 }
 
 impl Usage {
