@@ -125,3 +125,22 @@ async fn a_file_that_cannot_be_opened_stops_the_start() {
     assert_eq!(code, Some(2));
     assert!(err.contains("STORAGE_TYPE: \"redis\"") && err.contains("not supported yet"), "{err}");
 }
+
+#[tokio::test]
+async fn a_file_that_is_held_is_a_503_and_then_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let process = start(&folder).await;
+    let mut web = Web::open(process.address).await;
+    let code = offer(&mut web, "t", "o").await;
+    let shell = rusqlite::Connection::open(folder.path().join("data.db")).unwrap();
+    shell.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let body = json!({"code": code, "side": "offerer", "candidate": "c"});
+    let refused = web.post("/answer", &body).await;
+    assert_eq!((refused.status, refused.header("retry-after")), (503, "2".into()));
+    assert_eq!(refused.json(), json!({"error": "Storage is not available"}));
+    // Those who only read go on.
+    assert_eq!(web.get("/t/sessions").await.json()["sessions"][0]["code"], code.as_str());
+    shell.execute_batch("COMMIT").unwrap();
+    let stored = async { while web.post("/answer", &body).await.status == 503 {} };
+    tokio::time::timeout(2 * SOON, stored).await.expect("it goes on");
+}

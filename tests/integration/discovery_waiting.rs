@@ -184,3 +184,21 @@ async fn many_wait_at_the_same_time_and_all_are_told() {
     }
     assert_eq!(metric(&server, WAITING), 0.0);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_nobody_reads_is_ended() {
+    let server = start_discovery(&[("WRITE_TIMEOUT_MS", "1000")]).await;
+    let mut stream = Web::open(server.address()).await;
+    stream.send("GET", "/t/events", "", "").await;
+    stream.head().await.unwrap();
+    let mut web = Web::open(server.address()).await;
+    let large = "x".repeat(100_000);
+    let filling = async {
+        while metric(&server, WAITING) > 0.0 {
+            offer(&mut web, "t", &large).await;
+        }
+    };
+    tokio::time::timeout(2 * SOON, filling).await.expect("it is ended");
+    // Nobody else is any the worse for it.
+    assert_eq!(web.get("/").await.status, 200);
+}
