@@ -27,15 +27,21 @@ impl FromStr for StorageType {
     }
 }
 
-/// `STORAGE_PATH`: a file, and none of the names that are not files to SQLite.
-struct StoragePath(PathBuf);
+/// `STORAGE_PATH`: a file, or what SQLite calls its own memory.
+struct StoragePath(Option<PathBuf>);
+
+/// Rondevu is told so to keep its sessions in memory.
+const IN_MEMORY: &str = ":memory:";
 
 impl FromStr for StoragePath {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        let is_file = !text.starts_with(':') && !text.starts_with("file:");
-        is_file.then(|| Self(text.into())).ok_or(())
+        match text {
+            IN_MEMORY => Ok(Self(None)),
+            _ if text.starts_with(':') || text.starts_with("file:") => Err(()),
+            _ => Ok(Self(Some(text.into()))),
+        }
     }
 }
 
@@ -58,8 +64,10 @@ pub(super) fn read(reader: &mut Reader<impl Source>) -> Option<DiscoverySettings
         max_requests_per_second: u32::try_from(most).ok().and_then(NonZeroU32::new),
         max_waiting: reader.number("DISCOVERY_MAX_WAITING", 1),
     };
-    Some(match storage? {
-        StorageType::Memory => settings,
-        StorageType::Sqlite => DiscoverySettings { storage: Storage::Sqlite(path), ..settings },
+    Some(match (storage?, path) {
+        (StorageType::Sqlite, Some(path)) => {
+            DiscoverySettings { storage: Storage::Sqlite(path), ..settings }
+        }
+        (StorageType::Sqlite, None) | (StorageType::Memory, _) => settings,
     })
 }

@@ -70,7 +70,7 @@ fn each_kind_of_wrong_value_is_a_mistake() {
             "WEBHOOK_SECRET" => &["x", "whsec_x", "whsec_"],
             "WEBHOOK_PROXY" => &webhooks,
             "STORAGE_TYPE" => &["redis", "postgres", "MEMORY"],
-            "STORAGE_PATH" => &[":memory:", "file:data.db"],
+            "STORAGE_PATH" => &[":temp:", "file:data.db"],
             "SESSION_TIMEOUT" => &milliseconds,
             "CORS_ORIGINS" => &[",", "https://a,", "https://a b"],
             "DISCOVERY_PATH" => &["x", "/x/", "/a b", "/health", "/socket.io/x"],
@@ -157,6 +157,8 @@ fn discovery_is_on_if_a_storage_is_named() {
     assert_eq!(discovery.storage, Storage::Sqlite("./data.db".into()));
     assert_eq!(discovery.session_timeout, Duration::from_secs(300));
     assert_eq!((discovery.mount.prefix(), discovery.allowed_origins), ("", AllowedOrigins::All));
+    let memory = read(&[("STORAGE_TYPE", "sqlite"), ("STORAGE_PATH", ":memory:")]);
+    assert_eq!(memory.unwrap().discovery.unwrap().storage, Storage::Memory);
     let none = read(&[("STORAGE_TYPE", "memory"), ("DISCOVERY_MAX_REQUESTS_PER_SECOND", "0")]);
     assert_eq!(none.unwrap().discovery.unwrap().max_requests_per_second, None);
     let text = read(&[("STORAGE_TYPE", "redis")]).unwrap_err().to_string();

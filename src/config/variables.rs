@@ -253,8 +253,8 @@ pub const VARIABLES: &[Variable] = &[
     Variable {
         name: "STORAGE_PATH",
         default: "./data.db",
-        allowed: "the path of a file",
-        about: "The file of sqlite, used by one process at a time; one of Rondevu's own is taken over.",
+        allowed: "the path of a file, or :memory:",
+        about: "The file of sqlite, used by one process at a time; one of Rondevu's own is taken over. With :memory: it is as with STORAGE_TYPE=memory.",
     },
     Variable {
         name: "SESSION_TIMEOUT",
