@@ -1,5 +1,6 @@
 //! The endpoints, each described where it is: the descriptions are what `openapi` publishes.
 
+use std::future::ready;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -57,12 +58,31 @@ impl Discovery {
         Topic::from_segment(self.mount.topic(request.uri().path()))
     }
 
-    /// Takes note of how a request ended.
-    fn conclude(&self, endpoint: &'static str, result: Result<Response, Fault>) -> Response {
-        let outcome = result.as_ref().map_or_else(|fault| fault.label(), |_| "ok");
-        self.metrics.discovery_request(endpoint, outcome);
-        tracing::info!(target: telemetry::EVENTS, endpoint, outcome, "discovery");
+    /// The answer that `work` comes to, and a note of how it ended.
+    async fn answered(
+        &self,
+        endpoint: &'static str,
+        work: impl Future<Output = Result<Response, Fault>>,
+    ) -> Response {
+        let mut note = Note { discovery: self, endpoint, outcome: "client_left" };
+        let result = work.await;
+        note.outcome = result.as_ref().map_or_else(|fault| fault.label(), |_| "ok");
         result.unwrap_or_else(Fault::into_response)
+    }
+}
+
+/// Counts a request at its end, also if that is its client's.
+struct Note<'a> {
+    discovery: &'a Discovery,
+    endpoint: &'static str,
+    outcome: &'static str,
+}
+
+impl Drop for Note<'_> {
+    fn drop(&mut self) {
+        let Self { discovery, endpoint, outcome } = *self;
+        discovery.metrics.discovery_request(endpoint, outcome);
+        tracing::info!(target: telemetry::EVENTS, endpoint, outcome, "discovery");
     }
 }
 
@@ -93,13 +113,13 @@ fn json(reply: &impl Serialize) -> Result<Response, Fault> {
 )]
 pub(super) async fn topics(State(discovery): State<Discovery>, request: Request) -> Response {
     let this = &discovery;
-    let found = async move {
+    let work = async move {
         let caller = this.admit(&request)?;
         let page = Page::parse(request.uri().query());
         let topics = this.store.topics(&caller.origin, page, Timestamp::now()).await?;
         json(&TopicsReply::new(topics, page))
     };
-    discovery.conclude("topics", found.await)
+    discovery.answered("topics", work).await
 }
 
 /// Lists the sessions of a topic that have no answer yet, the newest first.
@@ -115,14 +135,14 @@ pub(super) async fn topics(State(discovery): State<Discovery>, request: Request)
 )]
 pub(super) async fn sessions(State(discovery): State<Discovery>, request: Request) -> Response {
     let this = &discovery;
-    let found = async move {
+    let work = async move {
         let caller = this.admit(&request)?;
         let topic = this.topic(&request)?;
         let store = &this.store;
         let sessions = store.sessions(&caller.origin, &topic, Timestamp::now()).await?;
         json(&SessionsReply::new(&sessions))
     };
-    discovery.conclude("sessions", found.await)
+    discovery.answered("sessions", work).await
 }
 
 /// Sends every new session of a topic as a server-sent event with the name `session`.
@@ -138,12 +158,12 @@ pub(super) async fn sessions(State(discovery): State<Discovery>, request: Reques
 )]
 pub(super) async fn events(State(discovery): State<Discovery>, request: Request) -> Response {
     let this = &discovery;
-    let opened = async move {
+    let work = async move {
         let caller = this.admit(&request)?;
         let topic = this.topic(&request)?;
         waiting::events(this, caller.origin, topic)
     };
-    discovery.conclude("events", opened.await)
+    discovery.answered("events", work).await
 }
 
 /// Makes a session with an offer.
@@ -160,7 +180,7 @@ pub(super) async fn events(State(discovery): State<Discovery>, request: Request)
 )]
 pub(super) async fn offer(State(discovery): State<Discovery>, request: Request) -> Response {
     let this = &discovery;
-    let made = async move {
+    let work = async move {
         let caller = this.admit(&request)?;
         let topic = this.topic(&request)?;
         let body = body::read(request, caller.address).await?;
@@ -172,7 +192,7 @@ pub(super) async fn offer(State(discovery): State<Discovery>, request: Request) 
         this.store.create(session).await?;
         json(&OfferReply { code })
     };
-    discovery.conclude("offer", made.await)
+    discovery.answered("offer", work).await
 }
 
 /// Leaves an answer or a candidate in a session.
@@ -188,7 +208,7 @@ pub(super) async fn offer(State(discovery): State<Discovery>, request: Request) 
 )]
 pub(super) async fn answer(State(discovery): State<Discovery>, request: Request) -> Response {
     let this = &discovery;
-    let left = async move {
+    let work = async move {
         let caller = this.admit(&request)?;
         let body = body::read(request, caller.address).await?;
         let AnswerRequest { name, left } = AnswerRequest::parse(&body)?;
@@ -202,7 +222,7 @@ pub(super) async fn answer(State(discovery): State<Discovery>, request: Request)
         }
         json(&AnswerReply { success: true })
     };
-    discovery.conclude("answer", left.await)
+    discovery.answered("answer", work).await
 }
 
 /// Tells a side of a session what the other side has left there.
@@ -218,14 +238,14 @@ pub(super) async fn answer(State(discovery): State<Discovery>, request: Request)
 )]
 pub(super) async fn poll(State(discovery): State<Discovery>, request: Request) -> Response {
     let this = &discovery;
-    let polled = async move {
+    let work = async move {
         let caller = this.admit(&request)?;
         let body = body::read(request, caller.address).await?;
         let poll = PollRequest::parse(&body)?;
         let session = waiting::poll(this, &caller.origin, &poll).await?;
         json(&PollReply::new(&session, poll.name.side))
     };
-    discovery.conclude("poll", polled.await)
+    discovery.answered("poll", work).await
 }
 
 /// Describes all endpoints.
@@ -235,10 +255,10 @@ fn description(prefix: &str) -> MethodRouter<Discovery> {
         let described = discovery
             .admit(&request)
             .map(|_| ([(header::CONTENT_TYPE, "application/json")], text).into_response());
-        discovery.conclude("openapi", described)
+        discovery.answered("openapi", ready(described)).await
     })
 }
 
 async fn bad_method(State(discovery): State<Discovery>) -> Response {
-    discovery.conclude("other", Err(Fault::BadMethod))
+    discovery.answered("other", ready(Err(Fault::BadMethod))).await
 }

@@ -103,6 +103,8 @@ async fn places_are_limited_and_free_again_when_a_client_leaves() {
     assert!(poll(&mut web, &code, "offerer", 0).await.1 < SOON);
     drop((waiting, stream));
     eventually("nobody waits", || metric(&server, WAITING) == 0.0).await;
+    let left = r#"crolang_discovery_requests_total{endpoint="poll",outcome="client_left"}"#;
+    assert_eq!(metric(&server, left), 1.0);
     let mut stream = Web::open(address).await;
     stream.send("GET", "/t/events", "", "").await;
     assert_eq!(stream.head().await.unwrap().status, 200);
