@@ -18,7 +18,7 @@ async fn a_connection_on_which_nobody_asks_is_closed() {
     let began = Instant::now();
     assert_eq!(web.end().await, "");
     let took = began.elapsed();
-    assert!(took > Duration::from_secs(4) && took < Duration::from_secs(8), "{took:?}");
+    assert!(took > Duration::from_secs(4) && took < Duration::from_secs(15), "{took:?}");
     eventually("no links", || server.links().is_empty()).await;
 }
 
@@ -67,12 +67,12 @@ async fn a_body_that_trickles_costs_only_its_sender() {
     while began.elapsed() < Duration::from_secs(1) {
         let asked = Instant::now();
         offer(&mut web, "t", "o").await;
-        assert!(asked.elapsed() < Duration::from_millis(500), "{:?}", asked.elapsed());
+        assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
     }
     for slow in slow {
         assert_eq!(slow.await.unwrap(), Some((408, "close".into())));
     }
-    assert!(began.elapsed() < Duration::from_secs(13), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
