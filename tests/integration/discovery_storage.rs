@@ -144,3 +144,35 @@ async fn a_file_that_is_held_is_a_503_and_then_goes_on() {
     let stored = async { while web.post("/answer", &body).await.status == 503 {} };
     tokio::time::timeout(2 * SOON, stored).await.expect("it goes on");
 }
+
+#[tokio::test]
+async fn no_level_shows_what_peers_leave() {
+    for (level, storage) in [("0", "memory"), ("3", "memory"), ("3", "sqlite")] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data.db");
+        let process = Process::start(&[
+            ("LOG_LEVEL", level),
+            ("STORAGE_TYPE", storage),
+            ("STORAGE_PATH", path.to_str().unwrap()),
+        ])
+        .await;
+        let mut web = Web::of(process.address, "https://canary.test").await;
+        let code = offer(&mut web, "canary-topic", "canary-offer").await;
+        for (side, what) in
+            [("offerer", "candidate"), ("answerer", "answer"), ("left", "candidate")]
+        {
+            let body = json!({"code": code, "side": side, what: "canary-text"});
+            web.post("/answer", &body).await;
+        }
+        web.ask("POST", "/poll", "", "canary, and no JSON").await;
+        web.get("/canary-topic/sessions").await;
+        process.signal("TERM");
+        let (_, log) = process.end().await;
+        assert!(!log.contains("canary") && !log.contains(&code), "{log}");
+        assert_eq!(
+            log.contains("\"endpoint\":\"offer\",\"outcome\":\"ok\""),
+            level == "3",
+            "{log}"
+        );
+    }
+}
