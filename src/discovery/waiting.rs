@@ -16,8 +16,7 @@ use super::Discovery;
 use super::fault::Fault;
 use super::news::{Lagged, TopicStream};
 use super::requests::PollRequest;
-use super::session::{Code, Origin, Session, Side, Timestamp, Topic};
-use super::store::Store;
+use super::session::{Origin, Session, Timestamp, Topic};
 use crate::metrics::Metrics;
 
 /// The time between two signs of life on a stream on which nothing happens. Proxies close a
@@ -66,59 +65,36 @@ pub(super) async fn poll(
     origin: &Origin,
     poll: &PollRequest,
 ) -> Result<Session, Fault> {
-    let look = Look::new(discovery, origin, poll)?;
-    if let (Some(session), _) = look.look(poll.wait.is_zero()).await? {
+    let (code, side) = (poll.name.code()?, poll.name.side);
+    let (store, news) = (&discovery.store, discovery.store.news());
+    let session = store.get(code, origin, Timestamp::now()).await?;
+    let first = session.revision(side);
+    if poll.wait.is_zero() || news.is_new(code, side, first) {
+        news.shown(code, side, first);
         return Ok(session);
     }
     let _place = discovery.places.take()?;
-    let watch = discovery.store.news().watch(look.code);
+    let watch = news.watch(code);
     let deadline = Instant::now() + poll.wait;
     loop {
         // Before the look, so that no change after the look goes unnoticed.
         let changed = watch.changed();
         let is_over = Instant::now() >= deadline || discovery.stop.is_cancelled();
-        let (news, lifetime) = look.look(is_over).await?;
-        if let Some(session) = news {
+        let now = Timestamp::now();
+        let session = store.get(code, origin, now).await?;
+        let revision = session.revision(side);
+        // Also if another poll of this side, perhaps one whose client is gone, was told first.
+        if is_over || revision > first {
+            news.shown(code, side, revision);
             return Ok(session);
         }
+        let lifetime = session.expires_at.since(now).min(poll.wait);
         tokio::select! {
             () = changed => {}
             // It is gone at its own end, not at the next look.
             () = tokio::time::sleep_until(deadline.min(Instant::now() + lifetime)) => {}
             () = discovery.stop.cancelled() => {}
         }
-    }
-}
-
-/// What a poll looks at.
-struct Look<'a> {
-    store: &'a Store,
-    origin: &'a Origin,
-    code: Code,
-    side: Side,
-}
-
-impl<'a> Look<'a> {
-    fn new(
-        discovery: &'a Discovery,
-        origin: &'a Origin,
-        poll: &PollRequest,
-    ) -> Result<Self, Fault> {
-        let (code, side) = (poll.name.code()?, poll.name.side);
-        Ok(Self { store: &discovery.store, origin, code, side })
-    }
-
-    /// The session if it has news, or `anyhow`; and how long it will live.
-    async fn look(&self, anyhow: bool) -> Result<(Option<Session>, Duration), Fault> {
-        let now = Timestamp::now();
-        let session = self.store.get(self.code, self.origin, now).await?;
-        let (revision, lifetime) = (session.revision(self.side), session.expires_at.since(now));
-        let news = self.store.news();
-        if !anyhow && !news.is_new(self.code, self.side, revision) {
-            return Ok((None, lifetime));
-        }
-        news.shown(self.code, self.side, revision);
-        Ok((Some(session), lifetime))
     }
 }
 

@@ -71,6 +71,27 @@ async fn what_a_side_has_not_been_shown_is_news_at_once() {
 }
 
 #[tokio::test]
+async fn all_who_wait_for_the_same_are_told() {
+    let server = start_discovery(&[]).await;
+    let mut web = Web::open(server.address()).await;
+    let code = offer(&mut web, "t", "o").await;
+    let body = json!({"code": code, "side": "offerer", "wait": 30_000}).to_string();
+    let mut waiting = Vec::new();
+    for _ in 0..20 {
+        let mut waiter = Web::open(server.address()).await;
+        waiter.send("POST", "/poll", "", &body).await;
+        waiting.push(waiter);
+    }
+    eventually("all wait", || metric(&server, WAITING) == 20.0).await;
+    let began = Instant::now();
+    leave(&mut web, &code, "answerer", "answer", "a").await;
+    for waiter in &mut waiting {
+        assert_eq!(waiter.answer().await.unwrap().json()["answer"], "a");
+    }
+    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
+}
+
+#[tokio::test]
 async fn a_session_that_ends_ends_the_wait() {
     let server = start_discovery(&[("SESSION_TIMEOUT", "400")]).await;
     let mut web = Web::open(server.address()).await;
