@@ -4,6 +4,7 @@
 //! README show the same list, and tests hold them to it. A mistake never stops the reading:
 //! all of them are reported together.
 
+mod discovery;
 mod reader;
 mod redis;
 mod secret_url;
@@ -23,6 +24,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::broker::DuplicateIdPolicy;
+use crate::discovery::DiscoverySettings;
 use crate::telemetry::{LogFormat, LogLevel};
 use reader::Reader;
 
@@ -44,6 +46,8 @@ pub struct Config {
     pub webhooks: WebhookConfig,
     /// What nodes are told about reaching each other.
     pub rtc: RtcConfig,
+    /// Discovery, if `STORAGE_TYPE` switches it on.
+    pub discovery: Option<DiscoverySettings>,
     /// Whether the signaling events pass.
     pub p2p_connection_enabled: bool,
     /// Whether `SOCKET_MSG_EXCHANGE` passes.
@@ -132,6 +136,7 @@ impl Config {
             redis: RedisConfig::read(&mut reader),
             webhooks: WebhookConfig::read(&mut reader),
             rtc: RtcConfig::read(&mut reader),
+            discovery: discovery::read(&mut reader),
             p2p_connection_enabled: reader.switch("P2P_CONNECTION_ENABLED"),
             websocket_relay_enabled: reader.switch("WEBSOCKET_RELAY_ENABLED"),
             duplicate_id_policy: reader.parsed("DUPLICATE_ID_POLICY"),

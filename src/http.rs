@@ -15,9 +15,13 @@ use crate::metrics::Metrics;
 /// Routes for those who watch over the broker.
 pub fn routes(broker: Arc<Broker>, metrics: Metrics) -> Router {
     Router::new()
-        .route("/health", get(health))
         .route("/readyz", get(ready).with_state(broker))
         .route("/metrics", get(scrape).with_state(metrics))
+}
+
+/// The route that tells everybody that the broker is there, below `prefix`.
+pub fn health_route(prefix: &str) -> Router {
+    Router::new().route(&format!("{prefix}/health"), get(health))
 }
 
 /// Tells that the process is alive, and its time in milliseconds since 1970.

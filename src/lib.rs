@@ -14,8 +14,10 @@
 //! # Reading order
 //!
 //! [`node`], [`protocol`]: the words. [`link`]: one connection. [`redis`]: the connection to
-//! Redis. [`directory`], [`delivery`]: who owns an ID, and the way to its connection. [`broker`]: what is done with them. [`gateway`],
-//! [`http`]: the doors. [`server`]: the composition. [`config`], [`telemetry`], [`metrics`]: what
+//! Redis. [`directory`], [`delivery`]: who owns an ID, and the way to its connection. [`broker`]:
+//! what is done with them. [`gateway`], [`http`]: the doors. [`discovery`]: another house behind
+//! them, for peers without IDs. [`server`]: the composition. [`config`], [`telemetry`],
+//! [`metrics`]: what
 //! operators see. Modules import only from those named before them, apart from `server`, which
 //! knows everything, and `config`, which only `server` and the program know.
 //!
@@ -38,6 +40,7 @@ pub mod broker;
 pub mod config;
 pub mod delivery;
 pub mod directory;
+pub mod discovery;
 pub mod gateway;
 pub mod http;
 pub mod link;

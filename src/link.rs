@@ -54,6 +54,7 @@ struct Shared {
     limits: LinkLimits,
     phase: AtomicU8,
     gate: AtomicU8,
+    upgraded: AtomicBool,
     ping_due: AtomicBool,
     probing: AtomicU32,
     heard: Notify,
@@ -101,6 +102,7 @@ impl LinkHandle {
             limits,
             phase: AtomicU8::new(Phase::Open as u8),
             gate: AtomicU8::new(Gate::Hold as u8),
+            upgraded: AtomicBool::new(false),
             ping_due: AtomicBool::new(false),
             probing: AtomicU32::new(0),
             heard: Notify::new(),
@@ -152,6 +154,11 @@ impl LinkHandle {
     /// Ends the connection now; what is queued is lost.
     pub fn kill(&self, reason: CloseReason) {
         self.0.finish(Phase::Dead, reason);
+    }
+
+    /// Whether the link carries WebSocket frames, and HTTP no more.
+    pub fn is_upgraded(&self) -> bool {
+        self.0.upgraded.load(Ordering::SeqCst)
     }
 
     /// Whether the connection has ended or is about to.

@@ -55,6 +55,7 @@ fn announce(config: &Config, server: &Server) {
         signaling = switch(config.p2p_connection_enabled),
         relay = switch(config.websocket_relay_enabled),
         webhooks = if webhooks.is_empty() { "off".to_owned() } else { webhooks.join(", ") },
+        discovery = config.discovery.as_ref().map_or("off", |it| it.storage.name()),
         redis = switch(config.redis.settings.is_some()),
         "modules"
     );

@@ -36,6 +36,9 @@ struct Inner {
     redis_commands: Family<Labels, Count>,
     leases: Family<Labels, Count>,
     replica_messages: Family<Labels, Count>,
+    discovery_requests: Family<[(&'static str, &'static str); 2], Count>,
+    discovery_sessions: Gauge,
+    discovery_waiting: Gauge,
 }
 
 impl Metrics {
@@ -62,6 +65,9 @@ impl Metrics {
             refusals: Family::default(),
             rejections: Family::default(),
             webhook_calls: Family::default(),
+            discovery_requests: Family::default(),
+            discovery_sessions: Gauge::default(),
+            discovery_waiting: Gauge::default(),
             closes: CloseReason::ALL
                 .map(|reason| closes.get_or_create_owned(&[("reason", reason.label())])),
             redis_connected: Gauge::default(),
@@ -111,6 +117,21 @@ impl Metrics {
             "replica_messages",
             "Messages to and from other replicas, by what became of them",
             inner.replica_messages.clone(),
+        );
+        registry.register(
+            "discovery_requests",
+            "Requests for discovery, by endpoint and outcome",
+            inner.discovery_requests.clone(),
+        );
+        registry.register(
+            "discovery_sessions",
+            "Sessions that are stored for discovery, at the last clean-up",
+            inner.discovery_sessions.clone(),
+        );
+        registry.register(
+            "discovery_waiting",
+            "Long polls and event streams of discovery",
+            inner.discovery_waiting.clone(),
         );
         Self(Arc::new(Inner { registry, ..inner }))
     }
@@ -170,6 +191,22 @@ impl Metrics {
     /// So many messages to or from another replica have come to this end.
     pub fn replica_messages(&self, outcome: &'static str, messages: u64) {
         self.0.replica_messages.get_or_create(&[("outcome", outcome)]).inc_by(messages);
+    }
+
+    /// A discovery endpoint was asked.
+    pub fn discovery_request(&self, endpoint: &'static str, outcome: &'static str) {
+        let labels = [("endpoint", endpoint), ("outcome", outcome)];
+        self.0.discovery_requests.get_or_create(&labels).inc();
+    }
+
+    /// So many sessions are stored for discovery.
+    pub fn discovery_sessions(&self, sessions: usize) {
+        self.0.discovery_sessions.set(i64::try_from(sessions).unwrap_or(i64::MAX));
+    }
+
+    /// So many more long polls and event streams wait for news.
+    pub fn discovery_waiting(&self, more: i64) {
+        self.0.discovery_waiting.inc_by(more);
     }
 
     /// The text that Prometheus scrapes (OpenMetrics 1.0).

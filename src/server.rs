@@ -18,6 +18,8 @@ use crate::broker::{Broker, BrokerSettings};
 use crate::config::{Config, RedisConfig, SecretUrl, WebhookConfig};
 use crate::delivery::Remote;
 use crate::directory::{Directory, LeaseSettings, LostLease, Upkeep};
+use crate::discovery::Discovery;
+use crate::discovery::store::OpenError;
 use crate::gateway::{self, Listener, TransportSettings};
 use crate::http;
 use crate::link::{CloseReason, LinkLimits, LinkSet};
@@ -48,6 +50,7 @@ pub struct Server {
     stop: CancellationToken,
     tasks: TaskTracker,
     listener: JoinHandle<()>,
+    discovery: Option<Discovery>,
     _upkeep: Vec<AbortOnDropHandle<()>>,
 }
 
@@ -60,6 +63,9 @@ pub enum StartError {
     /// The webhooks cannot be called as they should be.
     #[error(transparent)]
     Webhooks(#[from] ClientError),
+    /// The sessions of discovery cannot be kept.
+    #[error(transparent)]
+    Storage(#[from] OpenError),
     /// The signals that end the process cannot be listened to.
     #[error("cannot listen to signals: {0}")]
     Signals(#[source] io::Error),
@@ -120,9 +126,13 @@ impl Server {
         };
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
+        let discovery = match &config.discovery {
+            Some(settings) => Some(Discovery::open(settings, metrics.clone(), stop.clone()).await?),
+            None => None,
+        };
         let gateway = Listener {
             links: links.clone(),
-            app: app(broker.clone(), metrics.clone()),
+            app: app(broker.clone(), metrics.clone(), discovery.as_ref()),
             socket_io: gateway::socket_io(broker.clone(), transport),
             metrics: metrics.clone(),
             tasks: tasks.clone(),
@@ -131,6 +141,9 @@ impl Server {
         let validity_interval = config.webhooks.nodes_status_check_interval;
         let mut upkeep = vec![spawn(check_validity(broker.clone(), validity_interval))];
         upkeep.extend(cluster.into_iter().flat_map(|cluster| cluster.run(&broker)));
+        upkeep.extend(
+            discovery.clone().map(|discovery| spawn(async move { discovery.clean_up().await })),
+        );
         let shutdown_timeout = config.shutdown_timeout;
         Ok(Self {
             address,
@@ -141,6 +154,7 @@ impl Server {
             stop,
             tasks,
             listener,
+            discovery,
             _upkeep: upkeep,
         })
     }
@@ -166,7 +180,8 @@ impl Server {
     pub async fn shutdown(self) {
         self.stop.cancel();
         self.broker.drain();
-        for link in self.links.handles() {
+        // The others speak HTTP: the listener lets them finish what they are about.
+        for link in self.links.handles().iter().filter(|link| link.is_upgraded()) {
             link.close(CloseReason::Draining);
         }
         let patience = self.shutdown_timeout - self.shutdown_timeout / CUT_OFF_SHARE;
@@ -179,6 +194,12 @@ impl Server {
         }
         let _ = tokio::time::timeout(patience / CUT_OFF_SHARE, self.broker.leave()).await;
         self.tasks.close();
+        if let Some(discovery) = &self.discovery {
+            let patience = self.shutdown_timeout / CUT_OFF_SHARE;
+            if tokio::time::timeout(patience, discovery.close()).await.is_err() {
+                tracing::warn!("the sessions of discovery are closed by the process's end");
+            }
+        }
     }
 }
 
@@ -190,12 +211,16 @@ impl Drop for Server {
     }
 }
 
-fn app(broker: Arc<Broker>, metrics: Metrics) -> Router {
+fn app(broker: Arc<Broker>, metrics: Metrics, discovery: Option<&Discovery>) -> Router {
     let socket_io = any(gateway::upgrade).with_state((broker.clone(), metrics.clone()));
-    Router::new()
+    let app = Router::new()
         .route("/socket.io", socket_io.clone())
         .route("/socket.io/", socket_io)
-        .merge(http::routes(broker, metrics))
+        .merge(http::routes(broker, metrics));
+    match discovery {
+        Some(discovery) => app.merge(discovery.routes(http::health_route)),
+        None => app.merge(http::health_route("")),
+    }
 }
 
 /// The webhooks that are set. One client for all of them, and none where none is set.

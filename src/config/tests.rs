@@ -6,6 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 
 use super::*;
 use crate::broker::OwnRtc;
+use crate::discovery::AllowedOrigins;
+use crate::discovery::store::Storage;
 
 fn read(variables: &[(&str, &str)]) -> Result<Config, Mistakes> {
     Config::read(|name| {
@@ -81,6 +83,12 @@ fn each_kind_of_wrong_value_is_a_mistake() {
             "RTC_FALLBACK" => &["first", "1"],
             "WEBHOOK_SECRET" => &["x", "whsec_x", "whsec_"],
             "WEBHOOK_PROXY" => &webhooks,
+            "STORAGE_TYPE" => &["redis", "postgres", "MEMORY"],
+            "STORAGE_PATH" => &[":temp:", "file:data.db"],
+            "SESSION_TIMEOUT" => &milliseconds,
+            "CORS_ORIGINS" => &[",", "https://a,", "https://a b"],
+            "DISCOVERY_PATH" => &["x", "/x/", "/a b", "/health", "/socket.io/x"],
+            "DISCOVERY_MAX_REQUESTS_PER_SECOND" => &counts[1..],
             "STUN_URLS" => &["x", "stun:", "turn:h", "stun:h,", "stun:h,x"],
             "TURN_URLS" => &["x", "turn:", "stun:h", "turn:h"],
             "TURN_SECRET" => &["a secret without servers"],
@@ -154,6 +162,21 @@ fn turn_needs_servers_and_one_secret() {
     ] {
         assert!(rtc(variables).is_err(), "{variables:?}");
     }
+}
+
+#[test]
+fn discovery_is_on_if_a_storage_is_named() {
+    assert!(Config::default().discovery.is_none());
+    let discovery = read(&[("STORAGE_TYPE", "sqlite")]).unwrap().discovery.unwrap();
+    assert_eq!(discovery.storage, Storage::Sqlite("./data.db".into()));
+    assert_eq!(discovery.session_timeout, Duration::from_secs(300));
+    assert_eq!((discovery.mount.prefix(), discovery.allowed_origins), ("", AllowedOrigins::All));
+    let memory = read(&[("STORAGE_TYPE", "sqlite"), ("STORAGE_PATH", ":memory:")]);
+    assert_eq!(memory.unwrap().discovery.unwrap().storage, Storage::Memory);
+    let none = read(&[("STORAGE_TYPE", "memory"), ("DISCOVERY_MAX_REQUESTS_PER_SECOND", "0")]);
+    assert_eq!(none.unwrap().discovery.unwrap().max_requests_per_second, None);
+    let text = read(&[("STORAGE_TYPE", "redis")]).unwrap_err().to_string();
+    assert!(text.contains("redis is not supported yet"), "{text}");
 }
 
 #[test]

@@ -17,6 +17,7 @@ const SWITCH: &str = "true or false";
 const MILLISECONDS: &str = "a whole number of milliseconds from 1 to 86400000";
 const MILLISECONDS_OR_ZERO: &str = "a whole number of milliseconds from 0 to 86400000";
 const COUNT: &str = "a whole number from 1 to 4294967295";
+const COUNT_OR_ZERO: &str = "a whole number from 0 to 4294967295";
 const WEBHOOK_URL: &str = "an http or https URL";
 
 /// Every variable, in the order in which people are shown them.
@@ -290,5 +291,65 @@ pub const VARIABLES: &[Variable] = &[
         default: "",
         allowed: "a file with a JSON object that has iceServers, if neither STUN_URLS nor TURN_URLS are set",
         about: "The RTC configuration that every node gets.",
+    },
+    Variable {
+        name: "STORAGE_TYPE",
+        default: "",
+        allowed: "memory or sqlite; redis is not supported yet",
+        about: "Switches discovery on, and says where its sessions are kept: memory, gone when the process ends; sqlite, a file.",
+    },
+    Variable {
+        name: "STORAGE_PATH",
+        default: "./data.db",
+        allowed: "the path of a file, or :memory:",
+        about: "The file of sqlite, used by one process at a time; one of Rondevu's own is taken over. With :memory: it is as with STORAGE_TYPE=memory.",
+    },
+    Variable {
+        name: "SESSION_TIMEOUT",
+        default: "300000",
+        allowed: MILLISECONDS,
+        about: "How long a discovery session lives, in milliseconds.",
+    },
+    Variable {
+        name: "CORS_ORIGINS",
+        default: "*",
+        allowed: "* or origins separated by commas",
+        about: "The origins whose web pages may read discovery's answers.",
+    },
+    Variable {
+        name: "DISCOVERY_PATH",
+        default: "/",
+        allowed: "/ or a path like /a/b of letters, digits and -._~ that belongs to nothing else",
+        about: "The path that discovery's endpoints are below.",
+    },
+    Variable {
+        name: "DISCOVERY_MAX_REQUESTS_PER_SECOND",
+        default: "10000",
+        allowed: COUNT_OR_ZERO,
+        about: "The most requests for discovery in a second from one address, an IPv6 network of 64 bits counting as one; more are answered 429. 0 for no limit.",
+    },
+    Variable {
+        name: "DISCOVERY_MAX_SESSIONS",
+        default: "100000",
+        allowed: COUNT,
+        about: "The most discovery sessions at a time; more are answered 429.",
+    },
+    Variable {
+        name: "DISCOVERY_MAX_SESSIONS_PER_ORIGIN",
+        default: "20000",
+        allowed: COUNT,
+        about: "The most discovery sessions of one origin at a time; more are answered 429.",
+    },
+    Variable {
+        name: "DISCOVERY_MAX_STORED_BYTES",
+        default: "268435456",
+        allowed: COUNT,
+        about: "The most bytes of all discovery sessions together; more are answered 429.",
+    },
+    Variable {
+        name: "DISCOVERY_MAX_WAITING",
+        default: "10000",
+        allowed: COUNT,
+        about: "The most polls that wait and streams of events at a time; more are answered 429.",
     },
 ];

@@ -4,12 +4,15 @@
 //! head's buffer for as long as the WebSocket lives.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::ConnectInfo;
 use axum::response::Response;
 use hyper::Request;
 use hyper::body::Incoming;
@@ -17,7 +20,7 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tokio::io::AsyncWriteExt;
+use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -25,11 +28,14 @@ use tower_service::Service as _;
 
 use super::namespace::SocketIoService;
 use super::upgrade::Arrival;
-use crate::link::{Link, LinkSet};
+use crate::link::{CloseReason, Link, LinkSet};
 use crate::metrics::Metrics;
 
 /// How long a client may take to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a request that is under way when the drain begins may take.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The most bytes of a request's head. A handshake's `data` travels in it.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
@@ -98,7 +104,7 @@ impl Listener {
                 () = stop.cancelled() => return,
             };
             match accepted {
-                Ok((stream, peer)) => self.admit(stream, peer),
+                Ok((stream, peer)) => self.admit(stream, peer, &stop),
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -107,14 +113,14 @@ impl Listener {
         }
     }
 
-    fn admit(&self, stream: TcpStream, peer: SocketAddr) {
+    fn admit(&self, stream: TcpStream, peer: SocketAddr, stop: &CancellationToken) {
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         // Options only: a connection that is gone already shows itself at the first read.
         let _ = stream.set_nodelay(true);
         #[cfg(target_os = "linux")]
         let _ = SockRef::from(&stream).set_tcp_notsent_lowat(MAX_UNSENT_BYTES);
         match self.links.open(stream, peer) {
-            Ok(link) => drop(self.tasks.spawn(self.clone().serve(link))),
+            Ok(link) => drop(self.tasks.spawn(self.clone().serve(link, stop.clone()))),
             Err(stream) => {
                 self.metrics.rejection("max_connections");
                 let _ = stream.try_write(FULL);
@@ -123,26 +129,57 @@ impl Listener {
     }
 
     /// Serves HTTP; if that ends with an upgrade, hands the link on.
-    async fn serve(self, link: Link) {
+    async fn serve(self, link: Link, stop: CancellationToken) {
         let arrival = Arrival::new(link.handle());
-        let service = service_fn(|request| respond(self.app.clone(), arrival.clone(), request));
+        let service =
+            service_fn(|request| Box::pin(respond(self.app.clone(), arrival.clone(), request)));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
+            // Runs between two requests too, and so ends a connection on which nobody asks.
             .header_read_timeout(HEAD_TIMEOUT)
             .max_buf_size(MAX_HEAD_BYTES)
             .serve_connection(TokioIo::new(link), service);
         // Boxed, as it is large and only lives until the upgrade.
-        let Ok(parts) = Box::pin(connection.without_shutdown()).await else { return };
+        let mut connection = Box::new(connection);
+        let served = tokio::select! {
+            served = poll_fn(|cx| connection.poll_without_shutdown(cx)) => Some(served),
+            () = stop.cancelled() => None,
+        };
+        let served = match served {
+            Some(served) => served,
+            None => {
+                // What is being answered may still be; nothing new is read.
+                Pin::new(&mut *connection).graceful_shutdown();
+                let rest = poll_fn(|cx| connection.poll_without_shutdown(cx));
+                let Ok(served) = tokio::time::timeout(DRAIN_PATIENCE, rest).await else { return };
+                served
+            }
+        };
+        if served.is_err() {
+            return;
+        }
+        let parts = connection.into_parts();
         let mut link = parts.io.into_inner();
         match arrival.take_upgrade() {
             Some(request) => {
                 link.upgrade(parts.read_buf);
+                if stop.is_cancelled() {
+                    // Whoever closes all upgraded links may have looked before this was one.
+                    link.handle().close(CloseReason::Draining);
+                }
                 // Fails for requests that the gate does not let through.
                 drop(self.socket_io.call((link, request)));
             }
-            None => drop(link.shutdown().await),
+            None => linger(link).await,
         }
     }
+}
+
+/// Closes a link after its last answer. What the client still sends is read and thrown away for a
+/// moment: unread bytes would reset the connection, and the answer might be lost with it.
+async fn linger(mut link: Link) {
+    link.handle().close(CloseReason::Transport);
+    let _ = link.read(&mut [0; 256]).await;
 }
 
 async fn respond(
@@ -150,6 +187,7 @@ async fn respond(
     arrival: Arrival,
     mut request: Request<Incoming>,
 ) -> Result<Response, Infallible> {
+    request.extensions_mut().insert(ConnectInfo(arrival.peer()));
     request.extensions_mut().insert(arrival);
     app.call(request.map(Body::new)).await
 }

@@ -4,6 +4,7 @@
 //! refused node is let through the gate with its refusal, and the namespace tells it. Whatever
 //! may pass by itself is answered 503 here: the nodes come again after that.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::{Extension, Request, State};
@@ -39,6 +40,11 @@ pub struct Arrival {
 impl Arrival {
     pub(super) fn new(link: LinkHandle) -> Self {
         Self { link, upgrade: Arc::default() }
+    }
+
+    /// The address that the connection comes from.
+    pub(super) fn peer(&self) -> SocketAddr {
+        self.link.peer()
     }
 
     pub(super) fn take_upgrade(&self) -> Option<http::Request<()>> {

@@ -78,6 +78,7 @@ impl Link {
         let mut ahead = Box::<ReadAhead>::default();
         self.hold(&mut ahead, &read_ahead);
         self.ahead = Some(ahead);
+        self.handle.0.upgraded.store(true, Ordering::SeqCst);
     }
 
     /// Reads from the peer and takes note of its end.

@@ -8,14 +8,14 @@ use tokio::process::Command;
 
 use crate::support::{Authority, Hook, Node, Process, SOON, get, program};
 
-fn command(variables: &[(&str, &str)]) -> Command {
+pub fn command(variables: &[(&str, &str)]) -> Command {
     let mut command = Command::from(program(variables));
     command.kill_on_drop(true);
     command
 }
 
 /// Runs to the end: exit code, standard output, standard error.
-async fn run(mut command: Command) -> (Option<i32>, String, String) {
+pub async fn run(mut command: Command) -> (Option<i32>, String, String) {
     let output = tokio::time::timeout(SOON, command.output()).await.expect("it ends").unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code(), text(output.stdout), text(output.stderr))

@@ -9,6 +9,7 @@ mod port;
 mod process;
 mod proxy;
 mod redis;
+mod web;
 
 pub use cluster::{
     Client, KeptOut, Replica, seeded, start_replica, start_replicas, until_ready, url_through,
@@ -20,6 +21,7 @@ pub use port::Port;
 pub use process::{Daemon, Process, program};
 pub use proxy::{Proxy, Way};
 pub use redis::{RedisCluster, RedisServer, Sentinels};
+pub use web::Web;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;

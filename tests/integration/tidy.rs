@@ -35,7 +35,7 @@ fn every_file_says_what_lives_in_it_and_is_short() {
 }
 
 /// The modules from bottom to top; each may import those before it, and itself.
-const LAYERS: [&str; 14] = [
+const LAYERS: [&str; 15] = [
     "telemetry",
     "node",
     "protocol",
@@ -47,6 +47,7 @@ const LAYERS: [&str; 14] = [
     "delivery",
     "webhooks",
     "broker",
+    "discovery",
     "config",
     "gateway",
     "http",
@@ -86,6 +87,7 @@ fn libraries_stay_where_they_belong() {
         ("hyper", &["gateway"]),
         ("reqwest", &["webhooks"]),
         ("redis", &["redis", "directory"]),
+        ("rusqlite", &["discovery/store"]),
         ("clap", &["main"]),
     ];
     for (path, text) in sources("src") {

@@ -31,6 +31,8 @@ const local = (path) => fileURLToPath(new URL(path, import.meta.url));
 const FILES = {
   '/': [local('../browser/page.html'), 'text/html; charset=utf-8'],
   '/peer.js': [local('../browser/peer.js'), JAVASCRIPT],
+  '/discovery/': [local('../../../examples/discovery/index.html'), 'text/html; charset=utf-8'],
+  '/discovery/meet.js': [local('../../../examples/discovery/meet.js'), JAVASCRIPT],
   '/socket.io.min.js': [local('../node_modules/socket.io-client/dist/socket.io.min.js'), JAVASCRIPT],
 };
 
@@ -49,12 +51,12 @@ class Browser {
     this.#server = server;
   }
 
-  /** A page with a node in it that has not joined the broker yet. Its failures are collected in `page.failures`. */
-  async openPage() {
+  /** A page; without a path, with a node in it that has not joined the broker yet. Its failures are in `page.failures`. */
+  async openPage(path = '/') {
     const page = await this.#browser.newPage();
     page.failures = [];
     page.on('pageerror', (error) => page.failures.push(error.message));
-    await page.goto(`http://127.0.0.1:${this.#server.address().port}/`);
+    await page.goto(`http://127.0.0.1:${this.#server.address().port}${path}`);
     return page;
   }
 
@@ -67,7 +69,7 @@ class Browser {
 
 async function serveFiles() {
   const server = createServer(async (request, response) => {
-    const file = FILES[request.url];
+    const file = FILES[request.url.split('?')[0]];
     if (!file) return response.writeHead(404).end();
     const [path, type] = file;
     const content = await readFile(path);
