@@ -26,3 +26,11 @@ pub enum Delivered {
     /// Nobody knows, or it could not be sent to the receiver's replica.
     Unknown,
 }
+
+impl Delivered {
+    /// Whether the receiver may be somewhere else: nothing was delivered where it was thought to
+    /// be.
+    pub fn may_be_elsewhere(self) -> bool {
+        matches!(self, Self::NotConnected | Self::Unreachable)
+    }
+}

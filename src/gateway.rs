@@ -6,13 +6,14 @@
 //! - `upgrade`: the gate before any WebSocket exists; here a node gets its ID or is turned away.
 //! - `namespace`: the Socket.IO namespace; tells a node that it is connected, or why not.
 //! - `events`: takes a connected node's events to the broker.
-//! - `waits`: keeps the order of events that have to wait for an answer from elsewhere.
+//! - `waits`, `turns`: keep the order of events that have to wait for an answer from elsewhere.
 //! - `answers`: answers an event.
 
 mod answers;
 mod events;
 mod listener;
 mod namespace;
+mod turns;
 mod upgrade;
 mod waits;
 

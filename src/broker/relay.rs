@@ -133,6 +133,13 @@ impl Broker {
         }
     }
 
+    /// What has to be known of a message, if it is known without asking.
+    pub fn prepared(&self, pending: &Pending) -> Option<Prepared> {
+        let permission = pending.known?;
+        let location = Location::At(self.known_owner(&pending.to)?);
+        Some(Prepared { permission, location })
+    }
+
     /// Asks where the receiver of a waiting message is, and whether the message may pass.
     pub async fn prepare(&self, sender: &Admission, pending: &Pending) -> Prepared {
         let location = match self.connections.owner(&pending.to) {
@@ -234,17 +241,13 @@ impl Broker {
     }
 
     /// Looks again for the receiver of a message that was not found where it was sent to. `None`
-    /// if there is nowhere else to send it, so that `delivered` stands.
+    /// if there is nowhere else to send it.
     pub async fn relocate(
         &self,
         sender: &Admission,
         pending: &Pending,
         owner: Owner,
-        delivered: Delivered,
     ) -> Option<Prepared> {
-        if !matches!(delivered, Delivered::NotConnected | Delivered::Unreachable) {
-            return None;
-        }
         self.directory.forget_location(&pending.to);
         let location = match self.connections.owner(&pending.to) {
             Some(here) => Location::At(here),
