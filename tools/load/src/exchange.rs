@@ -9,6 +9,7 @@
 //! not. All that were due in the measured time count, also those that come after it.
 
 mod listeners;
+mod schedule;
 mod tally;
 mod traffic;
 
@@ -24,7 +25,7 @@ use crate::message::{Message, Route};
 use crate::report::{Measured, Report};
 use crate::run::{Run, Trouble};
 use listeners::{Acks, Inbox};
-use traffic::{Sender, Traffic};
+use traffic::{Role, Sender, Traffic};
 
 /// How long is waited, at the end, for what has not come.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -53,7 +54,7 @@ pub async fn relay(run: &Run, messages: &Messages, receivers: u64) -> Result<Rep
         // The one after its sender's: with several brokers, messages go from one to another.
         let connection = run.door.enter(place + 1, &id).await;
         let connection = connection.map_err(|why| Trouble::NotIn { id, why })?;
-        attend(traffic.clone(), connection, Inbox::new(traffic.clone(), place));
+        attend(traffic.clone(), Role::Receiver, connection, Inbox::new(traffic.clone(), place));
         Ok(())
     });
     entered.await?.into_iter().collect::<Result<Vec<_>, Trouble>>()?;
@@ -92,7 +93,7 @@ async fn drive(
         let connection = run.door.enter(place, &id).await;
         let connection = connection.map_err(|why| Trouble::NotIn { id, why })?;
         traffic.connect(place, connection.outbox());
-        attend(traffic.clone(), connection, Acks::new(traffic.clone(), place));
+        attend(traffic.clone(), Role::Sender, connection, Acks::new(traffic.clone(), place));
         Ok(())
     });
     entered.await?.into_iter().collect::<Result<Vec<_>, Trouble>>()?;
@@ -100,15 +101,21 @@ async fn drive(
     let alarm = Alarm::new()?;
     traffic.start();
     let pacer = tokio::task::spawn_local(traffic.clone().pace(alarm));
-    run.stage.last("warming up", pace.warmup.0, || traffic.so_far()).await;
+    send_for(run, &traffic, "warming up", pace.warmup.0).await;
     let begin = run.meter.read();
     traffic.measure_from_now();
-    run.stage.last("measuring", pace.seconds.0, || traffic.so_far()).await;
+    send_for(run, &traffic, "measuring", pace.seconds.0).await;
     traffic.measure_until_now();
     let end = run.meter.read();
     pacer.abort();
-    if tokio::time::timeout(PATIENCE, traffic.settle()).await.is_ok() {
+    let settled = async {
+        traffic.settle().await;
         tokio::time::sleep(LINGER).await;
+    };
+    tokio::select! {
+        () = settled => {}
+        () = traffic.deserted() => {}
+        () = tokio::time::sleep(PATIENCE) => {}
     }
     traffic.finish();
 
@@ -117,10 +124,23 @@ async fn drive(
     Ok(run.report(measured, &begin, &end))
 }
 
+/// Lets the senders send for this long, or until none of them has a connection any more.
+async fn send_for(run: &Run, traffic: &Traffic, label: &str, time: Duration) {
+    tokio::select! {
+        () = run.stage.last(label, time, || traffic.so_far()) => {}
+        () = traffic.deserted() => {}
+    }
+}
+
 /// Reads a connection until it ends, in a task of its own.
-fn attend(traffic: Rc<Traffic>, mut connection: Connection, mut listener: impl Listener + 'static) {
+fn attend(
+    traffic: Rc<Traffic>,
+    role: Role,
+    mut connection: Connection,
+    mut listener: impl Listener + 'static,
+) {
     tokio::task::spawn_local(async move {
         let end = connection.run(&mut listener).await;
-        traffic.ended(&end);
+        traffic.ended(role, &end);
     });
 }

@@ -66,7 +66,7 @@ impl Report {
 }
 
 fn line(f: &mut fmt::Formatter<'_>, name: &str, text: &str) -> fmt::Result {
-    writeln!(f, "{name:<24}{text}")
+    writeln!(f, "{name:<23} {text}")
 }
 
 fn figure(value: f64) -> String {

@@ -5,6 +5,9 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
+
+use super::schedule::Schedule;
 use super::tally::{Mark, Tally};
 use crate::answer::{Answer, Verdict};
 use crate::arguments::Pace;
@@ -32,6 +35,9 @@ pub(super) struct Traffic {
     phase: Cell<Phase>,
     senders: Vec<RefCell<Sender>>,
     tally: RefCell<Tally>,
+    /// How many senders have no connection any more.
+    ended: Cell<usize>,
+    deserted: Notify,
 }
 
 /// One node that sends.
@@ -46,18 +52,16 @@ pub(super) struct Sender {
     outbox: Option<Rc<Outbox>>,
 }
 
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    Sender,
+    Receiver,
+}
+
 enum Loop {
     Closed { window: usize },
     Open(Schedule),
-}
-
-/// When messages are due: all senders in turn, evenly spread.
-struct Schedule {
-    senders: u64,
-    gap_ns: f64,
-    start_ns: Cell<u64>,
-    /// How many have been marked as due.
-    marked: Cell<u64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -98,32 +102,6 @@ impl Sender {
     }
 }
 
-impl Schedule {
-    fn new(senders: u64, rate: f64) -> Self {
-        let gap_ns = 1e9 / (rate * senders as f64);
-        Self { senders, gap_ns, start_ns: Cell::default(), marked: Cell::default() }
-    }
-
-    /// When the message of this number, counted over all senders, is due.
-    fn at(&self, number: u64) -> u64 {
-        self.start_ns.get() + (number as f64 * self.gap_ns) as u64
-    }
-
-    /// When this message of one sender is due.
-    fn due_ns(&self, sender: usize, number: u64) -> u64 {
-        self.at(number * self.senders + sender as u64)
-    }
-
-    /// The sender whose message is due next, if that is before this time.
-    fn next_before(&self, until_ns: u64) -> Option<usize> {
-        let number = self.marked.get();
-        (self.at(number) < until_ns).then(|| {
-            self.marked.set(number + 1);
-            (number % self.senders) as usize
-        })
-    }
-}
-
 impl Traffic {
     pub(super) fn new(clock: Clock, pace: &Pace, event: &str, senders: Vec<Sender>) -> Rc<Self> {
         let pace = match pace.rate {
@@ -137,6 +115,8 @@ impl Traffic {
             phase: Cell::new(Phase::Connecting),
             senders: senders.into_iter().map(RefCell::new).collect(),
             tally: RefCell::default(),
+            ended: Cell::default(),
+            deserted: Notify::new(),
         })
     }
 
@@ -156,9 +136,22 @@ impl Traffic {
     }
 
     /// A connection has ended, which none should before the run is over.
-    pub(super) fn ended(&self, end: &End) {
+    pub(super) fn ended(&self, role: Role, end: &End) {
         if self.phase.get() != Phase::Over {
             self.tally.borrow_mut().disconnected(&end.to_string());
+        }
+        if role == Role::Sender {
+            self.ended.set(self.ended.get() + 1);
+            if self.ended.get() == self.senders.len() {
+                self.deserted.notify_one();
+            }
+        }
+    }
+
+    /// Waits until no sender has a connection any more.
+    pub(super) async fn deserted(&self) {
+        if self.ended.get() < self.senders.len() {
+            self.deserted.notified().await;
         }
     }
 
@@ -167,7 +160,7 @@ impl Traffic {
         self.phase.set(Phase::Sending);
         match &self.pace {
             Loop::Closed { .. } => (0..self.senders.len()).for_each(|place| self.pump(place)),
-            Loop::Open(schedule) => schedule.start_ns.set(self.now_ns()),
+            Loop::Open(schedule) => schedule.start(self.now_ns()),
         }
     }
 
@@ -178,7 +171,7 @@ impl Traffic {
         loop {
             self.mark_due(schedule, self.now_ns() + 1, &mut places);
             places.drain(..).for_each(|place| self.pump(place));
-            match schedule.at(schedule.marked.get()).checked_sub(self.now_ns()) {
+            match schedule.next_ns().checked_sub(self.now_ns()) {
                 None | Some(0) => tokio::task::yield_now().await,
                 Some(ns) => alarm.sleep(Duration::from_nanos(ns)).await?,
             }
@@ -332,22 +325,5 @@ impl Traffic {
         }
         let right = self.senders.first().map_or("OK", |sender| sender.borrow().answer.name());
         tally.tell(right, measured);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn senders_are_due_in_turn_and_evenly() {
-        let schedule = Schedule::new(4, 25.0);
-        schedule.start_ns.set(1000);
-        assert_eq!((schedule.at(0), schedule.at(1)), (1000, 10_001_000));
-        assert_eq!(schedule.due_ns(2, 3), schedule.at(14));
-        let due: Vec<_> = std::iter::from_fn(|| schedule.next_before(50_001_000)).collect();
-        assert_eq!(due, [0, 1, 2, 3, 0]);
-        assert_eq!(schedule.next_before(50_001_000), None);
-        assert_eq!(schedule.next_before(50_001_001), Some(1));
     }
 }

@@ -1,6 +1,6 @@
 //! Every mode against the real broker: nothing is wrong, and everything is told.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crolang_broker::config::Config;
 use crolang_broker::server::Server;
@@ -157,11 +157,7 @@ async fn an_id_that_is_held_is_refused() {
     let broker = broker().await;
     let (address, arguments) = (broker.address(), "idle --nodes 1 --prefix twin");
     let first = command(&format!("{arguments} --addr {address} --seconds 20")).spawn().unwrap();
-    let began = std::time::Instant::now();
-    while broker.metrics().encode().lines().all(|line| line != "crolang_nodes 1") {
-        assert!(began.elapsed() < Duration::from_secs(10), "the first is in");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    eventually(|| broker.metrics().encode().lines().any(|line| line == "crolang_nodes 1")).await;
     let told = measure(address, &format!("{arguments} --seconds 0.1")).await;
     assert_eq!(told.code, Some(1));
     assert_eq!(told.json()["outcomes"]["refused: client already connected"], 1);
@@ -187,17 +183,7 @@ async fn ctrl_c_ends_a_run_early_and_it_still_reports() {
     let address = broker.address();
     let mut command = command(&format!("relay --pairs 2 --seconds 50 --addr {address} --json"));
     let child = command.spawn().unwrap();
-    let relayed = || {
-        let text = broker.metrics().encode();
-        let name = r#"crolang_messages_total{event="SOCKET_MSG_EXCHANGE",ack="OK"} "#;
-        let value = text.lines().find_map(|line| line.strip_prefix(name)?.parse().ok());
-        value.unwrap_or(0u64)
-    };
-    let began = std::time::Instant::now();
-    while relayed() < 100 {
-        assert!(began.elapsed() < Duration::from_secs(10), "it relays");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    eventually(|| relayed(&broker) >= 100).await;
     let id = child.id().unwrap().to_string();
     let interrupted = std::process::Command::new("kill").args(["-INT", &id]).status().unwrap();
     assert!(interrupted.success());
@@ -205,4 +191,33 @@ async fn ctrl_c_ends_a_run_early_and_it_still_reports() {
     let told = told(output.await.expect("it ends").unwrap());
     assert_eq!((told.code, told.err.as_str()), (Some(0), ""));
     assert_eq!(told.json()["ended_early"], true);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_the_broker_has_ended_so_does_the_run() {
+    let broker = broker().await;
+    let arguments = format!("relay --pairs 2 --seconds 50 --addr {} --json", broker.address());
+    let child = command(&arguments).spawn().unwrap();
+    eventually(|| relayed(&broker) >= 100).await;
+    drop(broker);
+    let output = tokio::time::timeout(Duration::from_secs(20), child.wait_with_output());
+    let told = told(output.await.expect("it ends").unwrap());
+    assert_eq!(told.code, Some(1));
+    assert_eq!(told.json()["wrong"]["disconnected"], 4, "{}", told.out);
+}
+
+/// Waits until `condition` holds.
+async fn eventually(mut condition: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !condition() {
+        assert!(began.elapsed() < Duration::from_secs(10), "not in time");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// How many messages a broker has relayed.
+fn relayed(broker: &Server) -> u64 {
+    let name = r#"crolang_messages_total{event="SOCKET_MSG_EXCHANGE",ack="OK"} "#;
+    let text = broker.metrics().encode();
+    text.lines().find_map(|line| line.strip_prefix(name)?.parse().ok()).unwrap_or(0)
 }
