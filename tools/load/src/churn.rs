@@ -6,7 +6,8 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use crate::arguments::Churn;
-use crate::connection::{Deaf, say_goodbye};
+use crate::connection::{Connection, Deaf, say_goodbye};
+use crate::door::NotIn;
 use crate::latency::Latencies;
 use crate::report::{Measured, Outcomes, Report};
 use crate::run::{Run, Trouble};
@@ -14,6 +15,10 @@ use crate::wrong::Wrongs;
 
 /// How long a node that leaves waits for the broker to close.
 const LEAVING_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long a node that is not in waits before the next one comes: a connection can be refused so
+/// fast that nothing else would get its turn.
+const BREATH: Duration = Duration::from_millis(10);
 
 /// What is counted.
 #[derive(Default)]
@@ -51,7 +56,7 @@ pub async fn run(run: &Run, churn: &Churn) -> Result<Report, Trouble> {
     let measured = Measured {
         unit: "connections",
         count: tally.count,
-        latency: vec![("be in", tally.to_be_in), ("be out", tally.to_be_out)],
+        latency: vec![("in", tally.to_be_in), ("out", tally.to_be_out)],
         outcomes: tally.outcomes,
         figures: Vec::new(),
         wrong: tally.wrong,
@@ -65,23 +70,9 @@ async fn come_and_go(run: &Run, lane: usize, tally: &RefCell<Tally>) {
         let began_ns = run.clock.now_ns();
         let entered = run.door.enter(lane, &run.id(&format!("c{lane}-"), round as usize)).await;
         let in_ns = run.clock.now_ns();
-        let mut connection = {
-            let mut tally = tally.borrow_mut();
-            match entered {
-                Ok(connection) => {
-                    tally.total += 1;
-                    if tally.is_measuring {
-                        tally.count += 1;
-                        tally.to_be_in.record(began_ns, in_ns);
-                    }
-                    connection
-                }
-                Err(why) => {
-                    tally.outcomes.add(&why.to_string(), 1);
-                    tally.wrong.add(why.wrong(), 1);
-                    continue;
-                }
-            }
+        let Some(mut connection) = tally.borrow_mut().entered(entered, began_ns, in_ns) else {
+            tokio::time::sleep(BREATH).await;
+            continue;
         };
         say_goodbye(&connection.outbox());
         // The broker closes: so it is what waits for stray packets afterwards, and this side does
@@ -92,6 +83,32 @@ async fn come_and_go(run: &Run, lane: usize, tally: &RefCell<Tally>) {
             Ok(_) if tally.is_measuring => tally.to_be_out.record(in_ns, run.clock.now_ns()),
             Ok(_) => {}
             Err(_) => tally.outcomes.add("not closed by the broker", 1),
+        }
+    }
+}
+
+impl Tally {
+    /// A node has tried to come in; its connection if it is.
+    fn entered(
+        &mut self,
+        entered: Result<Connection, NotIn>,
+        began_ns: u64,
+        in_ns: u64,
+    ) -> Option<Connection> {
+        match entered {
+            Ok(connection) => {
+                self.total += 1;
+                if self.is_measuring {
+                    self.count += 1;
+                    self.to_be_in.record(began_ns, in_ns);
+                }
+                Some(connection)
+            }
+            Err(why) => {
+                self.outcomes.add(&why.to_string(), 1);
+                self.wrong.add(why.wrong(), 1);
+                None
+            }
         }
     }
 }

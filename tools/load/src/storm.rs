@@ -110,7 +110,7 @@ impl Tally {
         Measured {
             unit: "connections",
             count: self.inside,
-            latency: vec![("be in", self.to_be_in)],
+            latency: vec![("in", self.to_be_in)],
             outcomes: self.outcomes,
             figures,
             wrong: self.wrong,

@@ -32,12 +32,12 @@ impl Report {
         }
         let titles = ["p50", "p90", "p99", "p99.9", "max"];
         let titles: String = titles.iter().map(|title| format!("{title:>11}")).collect();
-        writeln!(f, "\n{:<20}{titles}", "latency, ms")?;
+        writeln!(f, "\n{:<20}{titles}", "latency until, ms")?;
         for (name, Percentiles { p50, p90, p99, p999, max, .. }) in &self.latency_us.0 {
             let values = [p50, p90, p99, p999, max];
             let values: String =
                 values.iter().map(|us| format!("{:>11.3}", *us / 1000.0)).collect();
-            writeln!(f, "{:<20}{values}", format!("  to {name}"))?;
+            writeln!(f, "{:<20}{values}", format!("  {name}"))?;
         }
         writeln!(f)
     }
@@ -89,7 +89,7 @@ mod tests {
         let mut measured = Measured { unit: "messages", count: 1234, ..Measured::default() };
         let mut latencies = Latencies::new();
         latencies.record(0, 1_500_000);
-        measured.latency.push(("receiver", latencies));
+        measured.latency.push(("received", latencies));
         measured.outcomes.add("OK", 1234);
         measured.figures.push(("unsent_messages", 3.0));
         measured.wrong.add(Wrong::Lost, 2);
@@ -102,7 +102,7 @@ mod tests {
         for part in [
             "relay, measured for 0.0 s, ended early\n",
             "\nmessages                1,234, 0/s\n",
-            "\n  to receiver             1.500      1.500",
+            "\n  received                1.500      1.500",
             "\n  OK                    1,234\n",
             "\nunsent messages         3\n",
             "\nwrong                   lost 2\n",

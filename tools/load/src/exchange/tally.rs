@@ -73,7 +73,7 @@ impl Tally {
     pub(super) fn tell(mut self, right: &str, measured: &mut Measured) {
         self.outcomes.add(right, self.right_acks);
         measured.count = self.count;
-        measured.latency = vec![("receiver", self.to_receiver), ("ack", self.to_ack)];
+        measured.latency = vec![("received", self.to_receiver), ("acked", self.to_ack)];
         measured.outcomes = self.outcomes;
         measured.wrong = self.wrong;
     }

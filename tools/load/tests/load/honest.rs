@@ -53,8 +53,8 @@ async fn relay_in_a_closed_loop() {
     let json = well("relay --pairs 4 --window 8 --seconds 1 --warmup 0.2").await;
     assert_eq!((&json["mode"], &json["unit"]), (&"relay".into(), &"messages".into()));
     assert_eq!(json["settings"]["window"], 8);
-    assert_told(&json, "receiver");
-    assert_told(&json, "ack");
+    assert_told(&json, "received");
+    assert_told(&json, "acked");
     assert!(number(&json, "/outcomes/OK") >= number(&json, "/count"));
 }
 
@@ -62,18 +62,18 @@ async fn relay_in_a_closed_loop() {
 async fn relay_in_an_open_loop() {
     let json = well("relay --pairs 4 --rate 50 --seconds 1 --warmup 0.2 --size 20000").await;
     let due = 200.0;
-    let told = number(&json, "/latency_us/receiver/count");
+    let told = number(&json, "/latency_us/received/count");
     assert!((told - due).abs() <= due / 10.0, "{told} of {due}");
     assert_eq!(json["figures"]["unsent"], 0.0);
-    assert_told(&json, "ack");
+    assert_told(&json, "acked");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn relay_of_another_event_without_acks() {
     let json =
         well("relay --pairs 2 --event CONNECTION_ATTEMPT --no-ack --seconds 0.5 --warmup 0").await;
-    assert_told(&json, "receiver");
-    assert_eq!(json["latency_us"]["ack"], Value::Null);
+    assert_told(&json, "received");
+    assert_eq!(json["latency_us"]["acked"], Value::Null);
     assert_eq!(json["outcomes"], serde_json::json!({}));
 }
 
@@ -81,7 +81,7 @@ async fn relay_of_another_event_without_acks() {
 async fn fan_in() {
     let json = well("fan-in --pairs 8 --window 4 --seconds 1 --warmup 0.2").await;
     assert_eq!(json["mode"], "fan-in");
-    assert_told(&json, "receiver");
+    assert_told(&json, "received");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -89,15 +89,15 @@ async fn presence() {
     let json = well("presence --pairs 4 --ids 9 --seconds 1 --warmup 0.2").await;
     assert_eq!(json["unit"], "questions");
     assert!(number(&json, "/outcomes/right results") >= number(&json, "/count"));
-    assert_told(&json, "ack");
+    assert_told(&json, "acked");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn churn() {
     let json = well("churn --nodes 4 --seconds 1 --warmup 0.2").await;
     assert_eq!(json["unit"], "connections");
-    assert_told(&json, "be in");
-    assert_told(&json, "be out");
+    assert_told(&json, "in");
+    assert_told(&json, "out");
     assert_eq!(json["outcomes"], serde_json::json!({}));
 }
 
@@ -118,7 +118,7 @@ async fn storm() {
     assert_eq!(json["count"], 200);
     assert_eq!(json["figures"]["attempts"], 200.0);
     assert!(number(&json, "/figures/all_in_after_s") > 0.0);
-    assert_told(&json, "be in");
+    assert_told(&json, "in");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -171,7 +171,7 @@ async fn the_table_is_for_people() {
     let told = run(&format!("relay --pairs 2 --seconds 0.3 --warmup 0 --addr {address}")).await;
     assert_eq!((told.code, told.err.as_str()), (Some(0), ""));
     assert!(told.out.starts_with("relay, measured for 0.3 s\n"), "{}", told.out);
-    for part in ["p99.9", "to receiver", "load itself", "wrong                   nothing"] {
+    for part in ["p99.9", "  received", "load itself", "wrong                   nothing"] {
         assert!(told.out.contains(part), "{part} is not in {}", told.out);
     }
 }

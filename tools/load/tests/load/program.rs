@@ -58,14 +58,32 @@ async fn a_wrong_command_line_is_told() {
     }
 }
 
+/// An address where nobody listens.
+async fn nobody() -> SocketAddr {
+    tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+}
+
 #[tokio::test]
 async fn where_nobody_listens_there_is_nothing_to_measure() {
-    let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = free.local_addr().unwrap();
-    drop(free);
-    let told = measure(address, "relay --pairs 1").await;
+    let told = measure(nobody().await, "relay --pairs 1").await;
     assert_eq!((told.code, told.out.as_str()), (Some(2), ""));
     assert!(told.err.contains("is not in: "), "{}", told.err);
+}
+
+#[tokio::test]
+async fn where_nobody_listens_nobody_comes_in() {
+    let address = nobody().await;
+    for (arguments, wrong) in [
+        ("churn --nodes 3 --seconds 0.3 --warmup 0", "not_connected"),
+        ("idle --nodes 3 --seconds 0", "not_connected"),
+        ("storm --nodes 3 --seconds 0.3 --retry 0.1", "not_in"),
+    ] {
+        let told = measure(address, arguments).await;
+        assert_eq!(told.code, Some(1), "{arguments}");
+        let json = told.json();
+        assert_eq!(json["count"], 0);
+        assert!(json["wrong"][wrong].as_u64().unwrap() >= 3, "{json}");
+    }
 }
 
 #[tokio::test]
