@@ -1,6 +1,7 @@
 //! What a run costs: the processes that are watched, and the load generator itself.
 
 use std::io;
+use std::ops::Add;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -30,6 +31,8 @@ pub struct Reading {
 pub struct Costs {
     /// The processes that are watched and have not ended.
     pub servers: Vec<Cost>,
+    /// Their CPU time together for each message, question or connection, in microseconds.
+    pub servers_cpu_us_per_unit: Option<f64>,
     /// The load generator itself; none where the system does not tell.
     pub load: Option<OwnCost>,
 }
@@ -81,9 +84,14 @@ impl Meter {
             let (begin, end) = (usage.0.as_ref()?, usage.1.as_ref()?);
             Some(process.cost(*before, *begin, *end, elapsed, units))
         });
+        let servers: Vec<_> = servers.collect();
         let own = begin.own.zip(end.own);
         Costs {
-            servers: servers.collect(),
+            servers_cpu_us_per_unit: servers
+                .iter()
+                .filter_map(|it| it.cpu_us_per_unit)
+                .reduce(f64::add),
+            servers,
             load: own.map(|(begin, end)| {
                 let ran = end.0.saturating_sub(begin.0);
                 OwnCost::new(ran, end.1.saturating_sub(begin.1), elapsed)
@@ -151,6 +159,7 @@ mod tests {
         let end = meter.read();
         let costs = meter.costs(&begin, &end, 10);
         assert_eq!(costs.servers[0].pid, std::process::id());
+        assert_eq!(costs.servers_cpu_us_per_unit, costs.servers[0].cpu_us_per_unit);
         assert!(end.resident_kb() > Some(100) && meter.resident_kb_before() > Some(100));
         assert_eq!(meter.ended(&end), 0);
         assert!(Meter::watch(&[u32::MAX]).is_err());

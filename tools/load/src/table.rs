@@ -55,6 +55,11 @@ impl Report {
             );
             line(f, &format!("{} {}", server.name, server.pid), &text)?;
         }
+        if let (Some(us), [_, _, ..]) =
+            (self.costs.servers_cpu_us_per_unit, self.costs.servers.as_slice())
+        {
+            line(f, "together", &format!("{us:.2} µs per {unit}"))?;
+        }
         if let Some(load) = &self.costs.load {
             let limit = if load.was_the_limit { ": THE LOAD GENERATOR WAS THE LIMIT" } else { "" };
             let (ran, waited) = (load.cpu_percent, load.waited_percent);

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -33,6 +34,8 @@ pub(crate) enum Fault {
     Misdelivers,
     /// It closes the sender's connection.
     Closes,
+    /// It does nothing for [`STALL`], once.
+    Stalls,
     /// It says of nobody that he is connected.
     SeesNobody,
 }
@@ -42,6 +45,9 @@ const EVERY: u64 = 50;
 
 /// The most that waits for one node.
 const QUEUE: usize = 10_000;
+
+/// How long a broker stalls.
+pub(crate) const STALL: Duration = Duration::from_millis(300);
 
 type Nodes = Arc<Mutex<HashMap<String, mpsc::Sender<Message>>>>;
 
@@ -86,6 +92,9 @@ async fn serve(stream: TcpStream, nodes: Nodes, fault: Fault) {
         while let Some(Ok(message)) = stream.next().await {
             if !message.is_text() || !node.take(message.to_text().unwrap()) {
                 return;
+            }
+            if node.fault == Fault::Stalls && node.count == EVERY {
+                tokio::time::sleep(STALL).await;
             }
         }
     };

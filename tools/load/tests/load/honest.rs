@@ -61,9 +61,10 @@ async fn relay_in_a_closed_loop() {
 #[tokio::test(flavor = "multi_thread")]
 async fn relay_in_an_open_loop() {
     let json = well("relay --pairs 4 --rate 50 --seconds 1 --warmup 0.2 --size 20000").await;
-    let due = 200.0;
+    // What was due, all of which counts, however late it came.
+    let due = 4.0 * 50.0 * number(&json, "/measured_s");
     let told = number(&json, "/latency_us/received/count");
-    assert!((told - due).abs() <= due / 10.0, "{told} of {due}");
+    assert!((told - due).abs() <= due / 20.0, "{told} of {due}");
     assert_eq!(json["figures"]["unsent"], 0.0);
     assert_told(&json, "acked");
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::fake::{Fault, start};
+use crate::fake::{Fault, STALL, start};
 use crate::program::measure;
 
 /// Runs against a broker with this fault, and gives the counts of what was wrong that are not 0.
@@ -97,4 +97,20 @@ async fn a_closed_loop_names_faults_too() {
     assert_eq!(counts[0].0, "bad_acks");
     let counts = wrongs(Fault::Repeats, "fan-in --window 4").await;
     assert_eq!(counts[0].0, "duplicates");
+}
+
+/// A broker that stalls for a third of the time is asked for as much as ever in the open loop, so
+/// most of what was due meanwhile is late. Had the sender waited, only one message would be.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stall_is_paid_for_by_all_that_was_due() {
+    let address = start(Fault::Stalls).await;
+    let told = measure(address, "relay --pairs 1 --rate 100 --seconds 1 --warmup 0").await;
+    assert_eq!(told.code, Some(0), "{}", told.err);
+    for latency in ["received", "acked"] {
+        let told = &told.json()["latency_us"][latency];
+        let lateness_s = told["mean"].as_f64().unwrap() * told["count"].as_f64().unwrap() / 1e6;
+        // 30 messages, late by half the stall on average.
+        let stall_s = STALL.as_secs_f64();
+        assert!(lateness_s > 0.6 * stall_s * (100.0 * stall_s) / 2.0, "{told}");
+    }
 }
