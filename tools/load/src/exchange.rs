@@ -1,0 +1,146 @@
+//! Relay, fan-in and presence: senders that send in a closed or an open loop.
+//!
+//! *Closed loop*: each sender keeps a number of messages on their way and sends the next when one
+//! is over. That shows how much a broker can do; its latencies are those of a broker that is never
+//! asked for more than it does.
+//!
+//! *Open loop*: each message has a time when it is due, whatever became of those before. Latencies
+//! count from there, so a broker that stalls pays for every message that was due meanwhile, sent or
+//! not. All that were due in the measured time count, also those that come after it.
+
+mod listeners;
+mod schedule;
+mod tally;
+mod traffic;
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::answer::Answer;
+use crate::arguments::{Messages, Pace, Questions};
+use crate::clock::Alarm;
+use crate::connection::{Connection, Listener};
+use crate::ledger::Expected;
+use crate::message::{Message, Route};
+use crate::report::{Measured, Report};
+use crate::run::{Run, Trouble};
+use listeners::{Acks, Inbox};
+use traffic::{Role, Sender, Traffic};
+
+/// How long is waited, at the end, for what has not come.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long is waited after all has come for what should not come.
+const LINGER: Duration = Duration::from_millis(100);
+
+/// Relay, or fan-in if there is one receiver.
+///
+/// # Errors
+/// See [`Trouble`].
+pub async fn relay(run: &Run, messages: &Messages, receivers: u64) -> Result<Report, Trouble> {
+    let ids: Vec<_> = (0..receivers as usize).map(|place| run.id("r", place)).collect();
+    let expected = Expected { ack: !messages.no_ack, arrival: true };
+    let senders = (0..messages.pace.pairs as usize).map(|place| {
+        let receiver = place % ids.len();
+        let (from, to) = (run.id("s", place), ids.get(receiver).cloned().unwrap_or_default());
+        let route = Route { from: &from, to: &to, sender: place };
+        let size = messages.size as usize;
+        let message = Message::relay(&messages.event, route, size, expected.ack);
+        Sender::new(message, Answer::Ok, expected, receiver)
+    });
+    let traffic = Traffic::new(run.clock, &messages.pace, &messages.event, senders.collect());
+    let entered = run.enter_all(receivers, async |place| {
+        let id = ids.get(place).cloned().unwrap_or_default();
+        // The one after its sender's: with several brokers, messages go from one to another.
+        let connection = run.door.enter(place + 1, &id).await;
+        let connection = connection.map_err(|why| Trouble::NotIn { id, why })?;
+        attend(traffic.clone(), Role::Receiver, connection, Inbox::new(traffic.clone(), place));
+        Ok(())
+    });
+    entered.await?.into_iter().collect::<Result<Vec<_>, Trouble>>()?;
+    drive(run, &messages.pace, traffic, "messages").await
+}
+
+/// Presence: every question is about nodes that are connected and others that are not.
+///
+/// # Errors
+/// See [`Trouble`].
+pub async fn presence(run: &Run, questions: &Questions) -> Result<Report, Trouble> {
+    let askers = questions.pace.pairs as usize;
+    let expected = Expected { ack: true, arrival: false };
+    let senders = (0..askers).map(|place| {
+        let nodes = (0..questions.ids as usize).map(|number| match number % 2 {
+            0 => (run.id("s", (place + number / 2) % askers), true),
+            _ => (run.id("nobody", number), false),
+        });
+        let nodes: Vec<_> = nodes.collect();
+        let ids: Vec<_> = nodes.iter().map(|(id, _)| id.clone()).collect();
+        Sender::new(Message::question(&ids), Answer::results(nodes), expected, 0)
+    });
+    let traffic = Traffic::new(run.clock, &questions.pace, "", senders.collect());
+    drive(run, &questions.pace, traffic, "questions").await
+}
+
+/// Connects the senders and lets them send.
+async fn drive(
+    run: &Run,
+    pace: &Pace,
+    traffic: Rc<Traffic>,
+    unit: &'static str,
+) -> Result<Report, Trouble> {
+    let entered = run.enter_all(pace.pairs, async |place| {
+        let id = run.id("s", place);
+        let connection = run.door.enter(place, &id).await;
+        let connection = connection.map_err(|why| Trouble::NotIn { id, why })?;
+        traffic.connect(place, connection.outbox());
+        attend(traffic.clone(), Role::Sender, connection, Acks::new(traffic.clone(), place));
+        Ok(())
+    });
+    entered.await?.into_iter().collect::<Result<Vec<_>, Trouble>>()?;
+
+    let alarm = Alarm::new()?;
+    traffic.start();
+    let pacer = tokio::task::spawn_local(traffic.clone().pace(alarm));
+    send_for(run, &traffic, "warming up", pace.warmup.0).await;
+    let begin = run.meter.read();
+    traffic.measure_from_now();
+    send_for(run, &traffic, "measuring", pace.seconds.0).await;
+    traffic.measure_until_now();
+    let end = run.meter.read();
+    pacer.abort();
+    let settled = async {
+        traffic.settle().await;
+        tokio::time::sleep(LINGER).await;
+    };
+    tokio::select! {
+        () = settled => {}
+        () = traffic.deserted() => {}
+        () = tokio::time::sleep(PATIENCE) => {}
+    }
+    traffic.finish();
+
+    let mut measured = Measured { unit, ..Measured::default() };
+    traffic.tell(&mut measured);
+    Ok(run.report(measured, &begin, &end))
+}
+
+/// Lets the senders send for this long, or until none of them has a connection any more.
+async fn send_for(run: &Run, traffic: &Traffic, label: &str, time: Duration) {
+    tokio::select! {
+        () = run.stage.last(label, time, || traffic.so_far()) => {}
+        () = traffic.deserted() => {}
+    }
+}
+
+/// Reads a connection until it ends, in a task of its own.
+fn attend(
+    traffic: Rc<Traffic>,
+    role: Role,
+    mut connection: Connection,
+    mut listener: impl Listener + 'static,
+) {
+    tokio::task::spawn_local(async move {
+        let end = connection.run(&mut listener).await;
+        traffic.ended(role, &end);
+    });
+}

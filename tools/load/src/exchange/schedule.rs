@@ -1,0 +1,66 @@
+//! In the open loop: when which sender has to send.
+
+use std::cell::Cell;
+
+/// When messages are due: all senders in turn, evenly spread.
+pub(super) struct Schedule {
+    senders: u64,
+    gap_ns: f64,
+    start_ns: Cell<u64>,
+    /// How many have been marked as due.
+    marked: Cell<u64>,
+}
+
+impl Schedule {
+    pub(super) fn new(senders: u64, rate: f64) -> Self {
+        let gap_ns = 1e9 / (rate * senders as f64);
+        Self { senders, gap_ns, start_ns: Cell::default(), marked: Cell::default() }
+    }
+
+    /// The first message is due at this time.
+    pub(super) fn start(&self, now_ns: u64) {
+        self.start_ns.set(now_ns);
+    }
+
+    /// When the next message that has not been marked as due is due.
+    pub(super) fn next_ns(&self) -> u64 {
+        self.at(self.marked.get())
+    }
+
+    /// When the message of this number, counted over all senders, is due.
+    fn at(&self, number: u64) -> u64 {
+        self.start_ns.get() + (number as f64 * self.gap_ns) as u64
+    }
+
+    /// When this message of one sender is due.
+    pub(super) fn due_ns(&self, sender: usize, number: u64) -> u64 {
+        self.at(number * self.senders + sender as u64)
+    }
+
+    /// The sender whose message is due next, if that is before this time.
+    pub(super) fn next_before(&self, until_ns: u64) -> Option<usize> {
+        let number = self.marked.get();
+        (self.at(number) < until_ns).then(|| {
+            self.marked.set(number + 1);
+            (number % self.senders) as usize
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn senders_are_due_in_turn_and_evenly() {
+        let schedule = Schedule::new(4, 25.0);
+        schedule.start(1000);
+        assert_eq!((schedule.at(0), schedule.at(1)), (1000, 10_001_000));
+        assert_eq!(schedule.due_ns(2, 3), schedule.at(14));
+        let due: Vec<_> = std::iter::from_fn(|| schedule.next_before(50_001_000)).collect();
+        assert_eq!(due, [0, 1, 2, 3, 0]);
+        assert_eq!(schedule.next_before(50_001_000), None);
+        assert_eq!(schedule.next_ns(), 50_001_000);
+        assert_eq!(schedule.next_before(50_001_001), Some(1));
+    }
+}

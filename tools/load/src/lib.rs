@@ -1,0 +1,44 @@
+//! A load generator for brokers that speak as crolang-broker does: it makes up nodes, lets them do
+//! one thing as hard or as steadily as it is told, and says how fast, how late, at what cost, and
+//! whether anything was wrong.
+//!
+//! # How a message is measured
+//!
+//! A sender writes a [`message`] into its [`outbox`], and into its [`ledger`] when it was due. The
+//! broker's ack comes back on the sender's [`connection`], the message itself on the receiver's.
+//! Both are the same process, so one [`clock`] times both. What comes is compared with what was
+//! sent ([`answer`], [`sequence`]); what should not have come has a name ([`wrong`]).
+//!
+//! Everything runs on one thread: no lock, and its CPU time is easy to tell from the broker's.
+//!
+//! # Reading order
+//!
+//! [`frame`], [`packet`]: the wire. [`door`], [`connection`], [`outbox`]: one node. [`message`],
+//! [`answer`], [`ledger`], [`sequence`]: what is sent and what should come of it. [`clock`],
+//! [`latency`], [`process`], [`meter`], [`wrong`]: what is measured. [`exchange`] (relay, fan-in
+//! and presence), [`churn`], [`idle`], [`storm`]: the modes. [`stage`], [`report`], [`table`]:
+//! what people see. [`run`] puts them together.
+
+pub mod answer;
+pub mod arguments;
+pub mod churn;
+pub mod clock;
+pub mod connection;
+pub mod door;
+pub mod exchange;
+pub mod frame;
+pub mod idle;
+pub mod latency;
+pub mod ledger;
+pub mod message;
+pub mod meter;
+pub mod outbox;
+pub mod packet;
+pub mod process;
+pub mod report;
+pub mod run;
+pub mod sequence;
+pub mod stage;
+pub mod storm;
+pub mod table;
+pub mod wrong;

@@ -1,0 +1,8 @@
+//! Runs the built program: against the real broker, where all must be well, and against brokers
+//! that misbehave, where it must say so.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops there")]
+
+mod fake;
+mod honest;
+mod misbehaved;
+mod program;
