@@ -42,6 +42,7 @@ pub mod http;
 pub mod link;
 pub mod metrics;
 pub mod node;
+pub mod overlay;
 pub mod protocol;
 pub mod server;
 mod sharded;

@@ -35,7 +35,7 @@ fn every_file_says_what_lives_in_it_and_is_short() {
 }
 
 /// The modules from bottom to top; each may import those before it, and itself.
-const LAYERS: [&str; 13] = [
+const LAYERS: [&str; 14] = [
     "telemetry",
     "node",
     "protocol",
@@ -46,6 +46,7 @@ const LAYERS: [&str; 13] = [
     "delivery",
     "webhooks",
     "broker",
+    "overlay",
     "config",
     "gateway",
     "http",
