@@ -4,11 +4,13 @@
 //! README show the same list, and tests hold them to it. A mistake never stops the reading:
 //! all of them are reported together.
 
+mod peer_relay;
 mod reader;
 mod secret_url;
 mod variables;
 mod webhooks;
 
+pub use peer_relay::PeerRelayConfig;
 pub use secret_url::SecretUrl;
 pub use variables::{VARIABLES, Variable};
 pub use webhooks::{RtcConfig, WebhookConfig};
@@ -44,6 +46,8 @@ pub struct Config {
     pub webhooks: WebhookConfig,
     /// What nodes are told about reaching each other.
     pub rtc: RtcConfig,
+    /// The peer-relay network.
+    pub peer_relay: PeerRelayConfig,
     /// Whether the signaling events pass.
     pub p2p_connection_enabled: bool,
     /// Whether `SOCKET_MSG_EXCHANGE` passes.
@@ -133,6 +137,7 @@ impl Config {
             redis_lock_ttl: reader.milliseconds("REDIS_LOCK_TTL_MS", 1_000),
             webhooks: WebhookConfig::read(&mut reader),
             rtc: RtcConfig::read(&mut reader),
+            peer_relay: PeerRelayConfig::read(&mut reader),
             p2p_connection_enabled: reader.switch("P2P_CONNECTION_ENABLED"),
             websocket_relay_enabled: reader.switch("WEBSOCKET_RELAY_ENABLED"),
             duplicate_id_policy: reader.parsed("DUPLICATE_ID_POLICY"),

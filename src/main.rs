@@ -1,5 +1,8 @@
 //! The program: log, configuration, server, and a signal to stop it.
 
+#[path = "main/peer.rs"]
+mod peer;
+
 use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, Command};
@@ -25,7 +28,11 @@ async fn main() -> ExitCode {
     if let Err(error) = telemetry::init(config.log_level, config.log_format) {
         return fail(1, &error);
     }
-    match run(&config).await {
+    let ran = match arguments.subcommand_matches(peer::NAME) {
+        Some(arguments) => peer::run(&config, arguments).await,
+        None => run(&config).await,
+    };
+    match ran {
         Ok(()) => ExitCode::SUCCESS,
         Err(error @ (StartError::Unsupported(_) | StartError::Webhooks(_))) => {
             fail(BAD_CONFIGURATION, &error)
@@ -57,9 +64,13 @@ fn announce(config: &Config, server: &Server) {
         signaling = switch(config.p2p_connection_enabled),
         relay = switch(config.websocket_relay_enabled),
         webhooks = if webhooks.is_empty() { "off".to_owned() } else { webhooks.join(", ") },
+        peer_relay = switch(server.peer().is_some()),
         redis = "off",
         "modules"
     );
+    if let (Some(peer), Some(path)) = (server.peer(), &config.peer_relay.path) {
+        tracing::info!(id = %peer.id(), path, "a peer of the peer-relay network");
+    }
     tracing::info!(address = %server.address(), "listening");
 }
 
@@ -109,6 +120,7 @@ fn command() -> Command {
     Command::new("crolang-broker")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Rendezvous server for peer-to-peer programs")
+        .subcommand(peer::command())
         .after_help(format!(
             "Variables, from the environment or from a file .env in the working directory:\n\n{variables}"
         ))

@@ -14,12 +14,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::broker::{Broker, BrokerSettings};
-use crate::config::{Config, SecretUrl, WebhookConfig};
+use crate::config::{Config, PeerRelayConfig, SecretUrl, WebhookConfig};
 use crate::directory::Directory;
 use crate::gateway::{self, Listener, TransportSettings};
 use crate::http;
 use crate::link::{CloseReason, LinkLimits, LinkSet};
 use crate::metrics::Metrics;
+use crate::overlay::{Peer, PeerSettings};
 use crate::webhooks::{
     Authentication, Authorization, Client, ClientError, ClientSettings, RtcConfigurations,
     SocketMessages, Validity, Webhooks,
@@ -33,6 +34,7 @@ pub struct Server {
     address: SocketAddr,
     shutdown_timeout: Duration,
     broker: Arc<Broker>,
+    peer: Option<Peer>,
     links: LinkSet,
     metrics: Metrics,
     stop: CancellationToken,
@@ -103,11 +105,19 @@ impl Server {
             ping_timeout: config.ping_timeout,
             max_queued_bytes: config.max_queued_bytes,
         };
+        let peer = match &config.peer_relay.path {
+            Some(_) => {
+                let settings = peer_settings(&config.peer_relay, limits);
+                let started = Peer::start_among(settings, links.clone(), &metrics).await;
+                Some(started.map_err(|source| StartError::Bind { address, source })?)
+            }
+            None => None,
+        };
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         let gateway = Listener {
             links: links.clone(),
-            app: app(broker.clone(), metrics.clone()),
+            app: app(broker.clone(), &config.peer_relay, peer.clone(), metrics.clone()),
             socket_io: gateway::socket_io(broker.clone(), transport),
             metrics: metrics.clone(),
             tasks: tasks.clone(),
@@ -120,6 +130,7 @@ impl Server {
             address,
             shutdown_timeout,
             broker,
+            peer,
             links,
             metrics,
             stop,
@@ -144,12 +155,20 @@ impl Server {
         &self.links
     }
 
+    /// The broker as a peer of the peer-relay network, if it is one.
+    pub fn peer(&self) -> Option<&Peer> {
+        self.peer.as_ref()
+    }
+
     /// Ends the server in good order, within the shutdown timeout: nobody is let in any more,
     /// every ID is given back, then every connection is closed after what is queued on it. The
     /// nodes see a connection that closed, and so come back by themselves.
     pub async fn shutdown(self) {
         self.stop.cancel();
         self.broker.drain();
+        if let Some(peer) = &self.peer {
+            peer.leave();
+        }
         for link in self.links.handles() {
             link.close(CloseReason::Draining);
         }
@@ -173,12 +192,35 @@ impl Drop for Server {
     }
 }
 
-fn app(broker: Arc<Broker>, metrics: Metrics) -> Router {
+fn app(
+    broker: Arc<Broker>,
+    peer_relay: &PeerRelayConfig,
+    peer: Option<Peer>,
+    metrics: Metrics,
+) -> Router {
     let socket_io = any(gateway::upgrade).with_state((broker, metrics.clone()));
-    Router::new()
+    let app = Router::new()
         .route("/socket.io", socket_io.clone())
         .route("/socket.io/", socket_io)
-        .merge(http::routes(metrics))
+        .merge(http::routes(metrics.clone()));
+    match (&peer_relay.path, peer) {
+        (Some(path), Some(peer)) => {
+            app.route(path, any(gateway::peer_relay).with_state((peer, metrics)))
+        }
+        _ => app,
+    }
+}
+
+/// The broker as a peer. It does not listen by itself: the accept loop hands channels over.
+fn peer_settings(config: &PeerRelayConfig, limits: LinkLimits) -> PeerSettings {
+    PeerSettings {
+        bootstrap: config.bootstrap.iter().map(|url| url.expose().clone()).collect(),
+        public_url: config.public_url.as_ref().map(|url| url.expose().clone()),
+        dial: config.dial,
+        max_channels: config.max_channels,
+        limits,
+        ..PeerSettings::default()
+    }
 }
 
 /// The webhooks that are set. One client for all of them, and none where none is set.

@@ -62,6 +62,20 @@ impl<S: Source> Reader<S> {
         }
     }
 
+    /// A value that may be left out.
+    pub(super) fn optional<T>(
+        &mut self,
+        name: &'static str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Option<T> {
+        let text = self.text(variable(name))?;
+        let parsed = parse(&text);
+        if parsed.is_none() {
+            self.mistake(variable(name), format!("{text:?} is not valid"));
+        }
+        parsed
+    }
+
     /// A value whose text is never part of a mistake.
     pub(super) fn secret<T>(
         &mut self,

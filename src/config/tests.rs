@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use super::*;
 use crate::broker::OwnRtc;
+use crate::overlay::DialPolicy;
 
 fn read(variables: &[(&str, &str)]) -> Result<Config, Mistakes> {
     Config::read(|name| {
@@ -70,6 +71,21 @@ fn each_kind_of_wrong_value_is_a_mistake() {
             "STUN_URLS" => &["x", "stun:", "turn:h", "stun:h,", "stun:h,x"],
             "TURN_URLS" => &["x", "turn:", "stun:h", "turn:h"],
             "TURN_SECRET" => &["a secret without servers"],
+            "PEER_RELAY_PATH" => &[
+                "x",
+                "//",
+                "/a//b",
+                "/a/",
+                "/../x",
+                "/a?b",
+                "/{a}",
+                "/socket.io",
+                "/socket.io/x",
+                "/health",
+            ],
+            "PEER_RELAY_BOOTSTRAP" => &["x", "http://h/", "ws://", "ws://a,", "ws://a,x"],
+            "PEER_RELAY_PUBLIC_URL" => &["x", "https://h/", "ws://"],
+            "PEER_RELAY_DIAL" => &["none", "0"],
             name if name.ends_with("_FILE") => &["/nowhere", "/", "/dev/null"],
             name if name.ends_with("_MS") => &milliseconds,
             name if name.ends_with("_ENABLED") => &switches,
@@ -102,6 +118,26 @@ fn all_mistakes_are_reported_together_and_no_secret_is() {
         assert!(text.contains(line), "{text}");
     }
     assert!(!text.contains("hunter2"));
+}
+
+#[test]
+fn the_peer_relay_network_is_off_and_dials_no_strangers_by_default() {
+    let config = Config::default().peer_relay;
+    assert!(config.path.is_none() && config.bootstrap.is_empty() && config.public_url.is_none());
+    assert_eq!((config.dial, config.max_channels), (DialPolicy::Bootstrap, 10_000));
+    let config = read(&[
+        ("PEER_RELAY_PATH", "/peers/here"),
+        ("PEER_RELAY_BOOTSTRAP", "ws://a:8001 , wss://user:word@b/c"),
+        ("PEER_RELAY_PUBLIC_URL", "wss://here.test/peers/here"),
+        ("PEER_RELAY_DIAL", "any"),
+    ]);
+    let config = config.unwrap().peer_relay;
+    assert_eq!((config.path.as_deref(), config.dial), (Some("/peers/here"), DialPolicy::Any));
+    let urls: Vec<_> = config.bootstrap.iter().map(|url| url.expose().as_str()).collect();
+    assert_eq!(urls, ["ws://a:8001/", "wss://user:word@b/c"]);
+    assert!(read(&[("PEER_RELAY_PATH", "/")]).is_ok());
+    let mistakes = read(&[("PEER_RELAY_BOOTSTRAP", "ws://a,http://:hunter2@b")]).unwrap_err();
+    assert!(!mistakes.to_string().contains("hunter2"));
 }
 
 #[test]

@@ -24,7 +24,7 @@ use tokio_util::task::TaskTracker;
 use tower_service::Service as _;
 
 use super::namespace::SocketIoService;
-use super::upgrade::Arrival;
+use super::upgrade::{Arrival, Upgrade};
 use crate::link::{Link, LinkSet};
 use crate::metrics::Metrics;
 
@@ -135,10 +135,14 @@ impl Listener {
         let Ok(parts) = Box::pin(connection.without_shutdown()).await else { return };
         let mut link = parts.io.into_inner();
         match arrival.take_upgrade() {
-            Some(request) => {
+            Some(Upgrade::SocketIo(request)) => {
                 link.upgrade(parts.read_buf);
                 // Fails for requests that the gate does not let through.
                 drop(self.socket_io.call((link, request)));
+            }
+            Some(Upgrade::PeerRelay(peer, seat)) => {
+                link.upgrade(parts.read_buf);
+                peer.accept(link, seat);
             }
             None => drop(link.shutdown().await),
         }

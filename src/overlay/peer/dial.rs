@@ -9,7 +9,7 @@ use rustls::pki_types::ServerName;
 use rustls_platform_verifier::BuilderVerifierExt;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite;
 use url::{Host, Url};
@@ -34,6 +34,9 @@ pub(super) enum DialError {
     /// There are too many connections already.
     #[error("too many connections")]
     Full,
+    /// This peer leaves.
+    #[error("this peer leaves")]
+    Leaving,
     /// It took too long.
     #[error("no answer in time")]
     Timeout,
@@ -97,13 +100,10 @@ impl Inner {
             return Err(DialError::Url);
         }
         let deadline = Instant::now() + DIAL_TIMEOUT;
-        let connected = timeout(DIAL_TIMEOUT, self.dialer.connect(url));
-        let link = connected.await.map_err(|_| DialError::Timeout)??;
+        let link = self.in_time(deadline, self.dialer.connect(url)).await?;
         let handle = link.handle();
-        let rest = deadline.saturating_duration_since(Instant::now());
         if url.scheme() == "ws" {
-            let socket = timeout(rest, upgrade(url, link)).await;
-            let socket = socket.map_err(|_| DialError::Timeout)??;
+            let socket = self.in_time(deadline, upgrade(url, link)).await?;
             return Ok(channel::run(self, socket, handle, expected).await);
         }
         let host = url.host_str().ok_or(DialError::Url)?.trim_matches(['[', ']']).to_owned();
@@ -114,8 +114,20 @@ impl Inner {
             upgrade(url, stream).await
         };
         // Boxed: TLS is large, and most channels are without.
-        let socket = Box::pin(timeout(rest, opened)).await.map_err(|_| DialError::Timeout)??;
+        let socket = Box::pin(self.in_time(deadline, opened)).await?;
         Ok(Box::pin(channel::run(self, socket, handle, expected)).await)
+    }
+
+    /// Opens something until the deadline, and while this peer does not leave.
+    async fn in_time<T>(
+        &self,
+        deadline: Instant,
+        opening: impl Future<Output = Result<T, DialError>>,
+    ) -> Result<T, DialError> {
+        tokio::select! {
+            opened = timeout_at(deadline.into(), opening) => opened.map_err(|_| DialError::Timeout)?,
+            () = self.leaving.cancelled() => Err(DialError::Leaving),
+        }
     }
 
     /// Dials a URL that another peer sent for itself.
