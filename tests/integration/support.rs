@@ -2,9 +2,11 @@
 
 mod hook;
 mod node;
+mod peer;
 
 pub use hook::{Authority, Call, Fault, Hook, MAX_ANSWER_BYTES, Reply, padded};
 pub use node::{Frame, Node, frame, upgrade_request};
+pub use peer::{PEERS, RawPeer, buffer, id};
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
