@@ -4,18 +4,22 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::bucket::{BUCKET_SIZE, Buckets};
+use super::generations::Generations;
 use super::id::PeerId;
 
 /// How long a handshake may take, from the offer to the open channel.
 pub(super) const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(20);
 
-/// How long a peer that cannot be reached is not tried again.
+/// How long at least a peer that cannot be reached is not tried again, nor named to others.
 const UNREACHABLE_FOR: Duration = Duration::from_secs(5 * 60);
 
-/// How long it counts that a peer was heard of, if others want its place.
+/// Of how many peers it is remembered at least that they cannot be reached.
+const MAX_UNREACHABLE: usize = 1024;
+
+/// How long it is remembered that a peer was heard of.
 const HEARSAY_LIFE: Duration = Duration::from_secs(10 * 60);
 
-/// The most handshakes, those of strangers too, that are remembered.
+/// The most handshakes at a time; strangers begin at most half of them.
 const MAX_HANDSHAKES: usize = 256;
 
 /// How far a handshake has come.
@@ -27,8 +31,6 @@ pub(super) enum Step {
     Answered,
     /// The other told, and its URL is being dialed.
     Dialing,
-    /// The other cannot be reached.
-    Unreachable,
 }
 
 /// The peers heard of, and the handshakes.
@@ -36,12 +38,14 @@ pub(super) enum Step {
 pub(super) struct Acquaintances {
     heard: Buckets<Instant>,
     handshakes: HashMap<PeerId, (Step, Instant)>,
+    unreachable: Generations<PeerId, ()>,
 }
 
 impl Acquaintances {
     /// Nobody has been heard of yet.
-    pub(super) fn new(own: PeerId) -> Self {
-        Self { heard: Buckets::new(own), handshakes: HashMap::new() }
+    pub(super) fn new(own: PeerId, now: Instant) -> Self {
+        let unreachable = Generations::new(now, UNREACHABLE_FOR, MAX_UNREACHABLE);
+        Self { heard: Buckets::new(own), handshakes: HashMap::new(), unreachable }
     }
 
     /// The peers heard of.
@@ -49,24 +53,15 @@ impl Acquaintances {
         &self.heard
     }
 
-    /// A peer was heard of. It gets a place in its bucket if one is free, or has been held for
-    /// long by another one.
+    /// A peer was heard of. It gets a place in its bucket if one is free.
     pub(super) fn hear(&mut self, now: Instant, id: PeerId) {
-        if let Some(heard) = self.heard.get_mut(&id) {
-            *heard = now;
+        // Its time is not renewed: those who left would be talked about for ever.
+        if self.heard.get(&id).is_some() || self.unreachable.get(now, &id).is_some() {
             return;
         }
-        let bucket = self.heard.bucket_of(&id);
-        if bucket.len() >= BUCKET_SIZE {
-            let oldest = bucket.iter().min_by_key(|(_, heard)| *heard).copied();
-            match oldest {
-                Some((oldest, heard)) if now.saturating_duration_since(heard) > HEARSAY_LIFE => {
-                    self.heard.remove(&oldest);
-                }
-                _ => return,
-            }
+        if self.heard.bucket_of(&id).len() < BUCKET_SIZE {
+            self.heard.insert(id, now);
         }
-        self.heard.insert(id, now);
     }
 
     /// A peer became a neighbour, or is known to have left.
@@ -82,12 +77,18 @@ impl Acquaintances {
 
     /// A handshake comes this far. Returns whether there was room for it.
     pub(super) fn set_step(&mut self, now: Instant, id: PeerId, step: Step) -> bool {
-        if self.handshakes.len() >= MAX_HANDSHAKES && !self.handshakes.contains_key(&id) {
+        let most = if step == Step::Answered { MAX_HANDSHAKES / 2 } else { MAX_HANDSHAKES };
+        if self.handshakes.len() >= most && !self.handshakes.contains_key(&id) {
             return false;
         }
-        let patience = if step == Step::Unreachable { UNREACHABLE_FOR } else { HANDSHAKE_PATIENCE };
-        self.handshakes.insert(id, (step, now + patience));
+        self.handshakes.insert(id, (step, now + HANDSHAKE_PATIENCE));
         true
+    }
+
+    /// A peer cannot be reached.
+    pub(super) fn give_up(&mut self, now: Instant, id: PeerId) {
+        self.forget(&id);
+        self.unreachable.insert(now, id, ());
     }
 
     /// How many handshakes this peer has begun that may still lead to a channel.
@@ -107,14 +108,23 @@ impl Acquaintances {
 
     /// Gives up the handshakes that took too long. Who did not answer is not there any more.
     pub(super) fn expire(&mut self, now: Instant) {
-        let heard = &mut self.heard;
-        self.handshakes.retain(|id, (step, until)| {
-            let is_over = *until <= now;
-            if is_over && *step == Step::Offered {
-                heard.remove(id);
+        let is_over = |(id, (step, until)): (&PeerId, &(Step, Instant))| {
+            (*until <= now).then_some((*id, *step))
+        };
+        let over: Vec<_> = self.handshakes.iter().filter_map(is_over).collect();
+        for (id, step) in over {
+            match step {
+                Step::Offered => self.give_up(now, id),
+                Step::Answered | Step::Dialing => drop(self.handshakes.remove(&id)),
             }
-            !is_over
-        });
+        }
+        let old: Vec<_> = self
+            .heard
+            .iter()
+            .filter(|(_, heard)| now.saturating_duration_since(**heard) > HEARSAY_LIFE)
+            .map(|(id, _)| *id)
+            .collect();
+        old.iter().for_each(|id| drop(self.heard.remove(id)));
     }
 }
 
@@ -129,7 +139,7 @@ mod tests {
     fn a_stranger_cannot_fill_the_memory_nor_drive_others_out() {
         let mut random = StdRng::seed_from_u64(1);
         let own = PeerId::random(&mut random);
-        let mut known = Acquaintances::new(own);
+        let mut known = Acquaintances::new(own, Instant::now());
         let now = Instant::now();
         let first: Vec<_> = (0..10).map(|_| PeerId::random(&mut random)).collect();
         first.iter().for_each(|id| known.hear(now, *id));
@@ -140,26 +150,31 @@ mod tests {
         }
         assert!(known.heard().len() < 20 * BUCKET_SIZE, "{}", known.heard().len());
         assert!(first.iter().all(|id| known.heard().get(id).is_some()));
-        assert_eq!(known.handshakes.len(), MAX_HANDSHAKES);
+        assert_eq!(known.handshakes.len(), MAX_HANDSHAKES / 2);
+        assert!(known.set_step(now, first[0], Step::Offered), "there is room for one's own");
         known.expire(now + HANDSHAKE_PATIENCE);
         assert_eq!(known.handshakes.len(), 0);
         // Old hearsay makes room.
-        let late = now + HEARSAY_LIFE * 2;
-        let id = PeerId::random(&mut random);
-        known.hear(late, id);
-        assert!(known.heard().get(&id).is_some());
+        known.expire(now + HEARSAY_LIFE * 2);
+        assert!(known.heard().is_empty());
     }
 
     #[test]
     fn who_does_not_answer_is_forgotten() {
         let (own, other) = (PeerId::from_bytes([0; 20]), PeerId::from_bytes([1; 20]));
-        let mut known = Acquaintances::new(own);
+        let mut known = Acquaintances::new(own, Instant::now());
         let now = Instant::now();
         known.hear(now, other);
         known.set_step(now, other, Step::Offered);
         assert_eq!((known.under_way(), known.step(&other)), (1, Some(Step::Offered)));
-        known.expire(now + HANDSHAKE_PATIENCE);
+        let late = now + HANDSHAKE_PATIENCE;
+        known.expire(late);
         assert_eq!((known.under_way(), known.step(&other)), (0, None));
+        // Also if others still talk about it.
+        known.hear(late, other);
         assert!(known.heard().is_empty());
+        let late = late + UNREACHABLE_FOR * 2;
+        known.hear(late, other);
+        assert_eq!(known.heard().len(), 1);
     }
 }

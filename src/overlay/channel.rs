@@ -202,7 +202,7 @@ where
 {
     let greeted = tokio::select! {
         greeted = timeout(ID_TIMEOUT, greet(&mut socket, peer.own())) => greeted,
-        () = peer.stopped() => return (None, End::Stopped),
+        () = peer.left() => return (None, End::Stopped),
     };
     let id = match greeted.unwrap_or(Err(End::NoId)) {
         Ok(id) => id,
@@ -351,7 +351,10 @@ async fn keep_alive(channel: &Channel) -> End {
 
 /// Waits until a second channel is the only one, but not for long.
 async fn wait_for_place(peer: &Arc<Inner>, channel: &Channel) -> End {
-    sleep(SPARE_PATIENCE).await;
+    tokio::select! {
+        () = sleep(SPARE_PATIENCE) => {}
+        () = peer.left() => {}
+    }
     if !peer.is_in_table(channel) {
         return End::Duplicate;
     }

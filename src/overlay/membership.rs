@@ -22,6 +22,9 @@ pub(super) const ENOUGH_NEIGHBOURS: usize = 15;
 /// The time between two searches for neighbours while some are missing.
 const SEARCH_INTERVAL: Duration = Duration::from_secs(15);
 
+/// The time from a change among the neighbours to a search.
+const SEARCH_AFTER_CHANGE: Duration = Duration::from_secs(1);
+
 /// One peer, with channels `C`.
 #[derive(Debug)]
 pub(super) struct Membership<C> {
@@ -30,7 +33,7 @@ pub(super) struct Membership<C> {
     /// Second channels of neighbours that the other side has to close, or that take over.
     spares: HashMap<PeerId, C>,
     rules: Rules,
-    searched: Instant,
+    search_at: Instant,
 }
 
 /// What a peer says of itself and allows itself.
@@ -80,10 +83,10 @@ impl<C: Clone + PartialEq> Membership<C> {
     pub(super) fn new(own: PeerId, rules: Rules, now: Instant, seed: [u8; 32]) -> Self {
         Self {
             router: Router::new(own, now, seed),
-            known: Acquaintances::new(own),
+            known: Acquaintances::new(own, now),
             spares: HashMap::new(),
             rules,
-            searched: now,
+            search_at: now,
         }
     }
 
@@ -107,6 +110,7 @@ impl<C: Clone + PartialEq> Membership<C> {
             return Opened::Spare;
         }
         self.known.forget(&id);
+        self.search_soon(now);
         let waited = self.router.add(id, channel);
         let mut actions = Vec::new();
         self.send(now, id, message::find_peers(&own), &mut actions);
@@ -133,6 +137,7 @@ impl<C: Clone + PartialEq> Membership<C> {
         }
         self.router.remove(id);
         self.known.forget(id);
+        self.search_soon(now);
         let mut actions = Vec::new();
         self.populate(now, &mut actions);
         Closed::Gone(actions)
@@ -175,8 +180,7 @@ impl<C: Clone + PartialEq> Membership<C> {
     /// A peer whose URL was dialed could not be reached at it.
     pub(super) fn unreachable(&mut self, now: Instant, id: PeerId) {
         if self.known.step(&id) == Some(Step::Dialing) {
-            self.known.forget(&id);
-            self.known.set_step(now, id, Step::Unreachable);
+            self.known.give_up(now, id);
         }
     }
 
@@ -184,11 +188,15 @@ impl<C: Clone + PartialEq> Membership<C> {
     pub(super) fn tick(&mut self, now: Instant) -> Vec<Action<C>> {
         let mut actions = Vec::new();
         self.known.expire(now);
-        if now.saturating_duration_since(self.searched) >= SEARCH_INTERVAL {
-            self.searched = now;
+        if now >= self.search_at {
+            self.search_at = now + SEARCH_INTERVAL;
             self.search(now, &mut actions);
         }
         actions
+    }
+
+    fn search_soon(&mut self, now: Instant) {
+        self.search_at = self.search_at.min(now + SEARCH_AFTER_CHANGE);
     }
 
     /// Asks neighbours for others, since the network may have changed: one of them for peers close
@@ -272,7 +280,7 @@ impl<C: Clone + PartialEq> Membership<C> {
     fn take_offer(&mut self, now: Instant, from: PeerId, actions: &mut Vec<Action<C>>) -> Fate {
         let step = self.known.step(&from);
         // Of two peers that ask each other, the one with the greater ID is asked.
-        let is_pending = matches!(step, Some(Step::Offered | Step::Answered | Step::Dialing));
+        let is_pending = step.is_some();
         if self.router.neighbours().get(&from).is_some()
             || (is_pending && from >= *self.router.own())
         {
@@ -301,10 +309,7 @@ impl<C: Clone + PartialEq> Membership<C> {
                 self.known.set_step(now, from, Step::Dialing);
                 actions.push(Action::Dial(from, url));
             }
-            None => {
-                self.known.forget(&from);
-                self.known.set_step(now, from, Step::Unreachable);
-            }
+            None => self.known.give_up(now, from),
         }
         Fate::Handled
     }

@@ -286,6 +286,11 @@ impl Inner {
         self.membership().router().neighbours().get(id).is_some()
     }
 
+    /// Resolves when this peer begins to leave.
+    pub(super) async fn left(&self) {
+        self.leaving.cancelled().await;
+    }
+
     /// Resolves when every channel has to end at once.
     pub(super) async fn stopped(&self) {
         self.stop.cancelled().await;

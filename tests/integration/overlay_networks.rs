@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use crate::support::{PEERS, SOON, eventually, start_with};
 
 /// How long a network may take to deliver a message, sent again and again while it forms.
-const FORMED: Duration = Duration::from_secs(20);
+const FORMED: Duration = Duration::from_secs(40);
 
 async fn peer(dial: DialPolicy, bootstrap: &[&Peer]) -> Peer {
     let bootstrap = bootstrap.iter().map(|peer| url(peer)).collect();

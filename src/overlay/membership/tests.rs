@@ -274,14 +274,14 @@ fn a_network_builds_itself_and_survives_that_a_fifth_leaves() {
     let mut random = StdRng::seed_from_u64(5);
     let mut network = Network::new();
     (0..200).for_each(|_| network.join(&mut random));
-    network.pass_time(60);
-    assert_eq!(network.sample(500, &mut random), 500);
+    network.pass_time(30);
+    assert_eq!(network.sample(300, &mut random), 300);
     let most = network.peers.iter().map(|peer| peer.router().neighbours().len()).max();
     println!("at most {most:?} neighbours");
     for number in (0..200).step_by(5) {
         network.leave(number);
     }
     (0..20).for_each(|_| network.join(&mut random));
-    network.pass_time(60);
-    assert_eq!(network.sample(500, &mut random), 500);
+    network.pass_time(30);
+    assert_eq!(network.sample(300, &mut random), 300);
 }
