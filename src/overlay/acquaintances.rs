@@ -124,7 +124,9 @@ impl Acquaintances {
             .filter(|(_, heard)| now.saturating_duration_since(**heard) > HEARSAY_LIFE)
             .map(|(id, _)| *id)
             .collect();
-        old.iter().for_each(|id| drop(self.heard.remove(id)));
+        for id in old {
+            self.heard.remove(&id);
+        }
     }
 }
 

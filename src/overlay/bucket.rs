@@ -44,11 +44,6 @@ impl<T> Buckets<T> {
         self.find(id).ok().map(|at| &self.entries[at].1)
     }
 
-    /// What is there for this ID, to change.
-    pub(super) fn get_mut(&mut self, id: &PeerId) -> Option<&mut T> {
-        self.find(id).ok().map(|at| &mut self.entries[at].1)
-    }
-
     /// Puts an ID in, and returns what was there for it. The own ID is not taken.
     pub(super) fn insert(&mut self, id: PeerId, value: T) -> Option<T> {
         if id == self.own {

@@ -227,7 +227,7 @@ async fn if_all_may_be_dialed_only_asked_answers_are_and_of_the_right_peer() {
     let mut peer = RawPeer::connect(server.address(), id(9)).await;
     peer.send_to(peer.other, json!({"type": "foundPeers", "data": [id(5), id(5), peer.other]}))
         .await;
-    let offer = peer.message().await;
+    let offer = peer.answer().await;
     assert_eq!(
         (&offer["to"], &offer["data"]),
         (&json!(id(5)), &json!({"type": "handshake-offer"}))

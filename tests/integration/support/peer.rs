@@ -96,7 +96,7 @@ impl RawPeer {
     /// Asks the other side something, and gives the `data` of its answer.
     pub async fn ask(&mut self, data: Value) -> Value {
         self.send_to(self.other, data).await;
-        let answer = self.message().await;
+        let answer = self.answer().await;
         assert_eq!(answer["from"], json!(self.other));
         answer["data"].clone()
     }
@@ -104,6 +104,17 @@ impl RawPeer {
     /// The next message.
     pub async fn message(&mut self) -> Value {
         next(&mut self.socket).await.expect("a message")
+    }
+
+    /// The next message that is no question which peers are known; a peer that looks for others
+    /// asks it from time to time.
+    pub async fn answer(&mut self) -> Value {
+        loop {
+            let message = self.message().await;
+            if message["data"]["type"] != "findPeers" {
+                return message;
+            }
+        }
     }
 
     /// The next message that is for this peer itself.
