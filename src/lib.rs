@@ -13,7 +13,8 @@
 //! # Reading order
 //!
 //! [`node`], [`protocol`]: the words. [`link`]: one connection. [`directory`], [`delivery`]: who
-//! owns an ID, and the way to its connection. [`broker`]: what is done with them. [`gateway`],
+//! owns an ID, and the way to its connection. [`broker`]: what is done with them. [`overlay`]: the
+//! other network, in which messages go from peer to peer. [`gateway`],
 //! [`http`]: the doors. [`server`]: the composition. [`config`], [`telemetry`], [`metrics`]: what
 //! operators see. Modules import only from those named before them, apart from `server`, which
 //! knows everything, and `config`, which only `server` and the program know.
