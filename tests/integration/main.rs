@@ -14,6 +14,7 @@ mod leaving;
 mod overlay_broker;
 mod overlay_hostile;
 mod overlay_networks;
+mod overlay_program;
 mod presence;
 mod program;
 mod relay;
