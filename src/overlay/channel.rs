@@ -7,6 +7,10 @@
 //!
 //! [`Link`]: crate::link::Link
 
+mod end;
+
+pub(super) use end::End;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +26,7 @@ use tokio_tungstenite::tungstenite::{self, Utf8Bytes};
 
 use super::fate::Fate;
 use super::id::PeerId;
-use super::message::{self, MAX_FRAME_BYTES, Malformed, Message};
+use super::message::{self, MAX_FRAME_BYTES, Message};
 use super::peer::Inner;
 use crate::link::{CloseReason, LinkHandle, NoRoom};
 
@@ -64,72 +68,14 @@ struct Shared {
     link: LinkHandle,
     queue: mpsc::Sender<Out>,
     probe: Notify,
+    /// Told when a ping has been written.
+    pinged: Notify,
 }
 
 #[derive(Debug)]
 enum Out {
     Frame(Utf8Bytes),
     Ping,
-}
-
-/// Why a channel ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
-    /// The connection ended, or the other side closed the channel.
-    Link,
-    /// The other side sent no ID, or none in time.
-    NoId,
-    /// The other side has this peer's own ID.
-    OwnId,
-    /// The other side is not the peer that was dialed.
-    WrongId,
-    /// There is a channel to that peer already.
-    Duplicate,
-    /// A frame was none that a peer may send.
-    Malformed,
-    /// A frame was too long.
-    TooLong,
-    /// The other side gave no sign of life.
-    Silent,
-    /// This peer ends.
-    Stopped,
-}
-
-impl End {
-    const fn label(self) -> &'static str {
-        match self {
-            End::Link => "link",
-            End::NoId => "no_id",
-            End::OwnId => "own_id",
-            End::WrongId => "wrong_id",
-            End::Duplicate => "duplicate",
-            End::Malformed => "malformed",
-            End::TooLong => "too_long",
-            End::Silent => "silent",
-            End::Stopped => "stopped",
-        }
-    }
-}
-
-impl From<Malformed> for End {
-    fn from(_: Malformed) -> Self {
-        Self::Malformed
-    }
-}
-
-impl From<Error> for End {
-    fn from(error: Error) -> Self {
-        match error {
-            Error::Capacity(_) => Self::TooLong,
-            Error::Protocol(
-                tungstenite::error::ProtocolError::ResetWithoutClosingHandshake
-                | tungstenite::error::ProtocolError::SendAfterClosing
-                | tungstenite::error::ProtocolError::ReceivedAfterClosing,
-            ) => Self::Link,
-            Error::Protocol(_) | Error::Utf8(_) => Self::Malformed,
-            _ => Self::Link,
-        }
-    }
 }
 
 impl PartialEq for Channel {
@@ -242,7 +188,13 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (queue, waiting) = mpsc::channel(QUEUE_PLACES);
-    let channel = Channel(Arc::new(Shared { id, link: link.clone(), queue, probe: Notify::new() }));
+    let channel = Channel(Arc::new(Shared {
+        id,
+        link: link.clone(),
+        queue,
+        probe: Notify::new(),
+        pinged: Notify::new(),
+    }));
     // Whatever ends the link takes the peer out of the table at once.
     let entry = Entry { peer: peer.clone(), channel: channel.clone() };
     let is_spare = match peer.open(&channel) {
@@ -306,13 +258,17 @@ async fn write(
         // The channel itself keeps a sender: there is always one.
         waiting.recv_many(&mut batch, BATCH).await;
         let mut bytes = Vec::with_capacity(batch.len());
+        let mut has_ping = false;
         for out in batch.drain(..) {
             let frame = match out {
                 Out::Frame(text) => {
                     bytes.push(text.len());
                     tungstenite::Message::Text(text)
                 }
-                Out::Ping => tungstenite::Message::Ping(Default::default()),
+                Out::Ping => {
+                    has_ping = true;
+                    tungstenite::Message::Ping(Default::default())
+                }
             };
             if let Err(error) = sink.feed(frame).await {
                 return error.into();
@@ -323,6 +279,9 @@ async fn write(
         bytes.into_iter().for_each(|bytes| channel.0.link.unreserve(bytes));
         if let Err(error) = flushed {
             return error.into();
+        }
+        if has_ping {
+            channel.0.pinged.notify_one();
         }
     }
 }
@@ -341,7 +300,12 @@ async fn keep_alive(channel: &Channel) -> End {
             continue;
         }
         let before = link.traffic().0;
-        let _ = channel.0.queue.try_send(Out::Ping);
+        if channel.0.queue.try_send(Out::Ping).is_err() {
+            // Full: the other side reads, or the write deadline ends the channel.
+            continue;
+        }
+        // It stands behind what is queued, which a slow but living peer may take a while to read.
+        channel.0.pinged.notified().await;
         sleep(patience).await;
         if link.traffic().0 == before {
             return End::Silent;

@@ -79,6 +79,13 @@ fn odd_frames_are_malformed() {
 }
 
 #[test]
+fn what_is_not_known_is_left_out_however_deep_it_is() {
+    let deep = format!("{{\"more\":{}{},", "[".repeat(30_000), "]".repeat(30_000));
+    let message = Message::parse(&frame().to_string().replacen('{', &deep, 1)).unwrap();
+    assert!(!message.to_frame().contains("more"));
+}
+
+#[test]
 fn brackets_in_strings_are_not_deep() {
     let text = r#"\"[{"#.repeat(200);
     let frame = frame().to_string().replace("[1]", &format!("\"{text}\""));
