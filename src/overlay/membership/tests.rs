@@ -2,6 +2,8 @@
 
 use std::collections::{HashSet, VecDeque};
 
+use proptest::collection::vec;
+use proptest::prelude::*;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -156,6 +158,108 @@ fn a_peer_looks_for_the_closest_and_for_one_in_each_bucket() {
     let bucket = |other: &PeerId| id(50).common_bits(other);
     let asked: HashSet<_> = asked.iter().chain([&id(1)]).map(bucket).collect();
     assert!(found.iter().all(|other| asked.contains(&bucket(other))));
+}
+
+/// Something that happens to a peer.
+#[derive(Debug, Clone)]
+enum Step {
+    Open(u8),
+    Close(u8),
+    Receive { by: u8, from: u8, to: u8, kind: u8 },
+    Connect(u8),
+    Pass(u16),
+}
+
+fn steps() -> impl Strategy<Value = Step> {
+    // IDs close to 50 and its own among them.
+    let other = || 40u8..60;
+    prop_oneof![
+        other().prop_map(Step::Open),
+        other().prop_map(Step::Close),
+        (other(), other(), other(), 0u8..6).prop_map(|(by, from, to, kind)| Step::Receive {
+            by,
+            from,
+            to,
+            kind
+        }),
+        other().prop_map(Step::Connect),
+        (0u16..100).prop_map(Step::Pass),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_it_sends_to_open_channels_and_dials_whom_it_asked(
+        steps in vec(steps(), 1..200), dials in any::<bool>(),
+    ) {
+        let mut peer = peer(dials);
+        let mut now = Instant::now();
+        // A channel's number is a peer's, and a count of its channels.
+        let (mut open, mut asked) = (Vec::<(u8, u32)>::new(), HashSet::new());
+        for (at, step) in (0u32..).zip(steps) {
+            let actions = match step {
+                Step::Open(other) => {
+                    let channel = at * 100 + u32::from(other);
+                    let opened = peer.open(now, id(other), channel);
+                    if !matches!(opened, Opened::Refused) {
+                        open.push((other, channel));
+                    }
+                    if let Opened::Neighbour(actions) = opened { actions } else { Vec::new() }
+                }
+                Step::Close(other) => {
+                    let found = open.iter().position(|(holder, _)| *holder == other);
+                    let channel = found.map_or(0, |at| open.remove(at).1);
+                    match peer.close(now, &id(other), &channel) {
+                        Closed::Gone(actions) => actions,
+                        Closed::Unchanged => Vec::new(),
+                    }
+                }
+                Step::Receive { by, from: sender, to, kind } => {
+                    let data = match kind {
+                        0 => message::user(RawValue::NULL),
+                        1 => message::find_peers(&id(to)),
+                        2 => message::found_peers(&[id(to), id(sender), id(by)]),
+                        3 => message::handshake_offer(),
+                        4 => message::handshake_answer(Some("ws://there")),
+                        _ => message::handshake_answer(None),
+                    };
+                    let mut message = from(sender, at, data);
+                    if kind == 0 {
+                        message.to = id(to);
+                    }
+                    peer.receive(now, id(by), message)
+                }
+                Step::Connect(other) => {
+                    // Without a neighbour the question waits; it may be answered all the same.
+                    asked.insert(id(other));
+                    peer.connect(now, id(other))
+                }
+                Step::Pass(seconds) => {
+                    now += Duration::from_secs(seconds.into());
+                    peer.tick(now)
+                }
+            };
+            for action in &actions {
+                match action {
+                    Action::Send(channels, message) => {
+                        let is_open = |channel| open.iter().any(|(_, open)| open == channel);
+                        prop_assert!(channels.iter().all(is_open));
+                        if message.data.get() == message::handshake_offer().get() {
+                            asked.insert(message.to);
+                        }
+                    }
+                    Action::Dial(other, _) => {
+                        prop_assert!(dials && asked.remove(other), "{other} was not asked");
+                    }
+                    Action::Deliver(..) | Action::Count(_) => {}
+                }
+            }
+            let neighbours: HashSet<_> = open.iter().map(|(other, _)| id(*other)).collect();
+            let known: HashSet<_> = peer.router().neighbours().iter().map(|(id, _)| *id).collect();
+            prop_assert_eq!(known, neighbours);
+            prop_assert!(!open.iter().any(|(other, _)| *other == 50));
+        }
+    }
 }
 
 /// A network in which everything arrives, in order; a channel's number names the peer that it
