@@ -140,6 +140,24 @@ async fn a_second_channel_takes_over_where_the_first_one_ends() {
     assert_eq!(server.peer().unwrap().neighbours().len(), 2);
 }
 
+#[tokio::test]
+async fn a_holder_that_gives_no_sign_of_life_makes_room() {
+    let server = broker().await;
+    let smaller = PeerId::from_bytes([0; 20]);
+    let mut alice = RawPeer::connect(server.address(), id(1)).await;
+    // Nobody reads there any more, so nobody answers a ping.
+    let _silent = RawPeer::connect(server.address(), smaller).await;
+    let mut second = RawPeer::greet(server.address(), smaller).await;
+    let silent = "crolang_peer_relay_channels_ended_total{reason=\"silent\"}";
+    let began = std::time::Instant::now();
+    while metric(&server, silent) == 0.0 {
+        assert!(began.elapsed() < 2 * SOON, "it is still there");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    alice.send_to(smaller, user(json!(1))).await;
+    assert_eq!(second.message().await["data"], user(json!(1)));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_receiver_that_does_not_read_is_cut_and_a_flooder_hurts_nobody() {
     let server = start_with(|config| {
