@@ -5,6 +5,7 @@
 //! all of them are reported together.
 
 mod discovery;
+mod peer_relay;
 mod reader;
 mod redis;
 mod secret_url;
@@ -12,6 +13,7 @@ mod variables;
 mod webhooks;
 
 pub use self::redis::RedisConfig;
+pub use peer_relay::PeerRelayConfig;
 pub use secret_url::SecretUrl;
 pub use variables::{VARIABLES, Variable};
 pub use webhooks::{RtcConfig, WebhookConfig};
@@ -48,6 +50,8 @@ pub struct Config {
     pub rtc: RtcConfig,
     /// Discovery, if `STORAGE_TYPE` switches it on.
     pub discovery: Option<DiscoverySettings>,
+    /// The peer-relay network.
+    pub peer_relay: PeerRelayConfig,
     /// Whether the signaling events pass.
     pub p2p_connection_enabled: bool,
     /// Whether `SOCKET_MSG_EXCHANGE` passes.
@@ -137,6 +141,7 @@ impl Config {
             webhooks: WebhookConfig::read(&mut reader),
             rtc: RtcConfig::read(&mut reader),
             discovery: discovery::read(&mut reader),
+            peer_relay: PeerRelayConfig::read(&mut reader),
             p2p_connection_enabled: reader.switch("P2P_CONNECTION_ENABLED"),
             websocket_relay_enabled: reader.switch("WEBSOCKET_RELAY_ENABLED"),
             duplicate_id_policy: reader.parsed("DUPLICATE_ID_POLICY"),
@@ -148,6 +153,11 @@ impl Config {
             write_timeout: reader.milliseconds("WRITE_TIMEOUT_MS", 1),
             shutdown_timeout: reader.milliseconds("SHUTDOWN_TIMEOUT_MS", 1),
         };
+        if let (Some(discovery), Some(path)) = (&config.discovery, &config.peer_relay.path)
+            && discovery.mount.has(path)
+        {
+            reader.conflict("PEER_RELAY_PATH", "discovery has an endpoint there");
+        }
         reader.finish(config)
     }
 }

@@ -8,15 +8,18 @@
 //! - `events`: takes a connected node's events to the broker.
 //! - `waits`, `turns`: keep the order of events that have to wait for an answer from elsewhere.
 //! - `answers`: answers an event.
+//! - `peer_relay`: the door to the other network, that of the overlay.
 
 mod answers;
 mod events;
 mod listener;
 mod namespace;
+mod peer_relay;
 mod turns;
 mod upgrade;
 mod waits;
 
 pub use listener::{Listener, bind};
 pub use namespace::{SocketIoService, TransportSettings, socket_io};
+pub use peer_relay::peer_relay;
 pub use upgrade::upgrade;

@@ -16,8 +16,8 @@
 //! [`node`], [`protocol`]: the words. [`link`]: one connection. [`redis`]: the connection to
 //! Redis. [`directory`], [`delivery`]: who owns an ID, and the way to its connection. [`broker`]:
 //! what is done with them. [`gateway`], [`http`]: the doors. [`discovery`]: another house behind
-//! them, for peers without IDs. [`server`]: the composition. [`config`], [`telemetry`],
-//! [`metrics`]: what
+//! them, for peers without IDs. [`overlay`]: the other network, in which messages go from peer to
+//! peer. [`server`]: the composition. [`config`], [`telemetry`], [`metrics`]: what
 //! operators see. Modules import only from those named before them, apart from `server`, which
 //! knows everything, and `config`, which only `server` and the program know.
 //!
@@ -46,6 +46,7 @@ pub mod http;
 pub mod link;
 pub mod metrics;
 pub mod node;
+pub mod overlay;
 pub mod protocol;
 pub mod redis;
 pub mod server;

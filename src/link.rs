@@ -166,6 +166,11 @@ impl LinkHandle {
         self.0.phase() > Phase::Open
     }
 
+    /// Why the connection ended, once it has or is about to.
+    pub fn reason(&self) -> Option<CloseReason> {
+        self.0.end.lock().unwrap_or_else(PoisonError::into_inner).reason
+    }
+
     /// Lets through what stands behind the node's CONNECT packet.
     pub fn admit(&self) {
         self.set_gate(Gate::Open);

@@ -1,5 +1,8 @@
 //! The program: log, configuration, server, and a signal to stop it.
 
+#[path = "main/peer.rs"]
+mod peer;
+
 use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, Command};
@@ -25,7 +28,11 @@ async fn main() -> ExitCode {
     if let Err(error) = telemetry::init(config.log_level, config.log_format) {
         return fail(1, &error);
     }
-    match run(&config).await {
+    let ran = match arguments.subcommand_matches(peer::NAME) {
+        Some(arguments) => peer::run(&config, arguments).await,
+        None => run(&config).await,
+    };
+    match ran {
         Ok(()) => ExitCode::SUCCESS,
         Err(error @ StartError::Webhooks(_)) => fail(BAD_CONFIGURATION, &error),
         Err(error) => fail(1, &error),
@@ -56,9 +63,13 @@ fn announce(config: &Config, server: &Server) {
         relay = switch(config.websocket_relay_enabled),
         webhooks = if webhooks.is_empty() { "off".to_owned() } else { webhooks.join(", ") },
         discovery = config.discovery.as_ref().map_or("off", |it| it.storage.name()),
+        peer_relay = switch(server.peer().is_some()),
         redis = switch(config.redis.settings.is_some()),
         "modules"
     );
+    if let (Some(peer), Some(path)) = (server.peer(), &config.peer_relay.path) {
+        tracing::info!(id = %peer.id(), path, "a peer of the peer-relay network");
+    }
     tracing::info!(address = %server.address(), "listening");
 }
 
@@ -108,6 +119,7 @@ fn command() -> Command {
     Command::new("crolang-broker")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Rendezvous server for peer-to-peer programs")
+        .subcommand(peer::command())
         .after_help(format!(
             "Variables, from the environment or from a file .env in the working directory:\n\n{variables}"
         ))

@@ -16,7 +16,8 @@ use crate::link::CloseReason;
 use crate::protocol::{Ack, Event};
 
 type Labels = [(&'static str, &'static str); 1];
-type Count = Counter<u64, AtomicU64>;
+/// A counter.
+pub type Count = Counter<u64, AtomicU64>;
 
 /// All metrics of one server; a cheap handle.
 #[derive(Clone)]
@@ -39,6 +40,9 @@ struct Inner {
     discovery_requests: Family<[(&'static str, &'static str); 2], Count>,
     discovery_sessions: Gauge,
     discovery_waiting: Gauge,
+    peer_relay_messages: Family<Labels, Count>,
+    peer_relay_neighbours: Gauge,
+    peer_relay_channels_ended: Family<Labels, Count>,
 }
 
 impl Metrics {
@@ -74,8 +78,12 @@ impl Metrics {
             redis_commands: Family::default(),
             leases: Family::default(),
             replica_messages: Family::default(),
+            peer_relay_messages: Family::default(),
+            peer_relay_neighbours: Gauge::default(),
+            peer_relay_channels_ended: Family::default(),
             registry: Registry::default(),
         };
+        register_peer_relay(&mut registry, &inner);
         registry.register(
             "presence_questions",
             "Questions which nodes are connected",
@@ -209,6 +217,21 @@ impl Metrics {
         self.0.discovery_waiting.inc_by(more);
     }
 
+    /// The messages of the peer-relay network with this fate.
+    pub fn peer_relay_messages(&self, fate: &'static str) -> Count {
+        self.0.peer_relay_messages.get_or_create_owned(&[("fate", fate)])
+    }
+
+    /// The peers that there is a channel to.
+    pub fn peer_relay_neighbours(&self) -> &Gauge {
+        &self.0.peer_relay_neighbours
+    }
+
+    /// A channel to a peer ended, or could not be opened.
+    pub fn peer_relay_channel_ended(&self, reason: &'static str) {
+        self.0.peer_relay_channels_ended.get_or_create(&[("reason", reason)]).inc();
+    }
+
     /// The text that Prometheus scrapes (OpenMetrics 1.0).
     pub fn encode(&self) -> String {
         let mut text = String::new();
@@ -216,6 +239,24 @@ impl Metrics {
         let _ = encode(&mut text, &self.0.registry);
         text
     }
+}
+
+fn register_peer_relay(registry: &mut Registry, inner: &Inner) {
+    registry.register(
+        "peer_relay_messages",
+        "Messages of the peer-relay network, and copies of them, by fate",
+        inner.peer_relay_messages.clone(),
+    );
+    registry.register(
+        "peer_relay_neighbours",
+        "Peers of the peer-relay network with a channel to this one",
+        inner.peer_relay_neighbours.clone(),
+    );
+    registry.register(
+        "peer_relay_channels_ended",
+        "Channels to peers that ended or could not be opened, by reason",
+        inner.peer_relay_channels_ended.clone(),
+    );
 }
 
 impl Default for Metrics {

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::broker::{Broker, BrokerSettings};
-use crate::config::{Config, RedisConfig, SecretUrl, WebhookConfig};
+use crate::config::{Config, PeerRelayConfig, RedisConfig, SecretUrl, WebhookConfig};
 use crate::delivery::Remote;
 use crate::directory::{Directory, LeaseSettings, LostLease, Upkeep};
 use crate::discovery::Discovery;
@@ -25,6 +25,7 @@ use crate::http;
 use crate::link::{CloseReason, LinkLimits, LinkSet};
 use crate::metrics::Metrics;
 use crate::node::ReplicaId;
+use crate::overlay::{Peer, PeerSettings};
 use crate::redis::{Frame, Redis, RedisSettings, RedisState};
 use crate::webhooks::{
     Authentication, Authorization, Client, ClientError, ClientSettings, RtcConfigurations,
@@ -45,6 +46,7 @@ pub struct Server {
     address: SocketAddr,
     shutdown_timeout: Duration,
     broker: Arc<Broker>,
+    peer: Option<Peer>,
     links: LinkSet,
     metrics: Metrics,
     stop: CancellationToken,
@@ -124,6 +126,14 @@ impl Server {
             ping_timeout: config.ping_timeout,
             max_queued_bytes: config.max_queued_bytes,
         };
+        let peer = match &config.peer_relay.path {
+            Some(_) => {
+                let settings = peer_settings(&config.peer_relay, limits);
+                let started = Peer::start_among(settings, links.clone(), &metrics).await;
+                Some(started.map_err(|source| StartError::Bind { address, source })?)
+            }
+            None => None,
+        };
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         let discovery = match &config.discovery {
@@ -132,7 +142,12 @@ impl Server {
         };
         let gateway = Listener {
             links: links.clone(),
-            app: app(broker.clone(), metrics.clone(), discovery.as_ref()),
+            app: app(
+                broker.clone(),
+                (&config.peer_relay, peer.clone()),
+                discovery.as_ref(),
+                metrics.clone(),
+            ),
             socket_io: gateway::socket_io(broker.clone(), transport),
             metrics: metrics.clone(),
             tasks: tasks.clone(),
@@ -149,6 +164,7 @@ impl Server {
             address,
             shutdown_timeout,
             broker,
+            peer,
             links,
             metrics,
             stop,
@@ -174,12 +190,20 @@ impl Server {
         &self.links
     }
 
+    /// The broker as a peer of the peer-relay network, if it is one.
+    pub fn peer(&self) -> Option<&Peer> {
+        self.peer.as_ref()
+    }
+
     /// Ends the server in good order, within the shutdown timeout: nobody is let in any more,
     /// every ID is given back, then every connection is closed after what is queued on it. The
     /// nodes see a connection that closed, and so come back by themselves.
     pub async fn shutdown(self) {
         self.stop.cancel();
         self.broker.drain();
+        if let Some(peer) = &self.peer {
+            peer.leave();
+        }
         // The others speak HTTP: the listener lets them finish what they are about.
         for link in self.links.handles().iter().filter(|link| link.is_upgraded()) {
             link.close(CloseReason::Draining);
@@ -211,15 +235,35 @@ impl Drop for Server {
     }
 }
 
-fn app(broker: Arc<Broker>, metrics: Metrics, discovery: Option<&Discovery>) -> Router {
+fn app(
+    broker: Arc<Broker>,
+    (peer_relay, peer): (&PeerRelayConfig, Option<Peer>),
+    discovery: Option<&Discovery>,
+    metrics: Metrics,
+) -> Router {
     let socket_io = any(gateway::upgrade).with_state((broker.clone(), metrics.clone()));
-    let app = Router::new()
+    let mut app = Router::new()
         .route("/socket.io", socket_io.clone())
         .route("/socket.io/", socket_io)
-        .merge(http::routes(broker, metrics));
+        .merge(http::routes(broker, metrics.clone()));
+    if let (Some(path), Some(peer)) = (&peer_relay.path, peer) {
+        app = app.route(path, any(gateway::peer_relay).with_state((peer, metrics)));
+    }
     match discovery {
         Some(discovery) => app.merge(discovery.routes(http::health_route)),
         None => app.merge(http::health_route("")),
+    }
+}
+
+/// The broker as a peer. It does not listen by itself: the accept loop hands channels over.
+fn peer_settings(config: &PeerRelayConfig, limits: LinkLimits) -> PeerSettings {
+    PeerSettings {
+        bootstrap: config.bootstrap.iter().map(|url| url.expose().clone()).collect(),
+        public_url: config.public_url.as_ref().map(|url| url.expose().clone()),
+        dial: config.dial,
+        max_channels: config.max_channels,
+        limits,
+        ..PeerSettings::default()
     }
 }
 

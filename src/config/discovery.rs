@@ -48,7 +48,7 @@ impl FromStr for StoragePath {
 /// What `STORAGE_TYPE` switches on; none if it is not set. The other variables are checked all
 /// the same: a mistake does not wait until it matters.
 pub(super) fn read(reader: &mut Reader<impl Source>) -> Option<DiscoverySettings> {
-    let storage = reader.optional("STORAGE_TYPE");
+    let storage = reader.optional("STORAGE_TYPE", |text| text.parse().ok());
     let StoragePath(path) = reader.parsed("STORAGE_PATH");
     let most = reader.number("DISCOVERY_MAX_REQUESTS_PER_SECOND", 0);
     let settings = DiscoverySettings {

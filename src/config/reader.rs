@@ -29,16 +29,6 @@ impl<S: Source> Reader<S> {
         self.value(name, |text| text.parse().ok())
     }
 
-    /// None where nothing is set.
-    pub(super) fn optional<T: FromStr>(&mut self, name: &'static str) -> Option<T> {
-        let text = self.text(variable(name))?;
-        let parsed = text.parse().ok();
-        if parsed.is_none() {
-            self.mistake(variable(name), format!("{text:?} is not valid"));
-        }
-        parsed
-    }
-
     /// `true` or `false`, in any case.
     pub(super) fn switch(&mut self, name: &'static str) -> bool {
         self.value(name, |text| text.to_ascii_lowercase().parse().ok())
@@ -68,6 +58,20 @@ impl<S: Source> Reader<S> {
                 None
             }
         }
+    }
+
+    /// A value that may be left out.
+    pub(super) fn optional<T>(
+        &mut self,
+        name: &'static str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Option<T> {
+        let text = self.text(variable(name))?;
+        let parsed = parse(&text);
+        if parsed.is_none() {
+            self.mistake(variable(name), format!("{text:?} is not valid"));
+        }
+        parsed
     }
 
     /// A value whose text is never part of a mistake.

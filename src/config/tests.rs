@@ -8,6 +8,7 @@ use super::*;
 use crate::broker::OwnRtc;
 use crate::discovery::AllowedOrigins;
 use crate::discovery::store::Storage;
+use crate::overlay::DialPolicy;
 
 fn read(variables: &[(&str, &str)]) -> Result<Config, Mistakes> {
     Config::read(|name| {
@@ -92,6 +93,21 @@ fn each_kind_of_wrong_value_is_a_mistake() {
             "STUN_URLS" => &["x", "stun:", "turn:h", "stun:h,", "stun:h,x"],
             "TURN_URLS" => &["x", "turn:", "stun:h", "turn:h"],
             "TURN_SECRET" => &["a secret without servers"],
+            "PEER_RELAY_PATH" => &[
+                "x",
+                "//",
+                "/a//b",
+                "/a/",
+                "/../x",
+                "/a?b",
+                "/{a}",
+                "/socket.io",
+                "/socket.io/x",
+                "/health",
+            ],
+            "PEER_RELAY_BOOTSTRAP" => &["x", "http://h/", "ws://", "ws://a,", "ws://a,x"],
+            "PEER_RELAY_PUBLIC_URL" => &["x", "https://h/", "ws://"],
+            "PEER_RELAY_DIAL" => &["none", "0"],
             name if name.ends_with("_FILE") => &["/nowhere", "/", "/dev/null"],
             name if name.ends_with("_MS") => &milliseconds,
             name if name.ends_with("_ENABLED") => &switches,
@@ -124,6 +140,39 @@ fn all_mistakes_are_reported_together_and_no_secret_is() {
         assert!(text.contains(line), "{text}");
     }
     assert!(!text.contains("hunter2"));
+}
+
+#[test]
+fn the_peer_relay_network_is_off_and_dials_no_strangers_by_default() {
+    let config = Config::default().peer_relay;
+    assert!(config.path.is_none() && config.bootstrap.is_empty() && config.public_url.is_none());
+    assert_eq!((config.dial, config.max_channels), (DialPolicy::Bootstrap, 10_000));
+    let config = read(&[
+        ("PEER_RELAY_PATH", "/peers/here"),
+        ("PEER_RELAY_BOOTSTRAP", "ws://a:8001 , wss://user:word@b/c"),
+        ("PEER_RELAY_PUBLIC_URL", "wss://here.test/peers/here"),
+        ("PEER_RELAY_DIAL", "any"),
+    ]);
+    let config = config.unwrap().peer_relay;
+    assert_eq!((config.path.as_deref(), config.dial), (Some("/peers/here"), DialPolicy::Any));
+    let urls: Vec<_> = config.bootstrap.iter().map(|url| url.expose().as_str()).collect();
+    assert_eq!(urls, ["ws://a:8001/", "wss://user:word@b/c"]);
+    assert!(read(&[("PEER_RELAY_PATH", "/")]).is_ok());
+    let mistakes = read(&[("PEER_RELAY_BOOTSTRAP", "ws://a,http://:hunter2@b")]).unwrap_err();
+    assert!(!mistakes.to_string().contains("hunter2"));
+}
+
+#[test]
+fn discovery_and_peers_have_paths_of_their_own() {
+    let with = |path, mount| {
+        read(&[("STORAGE_TYPE", "memory"), ("DISCOVERY_PATH", mount), ("PEER_RELAY_PATH", path)])
+    };
+    assert!(with("/peers", "/").is_ok() && with("/poll", "/meet").is_ok());
+    for (path, mount) in [("/", "/"), ("/poll", "/"), ("/t/offer", "/"), ("/meet", "/meet")] {
+        let Mistakes(mistakes) = with(path, mount).unwrap_err();
+        assert_eq!(mistakes[0].variable, "PEER_RELAY_PATH", "{path} {mount}");
+    }
+    assert!(read(&[("PEER_RELAY_PATH", "/poll")]).is_ok());
 }
 
 #[test]

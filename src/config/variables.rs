@@ -352,4 +352,34 @@ pub const VARIABLES: &[Variable] = &[
         allowed: COUNT,
         about: "The most polls that wait and streams of events at a time; more are answered 429.",
     },
+    Variable {
+        name: "PEER_RELAY_PATH",
+        default: "",
+        allowed: "a path of letters, digits, - . _ ~ and /, such as /peer-relay; not one that the broker has already",
+        about: "Where peers of the npm package peer-relay connect; the broker is a peer of their network if it is set.",
+    },
+    Variable {
+        name: "PEER_RELAY_BOOTSTRAP",
+        default: "",
+        allowed: "ws or wss URLs, separated by commas",
+        about: "The peers that the broker enters an existing network by; it comes back to them whenever it loses them.",
+    },
+    Variable {
+        name: "PEER_RELAY_PUBLIC_URL",
+        default: "",
+        allowed: "a ws or wss URL",
+        about: "The URL that other peers are told to reach the broker at; without it they are told none.",
+    },
+    Variable {
+        name: "PEER_RELAY_DIAL",
+        default: "bootstrap",
+        allowed: "bootstrap or any",
+        about: "Which peers the broker connects to by itself. bootstrap: those of PEER_RELAY_BOOTSTRAP only; any: also every URL that a peer sends for itself, be it in a private network.",
+    },
+    Variable {
+        name: "PEER_RELAY_MAX_CHANNELS",
+        default: "10000",
+        allowed: COUNT,
+        about: "The most peers that may be connected at a time, those of PEER_RELAY_BOOTSTRAP aside; more are answered 503.",
+    },
 ];

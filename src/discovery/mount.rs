@@ -3,6 +3,8 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
+use super::openapi;
+
 /// First segments that belong to others.
 const TAKEN: [&str; 6] = ["health", "healthz", "livez", "metrics", "readyz", "socket.io"];
 
@@ -36,6 +38,19 @@ impl Mount {
         &self.0
     }
 
+    /// Whether an endpoint is at this path of the server.
+    pub fn has(&self, path: &str) -> bool {
+        if path == openapi::PATH {
+            return true;
+        }
+        let Some(inside) = path.strip_prefix(self.prefix()) else { return false };
+        matches!(
+            inside.split('/').collect::<Vec<_>>()[..],
+            [""] | ["", "" | "answer" | "poll" | "health"]
+                | ["", _, "sessions" | "events" | "offer"]
+        )
+    }
+
     /// The segment of a request's path that names a topic.
     pub(super) fn topic<'a>(&self, path: &'a str) -> &'a str {
         let inside = path.strip_prefix(self.prefix()).unwrap_or(path);
@@ -61,6 +76,17 @@ mod tests {
             assert_eq!(prefix(&format!("/{taken}")), Err(()));
             assert_eq!(prefix(&format!("/{taken}/x")), Err(()));
         }
+    }
+
+    #[test]
+    fn endpoints_are_where_they_are() {
+        let has = |mount: &str, path: &str| mount.parse::<Mount>().unwrap().has(path);
+        for path in ["/", "/answer", "/poll", "/t/offer", "/health", "/discovery/openapi.json"] {
+            assert!(has("/", path), "{path}");
+        }
+        assert!(!has("/", "/peers") && !has("/", "/a/b") && !has("/", "/a/b/offer"));
+        assert!(has("/a", "/a") && has("/a", "/a/t/events") && !has("/a", "/b/t/events"));
+        assert!(!has("/a", "/poll") && !has("/a", "/ab"));
     }
 
     #[test]

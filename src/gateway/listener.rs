@@ -27,7 +27,7 @@ use tokio_util::task::TaskTracker;
 use tower_service::Service as _;
 
 use super::namespace::SocketIoService;
-use super::upgrade::Arrival;
+use super::upgrade::{Arrival, Upgrade};
 use crate::link::{CloseReason, Link, LinkSet};
 use crate::metrics::Metrics;
 
@@ -161,7 +161,7 @@ impl Listener {
         let parts = connection.into_parts();
         let mut link = parts.io.into_inner();
         match arrival.take_upgrade() {
-            Some(request) => {
+            Some(Upgrade::SocketIo(request)) => {
                 link.upgrade(parts.read_buf);
                 if stop.is_cancelled() {
                     // Whoever closes all upgraded links may have looked before this was one.
@@ -169,6 +169,10 @@ impl Listener {
                 }
                 // Fails for requests that the gate does not let through.
                 drop(self.socket_io.call((link, request)));
+            }
+            Some(Upgrade::PeerRelay(peer, seat)) => {
+                link.upgrade(parts.read_buf);
+                peer.accept(link, seat);
             }
             None => linger(link).await,
         }

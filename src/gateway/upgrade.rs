@@ -16,6 +16,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use crate::broker::{Admission, AdmissionError, Broker};
 use crate::link::LinkHandle;
 use crate::metrics::Metrics;
+use crate::overlay::{Peer, Seat};
 use crate::protocol::{Handshake, Refusal};
 
 /// How long a client should wait after a 503, in seconds.
@@ -28,13 +29,20 @@ pub(super) enum Verdict {
     Refused(Refusal, LinkHandle),
 }
 
-/// A connection that speaks HTTP, and the request that its transport goes on with once it has
-/// been upgraded. That request is a new one with the [`Verdict`] in it: the one that came would
-/// keep the buffer of its head for as long as the connection lives.
+/// A connection that speaks HTTP, and what it goes on with once it has been upgraded.
 #[derive(Clone)]
 pub struct Arrival {
     link: LinkHandle,
-    upgrade: Arc<Mutex<Option<http::Request<()>>>>,
+    upgrade: Arc<Mutex<Option<Upgrade>>>,
+}
+
+/// Who takes over an upgraded connection.
+pub(super) enum Upgrade {
+    /// Socket.IO, with a new request that has the [`Verdict`] in it: the one that came would keep
+    /// the buffer of its head for as long as the connection lives.
+    SocketIo(http::Request<()>),
+    /// The peer-relay network, with the place that was found there.
+    PeerRelay(Peer, Seat),
 }
 
 impl Arrival {
@@ -47,15 +55,12 @@ impl Arrival {
         self.link.peer()
     }
 
-    pub(super) fn take_upgrade(&self) -> Option<http::Request<()>> {
+    pub(super) fn take_upgrade(&self) -> Option<Upgrade> {
         self.upgrade.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    fn upgrade_with(&self, verdict: Verdict) {
-        let mut request = http::Request::new(());
-        *request.uri_mut() = Uri::from_static("/socket.io/?EIO=4&transport=websocket");
-        request.extensions_mut().insert(verdict);
-        *self.upgrade.lock().unwrap_or_else(PoisonError::into_inner) = Some(request);
+    pub(super) fn upgrade_with(&self, upgrade: Upgrade) {
+        *self.upgrade.lock().unwrap_or_else(PoisonError::into_inner) = Some(upgrade);
     }
 }
 
@@ -89,7 +94,10 @@ pub async fn upgrade(
     if let Verdict::Refused(refusal, _) = &verdict {
         metrics.refusal(cause(*refusal));
     }
-    arrival.upgrade_with(verdict);
+    let mut request = http::Request::new(());
+    *request.uri_mut() = Uri::from_static("/socket.io/?EIO=4&transport=websocket");
+    request.extensions_mut().insert(verdict);
+    arrival.upgrade_with(Upgrade::SocketIo(request));
     switching_protocols(accept)
 }
 
@@ -126,8 +134,8 @@ impl IntoResponse for Fault {
     }
 }
 
-/// Checks that this is an upgrade to Engine.IO 4 over WebSocket (RFC 6455, 4.2.1); gives the
-/// value for `Sec-WebSocket-Accept`.
+/// Checks that this is an upgrade to Engine.IO 4 over WebSocket; gives the value for
+/// `Sec-WebSocket-Accept`.
 fn check(request: &Request) -> Result<HeaderValue, Fault> {
     if request.method() != Method::GET {
         return Err(Fault::BadMethod);
@@ -144,14 +152,20 @@ fn check(request: &Request) -> Result<HeaderValue, Fault> {
     if value("transport") != Some("websocket") {
         return Err(Fault::UnknownTransport);
     }
+    websocket_accept(request).ok_or(Fault::BadRequest)
+}
+
+/// Checks that this is an upgrade to a WebSocket (RFC 6455, 4.2.1); gives the value for
+/// `Sec-WebSocket-Accept`.
+pub(super) fn websocket_accept(request: &Request) -> Option<HeaderValue> {
     let headers = request.headers();
-    let is_upgrade = request.version() >= Version::HTTP_11
+    let is_upgrade = request.method() == Method::GET
+        && request.version() >= Version::HTTP_11
         && has_token(headers, header::CONNECTION, "upgrade")
         && has_token(headers, header::UPGRADE, "websocket")
         && headers.get(header::SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
     let key = headers.get(header::SEC_WEBSOCKET_KEY).filter(|key| is_upgrade && key.len() == 24);
-    let accept = derive_accept_key(key.ok_or(Fault::BadRequest)?.as_bytes());
-    HeaderValue::from_str(&accept).map_err(|_| Fault::BadRequest)
+    HeaderValue::from_str(&derive_accept_key(key?.as_bytes())).ok()
 }
 
 /// Whether a header that is a list names `token`, in any case.
@@ -160,7 +174,7 @@ fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
     values.flat_map(|value| value.split(',')).any(|part| part.trim().eq_ignore_ascii_case(token))
 }
 
-fn switching_protocols(accept: HeaderValue) -> Response {
+pub(super) fn switching_protocols(accept: HeaderValue) -> Response {
     let headers = [
         (header::CONNECTION, HeaderValue::from_static("Upgrade")),
         (header::UPGRADE, HeaderValue::from_static("websocket")),
@@ -169,7 +183,7 @@ fn switching_protocols(accept: HeaderValue) -> Response {
     (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
 }
 
-fn unavailable(cause: &str) -> Response {
+pub(super) fn unavailable(cause: &str) -> Response {
     let headers =
         [(header::RETRY_AFTER, RETRY_AFTER_SECONDS), (header::CONTENT_TYPE, "application/json")];
     (StatusCode::SERVICE_UNAVAILABLE, headers, format!(r#"{{"error":"{cause}"}}"#)).into_response()

@@ -59,6 +59,11 @@ impl LinkHandle {
         self.0.give_back(packet_bytes);
     }
 
+    /// Whether at least half of what may wait does.
+    pub fn is_half_full(&self) -> bool {
+        self.0.queued_bytes.load(Ordering::Relaxed) >= self.0.limits.max_queued_bytes / 2
+    }
+
     /// Counts an acknowledgement whose packet text has `packet_bytes` as queued. There is always
     /// room for one: the link stops reading questions before its answers pile up.
     pub fn reserve_ack(&self, packet_bytes: usize) {

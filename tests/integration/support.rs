@@ -5,6 +5,7 @@ mod cluster;
 mod haproxy;
 mod hook;
 mod node;
+mod peer;
 mod port;
 mod process;
 mod proxy;
@@ -17,6 +18,7 @@ pub use cluster::{
 pub use haproxy::{HaProxy, Mode};
 pub use hook::{Authority, Call, Fault, Hook, MAX_ANSWER_BYTES, Reply, padded};
 pub use node::{Frame, Live, Node, frame, upgrade_request};
+pub use peer::{PEERS, RawPeer, buffer, id};
 pub use port::Port;
 pub use process::{Daemon, Process, program};
 pub use proxy::{Proxy, Way};

@@ -1,0 +1,65 @@
+//! The part of the configuration that is about the peer-relay network.
+
+use url::Url;
+
+use super::reader::Reader;
+use super::{SecretUrl, Source};
+use crate::overlay::DialPolicy;
+
+/// The longest path, in bytes.
+const MAX_PATH_BYTES: usize = 128;
+
+/// The paths that are taken.
+const OWN_PATHS: [&str; 4] = ["/socket.io", "/health", "/metrics", "/readyz"];
+
+/// The peer-relay network. Each field is the variable of the same name with `PEER_RELAY` before
+/// it.
+#[derive(Debug, Clone)]
+pub struct PeerRelayConfig {
+    /// The path of the endpoint; the broker is a peer if it is set.
+    pub path: Option<String>,
+    /// The peers that the broker enters the network by.
+    pub bootstrap: Vec<SecretUrl>,
+    /// The URL that other peers are told.
+    pub public_url: Option<SecretUrl>,
+    /// Which URLs are dialed.
+    pub dial: DialPolicy,
+    /// The most channels at a time, those to bootstrap peers aside.
+    pub max_channels: usize,
+}
+
+impl PeerRelayConfig {
+    pub(super) fn read(reader: &mut Reader<impl Source>) -> Self {
+        Self {
+            path: reader.optional("PEER_RELAY_PATH", |text| is_path(text).then(|| text.into())),
+            bootstrap: reader.secret("PEER_RELAY_BOOTSTRAP", urls).unwrap_or_default(),
+            public_url: reader.url("PEER_RELAY_PUBLIC_URL", &["ws", "wss"]),
+            dial: reader.parsed("PEER_RELAY_DIAL"),
+            max_channels: reader.number("PEER_RELAY_MAX_CHANNELS", 1),
+        }
+    }
+}
+
+/// Whether a text is a path that nothing else is at.
+fn is_path(text: &str) -> bool {
+    let is_plain = |segment: &str| {
+        !matches!(segment, "" | "." | "..")
+            && segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
+    };
+    let is_taken = OWN_PATHS.iter().any(|own| {
+        text.strip_prefix(own).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    });
+    let segments = text.strip_prefix('/');
+    text.len() <= MAX_PATH_BYTES
+        && !is_taken
+        && (text == "/" || segments.is_some_and(|segments| segments.split('/').all(is_plain)))
+}
+
+/// URLs separated by commas; their text may be secret.
+fn urls(text: &str) -> Option<Vec<SecretUrl>> {
+    let url = |text: &str| {
+        let url = Url::parse(text.trim()).ok();
+        url.filter(|url| matches!(url.scheme(), "ws" | "wss")).map(SecretUrl::new)
+    };
+    text.split(',').map(url).collect()
+}

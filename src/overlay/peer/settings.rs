@@ -1,0 +1,82 @@
+//! What whoever starts a peer decides.
+
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use url::Url;
+
+use crate::link::LinkLimits;
+use crate::overlay::id::PeerId;
+
+/// Which URLs a peer dials (`PEER_RELAY_DIAL`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DialPolicy {
+    /// Those of its bootstrap peers only.
+    #[default]
+    Bootstrap,
+    /// Also those that other peers send for themselves. Whoever can reach this peer can then make
+    /// it connect to any address that it can reach.
+    Any,
+}
+
+impl FromStr for DialPolicy {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        Ok(match text {
+            "bootstrap" => Self::Bootstrap,
+            "any" => Self::Any,
+            _ => return Err(()),
+        })
+    }
+}
+
+/// The settings of a peer. The default is one by chance that neither listens nor knows anybody.
+#[derive(Debug, Clone)]
+pub struct PeerSettings {
+    /// Its ID; one by chance if there is none.
+    pub id: Option<PeerId>,
+    /// The address that it listens on itself, whatever path is asked for; a port of 0 takes a
+    /// free one.
+    pub listen: Option<SocketAddr>,
+    /// The URLs of the peers that it enters the network by; it always comes back to them.
+    pub bootstrap: Vec<Url>,
+    /// The URL that others are told; a port of 0 in it stands for the one that is listened on.
+    pub public_url: Option<Url>,
+    /// Which URLs it dials.
+    pub dial: DialPolicy,
+    /// The most channels at a time, those to bootstrap peers aside.
+    pub max_channels: usize,
+    /// The limits of every channel's connection.
+    pub limits: LinkLimits,
+}
+
+impl Default for PeerSettings {
+    fn default() -> Self {
+        Self {
+            id: None,
+            listen: None,
+            bootstrap: Vec::new(),
+            public_url: None,
+            dial: DialPolicy::default(),
+            max_channels: 10_000,
+            limits: LinkLimits {
+                write_timeout: Duration::from_secs(10),
+                max_queued_bytes: 1024 * 1024,
+            },
+        }
+    }
+}
+
+impl PeerSettings {
+    /// The URL that others are told, with the real port.
+    pub(super) fn public_url(&self, local: Option<SocketAddr>) -> Option<String> {
+        let mut url = self.public_url.clone()?;
+        if let (Some(0), Some(local)) = (url.port(), local) {
+            // Fails for URLs without a host only, which have no port either.
+            let _ = url.set_port(Some(local.port()));
+        }
+        Some(url.into())
+    }
+}
