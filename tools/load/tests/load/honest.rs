@@ -204,7 +204,9 @@ async fn when_the_broker_has_ended_so_does_the_run() {
     let output = tokio::time::timeout(Duration::from_secs(20), child.wait_with_output());
     let told = told(output.await.expect("it ends").unwrap());
     assert_eq!(told.code, Some(1));
-    assert_eq!(told.json()["wrong"]["disconnected"], 4, "{}", told.out);
+    // It ends as soon as nobody is left to send; receivers may not have noticed by then.
+    let disconnected = told.json()["wrong"]["disconnected"].as_u64().unwrap();
+    assert!((2..=4).contains(&disconnected), "{}", told.out);
 }
 
 /// Waits until `condition` holds.
