@@ -160,21 +160,16 @@ impl Listener {
         }
         let parts = connection.into_parts();
         let mut link = parts.io.into_inner();
-        match arrival.take_upgrade() {
-            Some(Upgrade::SocketIo(request)) => {
-                link.upgrade(parts.read_buf);
-                if stop.is_cancelled() {
-                    // Whoever closes all upgraded links may have looked before this was one.
-                    link.handle().close(CloseReason::Draining);
-                }
-                // Fails for requests that the gate does not let through.
-                drop(self.socket_io.call((link, request)));
-            }
-            Some(Upgrade::PeerRelay(peer, seat)) => {
-                link.upgrade(parts.read_buf);
-                peer.accept(link, seat);
-            }
-            None => linger(link).await,
+        let Some(upgrade) = arrival.take_upgrade() else { return linger(link).await };
+        link.upgrade(parts.read_buf);
+        if stop.is_cancelled() {
+            // Whoever closes all upgraded links may have looked before this was one.
+            link.handle().close(CloseReason::Draining);
+        }
+        match upgrade {
+            // Fails for requests that the gate does not let through.
+            Upgrade::SocketIo(request) => drop(self.socket_io.call((link, request))),
+            Upgrade::PeerRelay(peer, seat) => peer.accept(link, seat),
         }
     }
 }
