@@ -22,6 +22,7 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::net::IpAddr;
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::Duration;
 
@@ -29,6 +30,9 @@ use crate::broker::DuplicateIdPolicy;
 use crate::discovery::DiscoverySettings;
 use crate::telemetry::{LogFormat, LogLevel};
 use reader::Reader;
+
+/// The most threads that can be asked for; more than the cores there are make nothing faster.
+const MAX_WORKER_THREADS: usize = 1024;
 
 /// Everything an operator can set. Each field is the variable of the same name in upper case;
 /// durations are set in milliseconds, as the variable's ending says.
@@ -38,6 +42,8 @@ pub struct Config {
     pub host: IpAddr,
     /// The TCP port to listen on; 0 takes a free one.
     pub port: u16,
+    /// How many threads serve; `None` for as many as there are cores.
+    pub worker_threads: Option<NonZeroUsize>,
     /// How much is logged.
     pub log_level: LogLevel,
     /// The form of a log line.
@@ -135,6 +141,11 @@ impl Config {
         let config = Self {
             host: reader.parsed("HOST"),
             port: reader.parsed("PORT"),
+            worker_threads: reader.optional("WORKER_THREADS", |text| {
+                text.parse()
+                    .ok()
+                    .filter(|threads: &NonZeroUsize| threads.get() <= MAX_WORKER_THREADS)
+            }),
             log_level: reader.parsed("LOG_LEVEL"),
             log_format: reader.parsed("LOG_FORMAT"),
             redis: RedisConfig::read(&mut reader),

@@ -14,8 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// The exit code for a configuration that cannot be used.
 const BAD_CONFIGURATION: u8 = 2;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let arguments = command().get_matches();
     let config = match Config::load() {
         Ok(config) => config,
@@ -28,10 +27,20 @@ async fn main() -> ExitCode {
     if let Err(error) = telemetry::init(config.log_level, config.log_format) {
         return fail(1, &error);
     }
-    let ran = match arguments.subcommand_matches(peer::NAME) {
-        Some(arguments) => peer::run(&config, arguments).await,
-        None => run(&config).await,
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = config.worker_threads {
+        runtime.worker_threads(threads.get());
+    }
+    let runtime = match runtime.enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(1, &error),
     };
+    let ran = runtime.block_on(async {
+        match arguments.subcommand_matches(peer::NAME) {
+            Some(arguments) => peer::run(&config, arguments).await,
+            None => run(&config).await,
+        }
+    });
     match ran {
         Ok(()) => ExitCode::SUCCESS,
         Err(error @ StartError::Webhooks(_)) => fail(BAD_CONFIGURATION, &error),

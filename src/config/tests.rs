@@ -61,6 +61,7 @@ fn each_kind_of_wrong_value_is_a_mistake() {
         let wrong: &[&str] = match variable.name {
             "PORT" => &["-1", "65536", "x", "80 80"],
             "HOST" => &["localhost", "1.2.3", "[::1]", "0.0.0.0:1"],
+            "WORKER_THREADS" => &["0", "-1", "x", "1025"],
             "LOG_LEVEL" => &["4", "-1", "debug", "01x"],
             "LOG_FORMAT" => &["xml", "JSON5"],
             "DUPLICATE_ID_POLICY" => &["maybe", "0"],

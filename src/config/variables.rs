@@ -35,6 +35,12 @@ pub const VARIABLES: &[Variable] = &[
         about: "The address to listen on. 0.0.0.0 stands for all addresses, those of IPv6 too where there are any.",
     },
     Variable {
+        name: "WORKER_THREADS",
+        default: "",
+        allowed: "a whole number from 1 to 1024",
+        about: "How many threads serve; without it as many as there are cores, or as a container may use.",
+    },
+    Variable {
         name: "LOG_LEVEL",
         default: "0",
         allowed: "0, 1, 2 or 3",

@@ -105,6 +105,22 @@ async fn all_addresses_are_listened_on_by_default() {
 }
 
 #[tokio::test]
+async fn as_many_threads_serve_as_are_asked_for() {
+    let threads = |process: &Process| {
+        let folder = format!("/proc/{}/task", process.pid());
+        let names = std::fs::read_dir(folder).unwrap().map(|task| {
+            std::fs::read_to_string(task.unwrap().path().join("comm")).unwrap_or_default()
+        });
+        names.filter(|name| name.starts_with("tokio-rt-worker")).count()
+    };
+    for asked in [1, 3] {
+        let process = Process::start(&[("WORKER_THREADS", &asked.to_string())]).await;
+        Node::connect(process.address, "a").await;
+        assert_eq!(threads(&process), asked);
+    }
+}
+
+#[tokio::test]
 async fn the_start_says_which_modules_are_on() {
     let modules = async |variables| Process::start(variables).await.logged("modules").unwrap();
     let plain = modules(&[]).await;
