@@ -112,26 +112,24 @@ impl Broker {
         (peer, outcome)
     }
 
-    /// Why a peer's message must not pass, if it must not; checked in the order in which a node's
-    /// is.
+    /// Why a peer's message must not pass, if it must not.
     async fn refusal(&self, from: &str, to: &str) -> Option<&'static str> {
         if !self.settings.relay_enabled {
             return Some("disabled");
         }
+        if let Some(authorization) = &self.webhooks.authorization {
+            match authorization.ask(from, to).await {
+                Ok(true) => {}
+                Ok(false) => return Some("unauthorized"),
+                Err(_) => return Some("error"),
+            }
+        }
         // Nothing proves whom a peer's message is from. Where the ID is a node's, it is no peer's.
-        if self.connections.is_held(from) {
-            return Some("name_of_a_node");
-        }
+        // Looked at last, because a node may come while the webhook is asked.
         match self.locate(from).await {
-            Location::At(_) => return Some("name_of_a_node"),
-            Location::Unknown => return Some("error"),
-            Location::Nowhere => {}
-        }
-        let authorization = self.webhooks.authorization.as_ref()?;
-        match authorization.ask(from, to).await {
-            Ok(true) => None,
-            Ok(false) => Some("unauthorized"),
-            Err(_) => Some("error"),
+            Location::Nowhere if !self.connections.is_held(from) => None,
+            Location::Nowhere | Location::At(_) => Some("name_of_a_node"),
+            Location::Unknown => Some("error"),
         }
     }
 

@@ -172,6 +172,27 @@ async fn nodes_go_first() {
 }
 
 #[tokio::test]
+async fn a_node_goes_first_while_it_is_on_its_way_in() {
+    let hook = Hook::start(|_| json!({"iceServers": [{"urls": ["stun:stun.test"]}]})).await;
+    let server = start(&[("RTC_CONFIGURATION_RESOLVER_WEBHOOK_URL", &hook.url("/"))]).await;
+    let mut alice = Node::connect(server.address(), "alice").await;
+    let mut peer = RawPeer::connect(server.address(), id(7)).await;
+    hook.hold();
+    let query = format!("&id={}&version=1.2.0&runtime=JVM", id(7));
+    let mut node = Node::open(server.address(), &query).await;
+    node.send("40").await;
+    hook.called(2).await;
+    assert_eq!(alice.ask(MESSAGE, &to(id(7))).await, "[\"NOT_CONNECTED\"]");
+    peer.is_silent().await;
+    peer.send_to(peer.other, letter("alice", &json!(1))).await;
+    counted(&server, "name_of_a_node", 1.0).await;
+    hook.release();
+    node.authenticated().await;
+    assert_eq!(alice.ask(MESSAGE, &to(id(7))).await, "[\"OK\"]");
+    assert_eq!(received(&mut node).await["content"], json!("hi"));
+}
+
+#[tokio::test]
 async fn both_directions_are_authorized_and_told() {
     let peer = id(1).to_string();
     let allowed = json!(["alice", peer]);
@@ -202,6 +223,15 @@ async fn both_directions_are_authorized_and_told() {
     let expected = [body("alice", &peer), body(&peer, "alice")];
     assert!(expected.iter().all(|body| told.bodies().contains(body)), "{:?}", told.bodies());
     assert_eq!(told.count(), 2);
+    // A node of that name comes while the webhook is asked.
+    hook.hold();
+    let before = hook.count();
+    bob.send_to(bob.other, letter("alice", &json!(3))).await;
+    hook.called(before + 1).await;
+    let _node = Node::connect(server.address(), &peer).await;
+    hook.release();
+    counted(&server, "name_of_a_node", 1.0).await;
+    is_silent(&mut alice).await;
 }
 
 #[tokio::test]
