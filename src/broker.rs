@@ -4,12 +4,14 @@
 //! - `admission`: a node comes and gets its ID, or learns why not.
 //! - `relay`: a message goes from one node to another.
 //! - `presence`: a node asks which others are connected.
+//! - `bridge`: nodes and the peers of the peer-relay network send to each other.
 //! - `replicas`: what other replicas ask of this one.
 //! - `pairs`: which nodes an authorized attempt has opened to each other.
 //! - `rtc`: the RTC configuration that a node is given.
 //! - `upkeep`: what is done from time to time.
 
 mod admission;
+mod bridge;
 mod pairs;
 mod presence;
 mod relay;
@@ -29,6 +31,7 @@ use crate::directory::Directory;
 use crate::link::CloseReason;
 use crate::metrics::Metrics;
 use crate::node::ReplicaId;
+use crate::overlay::Peer;
 use crate::protocol::{AUTHENTICATED, RtcConfiguration};
 use crate::webhooks::Webhooks;
 use pairs::OpenPairs;
@@ -56,6 +59,8 @@ pub struct Broker {
     connections: LocalConnections,
     /// The way to other replicas, if there may be any.
     remote: Option<Remote>,
+    /// The way to the peers of the peer-relay network, if nodes have one.
+    peer: Option<Peer>,
     pairs: OpenPairs,
     webhooks: Webhooks,
     own_rtc: OwnRtc,
@@ -80,12 +85,18 @@ impl Broker {
             directory,
             connections: LocalConnections::new(),
             remote,
+            peer: None,
             pairs: OpenPairs::new(),
             webhooks,
             own_rtc,
             metrics,
             draining: AtomicBool::new(false),
         }
+    }
+
+    /// The same, whose nodes also reach the peers that `peer` reaches.
+    pub fn bridged(self, peer: Peer) -> Self {
+        Self { peer: Some(peer), ..self }
     }
 
     /// Tells an admitted node that it is connected and lets others reach it. Returns whether its

@@ -21,6 +21,8 @@ pub enum Delivered {
     Passing,
     /// The receiver's connection reads too slowly: it has too much queued already.
     QueueFull,
+    /// It is longer than the way to its receiver takes.
+    TooLong,
     /// The receiver's replica does not listen: it is gone, or about to be back.
     Unreachable,
     /// Nobody knows, or it could not be sent to the receiver's replica.

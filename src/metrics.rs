@@ -43,6 +43,7 @@ struct Inner {
     peer_relay_messages: Family<Labels, Count>,
     peer_relay_neighbours: Gauge,
     peer_relay_channels_ended: Family<Labels, Count>,
+    bridge_messages: Family<Labels, Count>,
 }
 
 impl Metrics {
@@ -81,6 +82,7 @@ impl Metrics {
             peer_relay_messages: Family::default(),
             peer_relay_neighbours: Gauge::default(),
             peer_relay_channels_ended: Family::default(),
+            bridge_messages: Family::default(),
             registry: Registry::default(),
         };
         register_peer_relay(&mut registry, &inner);
@@ -232,6 +234,11 @@ impl Metrics {
         self.0.peer_relay_channels_ended.get_or_create(&[("reason", reason)]).inc();
     }
 
+    /// So many messages of peers for nodes have come to this end.
+    pub fn bridge_messages(&self, outcome: &'static str, messages: u64) {
+        self.0.bridge_messages.get_or_create(&[("outcome", outcome)]).inc_by(messages);
+    }
+
     /// The text that Prometheus scrapes (OpenMetrics 1.0).
     pub fn encode(&self) -> String {
         let mut text = String::new();
@@ -256,6 +263,11 @@ fn register_peer_relay(registry: &mut Registry, inner: &Inner) {
         "peer_relay_channels_ended",
         "Channels to peers that ended or could not be opened, by reason",
         inner.peer_relay_channels_ended.clone(),
+    );
+    registry.register(
+        "bridge_messages",
+        "Messages of peers for nodes, by what became of them",
+        inner.bridge_messages.clone(),
     );
 }
 

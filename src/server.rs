@@ -106,7 +106,15 @@ impl Server {
                 (directory, Some(cluster))
             }
         };
-        let broker = Arc::new(Broker::new(
+        let peer = match &config.peer_relay.path {
+            Some(_) => {
+                let settings = peer_settings(&config.peer_relay, limits);
+                let started = Peer::start_among(settings, links.clone(), &metrics).await;
+                Some(started.map_err(|source| StartError::Bind { address, source })?)
+            }
+            None => None,
+        };
+        let broker = Broker::new(
             replica,
             BrokerSettings {
                 signaling_enabled: config.p2p_connection_enabled,
@@ -120,19 +128,17 @@ impl Server {
             webhooks(&config.webhooks, &metrics)?,
             config.rtc.own.clone(),
             metrics.clone(),
-        ));
+        );
+        let bridge = peer.clone().filter(|_| config.peer_relay.bridge);
+        let peer_events = bridge.as_ref().map(Peer::events);
+        let broker = Arc::new(match bridge {
+            Some(peer) => broker.bridged(peer),
+            None => broker,
+        });
         let transport = TransportSettings {
             ping_interval: config.ping_interval,
             ping_timeout: config.ping_timeout,
             max_queued_bytes: config.max_queued_bytes,
-        };
-        let peer = match &config.peer_relay.path {
-            Some(_) => {
-                let settings = peer_settings(&config.peer_relay, limits);
-                let started = Peer::start_among(settings, links.clone(), &metrics).await;
-                Some(started.map_err(|source| StartError::Bind { address, source })?)
-            }
-            None => None,
         };
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
@@ -155,6 +161,7 @@ impl Server {
         let listener = tokio::spawn(gateway.run(listener, stop.clone()));
         let validity_interval = config.webhooks.nodes_status_check_interval;
         let mut upkeep = vec![spawn(check_validity(broker.clone(), validity_interval))];
+        upkeep.extend(peer_events.map(|events| spawn(broker.clone().serve_peers(events))));
         upkeep.extend(cluster.into_iter().flat_map(|cluster| cluster.run(&broker)));
         upkeep.extend(
             discovery.clone().map(|discovery| spawn(async move { discovery.clean_up().await })),

@@ -122,8 +122,8 @@ impl Broker {
                         self.answered(event, ack)
                     }
                     None if self.remote.is_none() => {
-                        let nobody = Delivered::NotConnected;
-                        let ack = self.close(sender, event, &envelope.to, None, nobody);
+                        let delivered = self.send_to_peer(sender, event, &envelope.to, payload);
+                        let ack = self.close(sender, event, &envelope.to, None, delivered);
                         self.answered(event, ack)
                     }
                     None => Relayed::Waits(Pending { event, to: envelope.to.into_owned(), known }),
@@ -153,7 +153,7 @@ impl Broker {
         Prepared { permission, location }
     }
 
-    async fn locate(&self, to: &str) -> Location {
+    pub(super) async fn locate(&self, to: &str) -> Location {
         match self.directory.locate(to).await {
             Ok(Some(owner)) => Location::At(owner),
             Ok(None) => Location::Nowhere,
@@ -210,6 +210,9 @@ impl Broker {
             _ => {
                 let (owner, delivered) = match self.deliver_here(event, to, payload) {
                     Some((owner, delivered)) => (Some(owner), delivered),
+                    None if location == Location::Nowhere => {
+                        (None, self.send_to_peer(sender, event, to, payload))
+                    }
                     None => (None, Delivered::NotConnected),
                 };
                 self.close(sender, event, to, owner, delivered)
@@ -341,17 +344,8 @@ impl Broker {
         delivered: Delivered,
     ) -> Ack {
         tracing::info!(target: EVENTS, event = event.name(), from = ?sender.node, ?to, ?delivered, "event");
-        if event == Event::SocketMessage
-            && let Some(webhook) = &self.webhooks.socket_message
-        {
-            webhook.tell(SocketMessage {
-                sender_id: sender.node.to_string(),
-                receiver_id: to.to_owned(),
-                is_receiver_connected: !matches!(
-                    delivered,
-                    Delivered::NotConnected | Delivered::Passing
-                ),
-            });
+        if event == Event::SocketMessage {
+            self.tell(sender.node.as_str(), to, delivered);
         }
         if event == Event::ConnectionAttempt
             && delivered == Delivered::Yes
@@ -362,8 +356,22 @@ impl Broker {
         match delivered {
             Delivered::Yes => Ack::Ok,
             Delivered::NotConnected | Delivered::Passing => Ack::NotConnected,
-            Delivered::QueueFull | Delivered::Unreachable | Delivered::Unknown => Ack::Error,
+            Delivered::QueueFull
+            | Delivered::TooLong
+            | Delivered::Unreachable
+            | Delivered::Unknown => Ack::Error,
         }
+    }
+
+    /// Tells the on-message webhook, if there is one.
+    pub(super) fn tell(&self, sender: &str, receiver: &str, delivered: Delivered) {
+        let Some(webhook) = &self.webhooks.socket_message else { return };
+        let is_away = matches!(delivered, Delivered::NotConnected | Delivered::Passing);
+        webhook.tell(SocketMessage {
+            sender_id: sender.to_owned(),
+            receiver_id: receiver.to_owned(),
+            is_receiver_connected: !is_away,
+        });
     }
 
     /// Lets the rest of the signaling pass. Without authorization everything does anyway. Each

@@ -26,6 +26,8 @@ pub struct PeerRelayConfig {
     pub dial: DialPolicy,
     /// The most channels at a time, those to bootstrap peers aside.
     pub max_channels: usize,
+    /// Whether nodes and peers can send to each other.
+    pub bridge: bool,
 }
 
 impl PeerRelayConfig {
@@ -36,6 +38,7 @@ impl PeerRelayConfig {
             public_url: reader.url("PEER_RELAY_PUBLIC_URL", &["ws", "wss"]),
             dial: reader.parsed("PEER_RELAY_DIAL"),
             max_channels: reader.number("PEER_RELAY_MAX_CHANNELS", 1),
+            bridge: reader.switch("PEER_RELAY_BRIDGE"),
         }
     }
 }

@@ -111,7 +111,7 @@ fn each_kind_of_wrong_value_is_a_mistake() {
             "PEER_RELAY_DIAL" => &["none", "0"],
             name if name.ends_with("_FILE") => &["/nowhere", "/", "/dev/null"],
             name if name.ends_with("_MS") => &milliseconds,
-            name if name.ends_with("_ENABLED") => &switches,
+            name if name.ends_with("_ENABLED") || name == "PEER_RELAY_BRIDGE" => &switches,
             name if name.ends_with("_WEBHOOK_URL") => &webhooks,
             _ => &counts,
         };
@@ -148,6 +148,8 @@ fn the_peer_relay_network_is_off_and_dials_no_strangers_by_default() {
     let config = Config::default().peer_relay;
     assert!(config.path.is_none() && config.bootstrap.is_empty() && config.public_url.is_none());
     assert_eq!((config.dial, config.max_channels), (DialPolicy::Bootstrap, 10_000));
+    assert!(!config.bridge);
+    assert!(read(&[("PEER_RELAY_BRIDGE", "True")]).unwrap().peer_relay.bridge);
     let config = read(&[
         ("PEER_RELAY_PATH", "/peers/here"),
         ("PEER_RELAY_BOOTSTRAP", "ws://a:8001 , wss://user:word@b/c"),

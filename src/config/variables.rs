@@ -388,4 +388,10 @@ pub const VARIABLES: &[Variable] = &[
         allowed: COUNT,
         about: "The most peers that may be connected at a time, those of PEER_RELAY_BOOTSTRAP aside; more are answered 503.",
     },
+    Variable {
+        name: "PEER_RELAY_BRIDGE",
+        default: "false",
+        allowed: SWITCH,
+        about: "Whether nodes and peers of the network may send each other messages; nodes address peers by their 40-digit IDs.",
+    },
 ];

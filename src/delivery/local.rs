@@ -134,6 +134,11 @@ impl LocalConnections {
         self.0.read(node).get(node).is_some_and(|held| held.receiver.is_some())
     }
 
+    /// Whether a connection has the ID of `node`, even if it cannot be sent to yet.
+    pub fn is_held(&self, node: &str) -> bool {
+        self.0.read(node).contains_key(node)
+    }
+
     /// The links of all held connections.
     pub fn links(&self) -> Vec<LinkHandle> {
         self.0.collect(|_, held| held.link.clone())

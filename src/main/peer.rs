@@ -20,7 +20,7 @@ pub(super) fn command() -> Command {
         .about("Run a peer of a peer-relay network alone, without the broker")
         .after_help(
             "Prints its ID, where it listens, and PEER with the first digits of the ID of every \
-             peer that connects. Of the variables, HOST, PEER_RELAY_* (without PEER_RELAY_PATH), \
+             peer that connects. Of the variables, HOST, PEER_RELAY_* (without _PATH and _BRIDGE), \
              WRITE_TIMEOUT_MS, MAX_QUEUED_BYTES and LOG_* count.",
         )
         .arg(

@@ -7,9 +7,11 @@ mod bootstrap;
 mod dial;
 mod events;
 mod listener;
+mod send;
 mod settings;
 
 pub use events::{Events, PeerEvent};
+pub use send::SendError;
 pub use settings::{DialPolicy, PeerSettings};
 
 use std::io;
@@ -17,7 +19,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
@@ -30,7 +31,7 @@ use super::counters::Counters;
 use super::fate::Fate;
 use super::id::PeerId;
 use super::membership::{Action, Closed, Membership, Opened, Rules};
-use super::message::{self, MAX_DATA_BYTES, Message};
+use super::message::Message;
 use crate::link::{CloseReason, Link, LinkHandle, LinkSet};
 use crate::metrics::Metrics;
 use crate::telemetry;
@@ -96,27 +97,18 @@ pub(super) struct Inner {
     tasks: TaskTracker,
 }
 
+/// What came of sending.
+#[derive(Default)]
+struct Performed {
+    /// Whether a channel took something.
+    is_sent: bool,
+    /// Whether a queue is getting full.
+    is_crowded: bool,
+}
+
 /// A place for a channel, which is given up when dropped. Strangers take the places; bootstrap
 /// peers need none.
 pub struct Seat(#[allow(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
-
-/// Why something was not sent.
-#[derive(Debug, thiserror::Error)]
-pub enum SendError {
-    /// It has no JSON.
-    #[error("the value has no JSON: {0}")]
-    NoJson(#[from] serde_json::Error),
-    /// It is longer than a frame may be.
-    #[error("the message is longer than {MAX_DATA_BYTES} bytes")]
-    TooLong,
-    /// There is no neighbour yet, and too much waits for the first one already; or no neighbour
-    /// takes it now.
-    #[error("the queue is full")]
-    QueueFull,
-    /// The peer has ended.
-    #[error("the peer has ended")]
-    Ended,
-}
 
 /// A peer was to be connected that must not be dialed.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
@@ -212,26 +204,6 @@ impl Peer {
     pub fn disconnect(&self, id: &PeerId) -> bool {
         let channel = self.inner.membership().router().neighbours().get(id).cloned();
         channel.inspect(|channel| channel.close(CloseReason::Dismissed)).is_some()
-    }
-
-    /// Sends a value to a peer. Nothing tells whether it arrives. Before there is a neighbour, up
-    /// to 256 messages wait.
-    ///
-    /// # Errors
-    /// [`SendError`] if it is certain that it does not arrive.
-    pub fn send(&self, to: PeerId, data: &(impl Serialize + ?Sized)) -> Result<(), SendError> {
-        let data = serde_json::value::to_raw_value(data)?;
-        if message::user(&data).get().len() > MAX_DATA_BYTES {
-            return Err(SendError::TooLong);
-        }
-        if self.inner.leaving.is_cancelled() {
-            return Err(SendError::Ended);
-        }
-        let actions = self.inner.membership().send_user(Instant::now(), to, &data);
-        let is_lost = |action: &Action<_>| matches!(action, Action::Count(Fate::QueueFull));
-        let is_refused = actions.iter().any(is_lost);
-        self.inner.perform(actions);
-        if is_refused { Err(SendError::QueueFull) } else { Ok(()) }
     }
 
     /// What happens from now on. Several readers get all of it each.
@@ -353,19 +325,21 @@ impl Inner {
     /// A message came. Returns whether its sender should pause.
     pub(super) fn receive(self: &Arc<Self>, channel: &Channel, message: Message) -> bool {
         let actions = self.membership().receive(Instant::now(), channel.id(), message);
-        self.perform(actions)
+        self.perform(actions).is_crowded
     }
 
-    /// Does what was decided. Returns whether a queue is getting full.
-    fn perform(self: &Arc<Self>, actions: Vec<Action<Channel>>) -> bool {
-        let mut is_crowded = false;
+    /// Does what was decided.
+    fn perform(self: &Arc<Self>, actions: Vec<Action<Channel>>) -> Performed {
+        let mut performed = Performed::default();
         for action in actions {
             match action {
                 Action::Send(channels, message) => {
                     let frame = Utf8Bytes::from(message.to_frame());
                     for channel in channels {
-                        self.counters.message(channel.send(frame.clone()));
-                        is_crowded |= channel.is_crowded();
+                        let fate = channel.send(frame.clone());
+                        self.counters.message(fate);
+                        performed.is_sent |= fate == Fate::Relayed;
+                        performed.is_crowded |= channel.is_crowded();
                     }
                 }
                 Action::Deliver(from, data) => {
@@ -377,7 +351,7 @@ impl Inner {
                 Action::Count(fate) => self.counters.message(fate),
             }
         }
-        is_crowded
+        performed
     }
 }
 

@@ -19,6 +19,7 @@ mod discovery_waiting;
 mod duplicates;
 mod http_connections;
 mod leaving;
+mod overlay_bridge;
 mod overlay_broker;
 mod overlay_hostile;
 mod overlay_networks;

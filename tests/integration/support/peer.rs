@@ -101,6 +101,11 @@ impl RawPeer {
         answer["data"].clone()
     }
 
+    /// The text of the next message.
+    pub async fn raw_message(&mut self) -> String {
+        next_text(&mut self.socket).await.expect("a message")
+    }
+
     /// The next message.
     pub async fn message(&mut self) -> Value {
         next(&mut self.socket).await.expect("a message")
@@ -140,12 +145,17 @@ impl RawPeer {
     }
 }
 
-/// The next text, or `None` at the end.
+/// The JSON of the next text, or `None` at the end.
 async fn next(socket: &mut WebSocketStream<TcpStream>) -> Option<Value> {
+    next_text(socket).await.map(|text| serde_json::from_str(&text).unwrap())
+}
+
+/// The next text, or `None` at the end.
+async fn next_text(socket: &mut WebSocketStream<TcpStream>) -> Option<String> {
     loop {
         let frame = tokio::time::timeout(SOON, socket.next()).await.expect("a frame or the end");
         match frame {
-            Some(Ok(Message::Text(text))) => return Some(serde_json::from_str(&text).unwrap()),
+            Some(Ok(Message::Text(text))) => return Some(text.to_string()),
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
             Some(Ok(_) | Err(_)) | None => return None,
         }

@@ -1,0 +1,150 @@
+//! What the bridge's messages say. As user data of the peer-relay network they are
+//! `{"from": node, "message": text}` and `{"to": node, "message": text}`, where the text is what
+//! the node sends, or gets, as the argument of its event.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
+
+use crate::node::{NodeId, trim};
+
+/// What official nodes read beside the addresses; for what comes from a peer, these stand there.
+const PLATFORM: &str = "PEER_RELAY";
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// A node's message, as a peer gets it.
+#[derive(Serialize)]
+pub(super) struct FromNode<'a> {
+    /// The node that sent it.
+    pub(super) from: &'a str,
+    /// The argument of its event: JSON text of a string, byte for byte.
+    pub(super) message: &'a RawValue,
+}
+
+/// A peer's message for a node.
+#[derive(Debug)]
+pub(super) struct Letter {
+    /// The node that it is for.
+    pub(super) to: NodeId,
+    /// What it says apart from what the broker says: each value as it came.
+    fields: BTreeMap<String, Box<RawValue>>,
+}
+
+/// What a peer sent is no letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct NoLetter;
+
+#[derive(Deserialize)]
+struct Wire {
+    to: String,
+    message: String,
+}
+
+impl Letter {
+    /// Reads the user data of a peer's message.
+    ///
+    /// # Errors
+    /// [`NoLetter`] if it is anything else than an object with a node's ID as `to` and the text
+    /// of an object as `message`. More fields do not matter.
+    pub(super) fn parse(data: &RawValue) -> Result<Self, NoLetter> {
+        // A derived reader would take an array too.
+        if !data.get().starts_with('{') {
+            return Err(NoLetter);
+        }
+        let wire: Wire = serde_json::from_str(data.get()).map_err(|_| NoLetter)?;
+        let to = NodeId::parse(trim(&wire.to)).map_err(|_| NoLetter)?;
+        let fields = serde_json::from_str(&wire.message).map_err(|_| NoLetter)?;
+        Ok(Self { to, fields })
+    }
+
+    /// The argument of the event that the node gets: JSON text of a string. Whatever the peer
+    /// wrote there, the addresses and the platform are what the broker knows.
+    pub(super) fn argument(&self, from: &str) -> Box<RawValue> {
+        let known = [
+            ("from", from),
+            ("to", self.to.as_str()),
+            ("platformFrom", PLATFORM),
+            ("versionFrom", VERSION),
+        ]
+        .map(|(name, value)| (name, to_json(value)));
+        let written = self.fields.iter().map(|(name, value)| (name.as_str(), &**value));
+        let mut fields: BTreeMap<&str, &RawValue> = written.collect();
+        fields.extend(known.iter().map(|(name, value)| (*name, &**value)));
+        to_json(to_json(&fields).get())
+    }
+}
+
+/// The JSON of texts and of maps of them, which always have one.
+fn to_json(value: &(impl Serialize + ?Sized)) -> Box<RawValue> {
+    to_raw_value(value).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn parse(data: &Value) -> Result<Letter, NoLetter> {
+        Letter::parse(&to_json(data))
+    }
+
+    fn argument(data: &Value) -> String {
+        serde_json::from_str(parse(data).unwrap().argument("ab").get()).unwrap()
+    }
+
+    #[test]
+    fn the_broker_says_from_whom_and_to_whom() {
+        let forged = r#"{"from":"eve","from":"mallory","to":"carol","platformFrom":"JVM","versionFrom":[],"content":"hi"}"#;
+        let text = argument(&json!({"to": " bob\n", "from": "eve", "message": forged}));
+        let expected = json!({
+            "from": "ab", "to": "bob", "content": "hi", "platformFrom": "PEER_RELAY", "versionFrom": VERSION,
+        });
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), expected);
+        assert_eq!(text.matches("from\":").count(), 1, "{text}");
+    }
+
+    #[test]
+    fn what_is_not_read_stays_as_it_is() {
+        let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+        for value in ["1.0", "1e999", r#""\ud800\/""#, "-0.0", &deep] {
+            let message = format!(r#" {{"x" : {value} }} "#);
+            let text = argument(&json!({"to": "bob", "message": message}));
+            assert!(text.ends_with(&format!("\"x\":{value}}}")), "{text}");
+        }
+    }
+
+    #[test]
+    fn nothing_else_is_a_letter() {
+        assert!(parse(&json!({"to": "bob", "message": "{}"})).is_ok());
+        for data in [
+            json!(null),
+            json!("{}"),
+            json!(["bob", "{}"]),
+            json!({}),
+            json!({"to": "bob"}),
+            json!({"message": "{}"}),
+            json!({"from": "bob", "message": "{}"}),
+            json!({"to": null, "message": "{}"}),
+            json!({"to": ["bob"], "message": "{}"}),
+            json!({"to": " ", "message": "{}"}),
+            json!({"to": "b\u{0}b", "message": "{}"}),
+            json!({"to": "b".repeat(257), "message": "{}"}),
+            json!({"to": "bob", "message": {}}),
+            json!({"to": "bob", "message": ""}),
+            json!({"to": "bob", "message": "[]"}),
+            json!({"to": "bob", "message": "null"}),
+            json!({"to": "bob", "message": "{} {}"}),
+            json!({"to": "bob", "message": r#"{"\ud800":1}"#}),
+        ] {
+            assert_eq!(parse(&data).err(), Some(NoLetter), "{data}");
+        }
+        for text in
+            [r#"{"to":"bob","to":"bob","message":"{}"}"#, r#"{"to":"bob","message":"\ud800"}"#]
+        {
+            let data: Box<RawValue> = serde_json::from_str(text).unwrap();
+            assert_eq!(Letter::parse(&data).err(), Some(NoLetter), "{text}");
+        }
+    }
+}
