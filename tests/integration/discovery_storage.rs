@@ -123,7 +123,7 @@ async fn a_file_that_cannot_be_opened_stops_the_start() {
     assert!(err.contains("cannot open the sessions in /nowhere/data.db"), "{err}");
     let (code, _, err) = run(command(&[("STORAGE_TYPE", "redis")])).await;
     assert_eq!(code, Some(2));
-    assert!(err.contains("STORAGE_TYPE: \"redis\"") && err.contains("not supported yet"), "{err}");
+    assert!(err.contains("STORAGE_TYPE: redis needs a valid REDIS_URL"), "{err}");
 }
 
 #[tokio::test]
