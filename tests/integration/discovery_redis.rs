@@ -243,6 +243,47 @@ async fn a_redis_that_hangs_hangs_nobody() {
 }
 
 #[tokio::test]
+async fn full_memory_refuses_what_is_new_and_nothing_else() {
+    let redis = RedisServer::start().await;
+    let server = replica(&redis.url(), &[("SESSION_TIMEOUT", "2500")]).await;
+    let mut web = Web::open(server.address()).await;
+    let code = offer(&mut web, "t", "o").await;
+    redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
+    let new = json!({"info": "i", "offer": "o"});
+    assert_eq!(web.post("/t/offer", &new).await.status, 503);
+    for (what, side) in [("candidate", "offerer"), ("answer", "answerer")] {
+        let refused = web.post("/answer", &body(&code, side, what, "x")).await;
+        assert_eq!((refused.status, refused.header("retry-after")), (503, "2".into()));
+    }
+    let listed = web.get("/t/sessions").await.json();
+    assert_eq!(listed["sessions"][0]["offerCandidates"], json!([]));
+    let state = web.post("/poll", &json!({"code": code, "side": "offerer"})).await;
+    assert_eq!(state.text, r#"{"answer":null,"answerCandidates":[]}"#);
+    eventually("it is cleaned up", || redis.keys("crolang:{discovery}:*").is_empty()).await;
+    redis.command(&["CONFIG", "SET", "maxmemory", "0"]);
+    offer(&mut Web::open(server.address()).await, "t", "o").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_comes_back_empty_is_a_new_beginning() {
+    let mut redis = RedisServer::start().await;
+    let server = replica(&redis.url(), &[("DISCOVERY_MAX_SESSIONS", "2")]).await;
+    let mut web = Web::open(server.address()).await;
+    let code = offer(&mut web, "t", "o").await;
+    offer(&mut web, "t", "o").await;
+    redis.kill();
+    redis.restart().await;
+    let back = async { while web.get("/t/sessions").await.status == 503 {} };
+    tokio::time::timeout(2 * SOON, back).await.expect("it goes on");
+    assert_eq!(web.get("/t/sessions").await.json(), json!({"sessions": []}));
+    let gone = web.post("/answer", &body(&code, "answerer", "answer", "x")).await;
+    assert_eq!(gone.status, 404);
+    // All the room is there again.
+    offer(&mut web, "t", "o").await;
+    offer(&mut web, "t", "o").await;
+}
+
+#[tokio::test]
 async fn what_else_comes_on_the_channel_is_passed_over() {
     let redis = RedisServer::start().await;
     let server = replica(&redis.url(), &[]).await;

@@ -262,10 +262,12 @@ impl Scripts {
     async fn run(&self, command: Cmd, turns: u32) -> Result<Value, StoreError> {
         let _turns = self.0.turns.acquire_many(turns).await.map_err(|_| StoreError::Unavailable)?;
         self.0.redis.run(command).await.map_err(|failure| match failure {
-            RedisFailure::Refused(code) if code == "ERR" || code == "WRONGTYPE" => {
+            RedisFailure::Refused(code) if code == "WRONGTYPE" => {
                 tracing::error!(code, "Redis refused a script of discovery");
                 StoreError::Broken
             }
+            // Its memory is full, it is loading, it is a replica by now, and so on. Versions before
+            // 7 call all of that an error of the script.
             _ => StoreError::Unavailable,
         })
     }
