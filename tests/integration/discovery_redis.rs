@@ -217,8 +217,11 @@ async fn redis_away_is_a_503_and_what_was_missed_is_looked_for() {
     link.pass().await;
 
     // It looks when Redis is back; the stream ends, so that its client opens another and looks.
-    assert_eq!(waiting.answer().await.unwrap().json()["answer"], "missed");
-    stream.until("0\r\n\r\n").await;
+    let looking = async {
+        assert_eq!(waiting.answer().await.unwrap().json()["answer"], "missed");
+        stream.until("0\r\n\r\n").await;
+    };
+    tokio::time::timeout(SOON, looking).await.expect("both look");
     assert_eq!(web.get("/t/sessions").await.json()["sessions"][0]["offer"], "missed");
     leave(&mut web, &code, "offerer", "candidate", "c").await;
 }
