@@ -138,6 +138,7 @@ impl Config {
     /// All [`Mistakes`] at once.
     pub fn read(source: impl Source) -> Result<Self, Mistakes> {
         let mut reader = Reader::new(source);
+        let redis = RedisConfig::read(&mut reader);
         let config = Self {
             host: reader.parsed("HOST"),
             port: reader.parsed("PORT"),
@@ -148,10 +149,10 @@ impl Config {
             }),
             log_level: reader.parsed("LOG_LEVEL"),
             log_format: reader.parsed("LOG_FORMAT"),
-            redis: RedisConfig::read(&mut reader),
             webhooks: WebhookConfig::read(&mut reader),
             rtc: RtcConfig::read(&mut reader),
-            discovery: discovery::read(&mut reader),
+            discovery: discovery::read(&mut reader, redis.settings.as_ref()),
+            redis,
             peer_relay: PeerRelayConfig::read(&mut reader),
             p2p_connection_enabled: reader.switch("P2P_CONNECTION_ENABLED"),
             websocket_relay_enabled: reader.switch("WEBSOCKET_RELAY_ENABLED"),

@@ -92,7 +92,7 @@ impl Discovery {
         stop: CancellationToken,
     ) -> Result<Self, OpenError> {
         let timeout = settings.session_timeout;
-        let store = Store::open(&settings.storage, settings.limits, timeout).await?;
+        let store = Store::open(&settings.storage, settings.limits, timeout, &metrics).await?;
         Ok(Self {
             store,
             session_timeout: timeout,

@@ -110,7 +110,7 @@ impl Metrics {
         );
         registry.register(
             "redis_connected",
-            "Whether Redis can be asked",
+            "Connections by which Redis can be asked: one, and one for discovery's sessions in Redis",
             inner.redis_connected.clone(),
         );
         registry.register(
@@ -185,7 +185,7 @@ impl Metrics {
 
     /// Redis can be asked from now on, or cannot.
     pub fn redis_connected(&self, is_connected: bool) {
-        self.0.redis_connected.set(is_connected.into());
+        self.0.redis_connected.inc_by(if is_connected { 1 } else { -1 });
     }
 
     /// So many commands for Redis have come to this end.

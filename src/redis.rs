@@ -93,8 +93,8 @@ struct Request {
 pub type Frame = Vec<u8>;
 
 impl Redis {
-    /// Starts to connect, and listens on the channel `name`. What comes there is received from
-    /// the second value.
+    /// Starts to connect, and listens on the channel `name`, perhaps as one of several. What comes
+    /// there is received from the second value.
     pub fn start(
         settings: RedisSettings,
         name: &str,
@@ -161,6 +161,12 @@ impl Redis {
             Value::Int(receivers) => Ok(receivers.unsigned_abs()),
             _ => Err(RedisFailure::Refused("an answer of another type".into())),
         }
+    }
+
+    /// What a script needs to send a message as [`Redis::publish`] does: the command, and the name
+    /// that the channel has in Redis.
+    pub fn publication(&self, name: &str) -> (&'static str, String) {
+        (self.0.publish, channel(&self.0.prefix, name))
     }
 
     /// Waits until all that was sent before has been done, if Redis is there.

@@ -8,11 +8,13 @@ use super::Source;
 use super::reader::Reader;
 use crate::discovery::DiscoverySettings;
 use crate::discovery::store::{Storage, StoreLimits};
+use crate::redis::RedisSettings;
 
 /// `STORAGE_TYPE`.
 enum StorageType {
     Memory,
     Sqlite,
+    Redis,
 }
 
 impl FromStr for StorageType {
@@ -22,6 +24,7 @@ impl FromStr for StorageType {
         match text {
             "memory" => Ok(Self::Memory),
             "sqlite" => Ok(Self::Sqlite),
+            "redis" => Ok(Self::Redis),
             _ => Err(()),
         }
     }
@@ -47,7 +50,10 @@ impl FromStr for StoragePath {
 
 /// What `STORAGE_TYPE` switches on; none if it is not set. The other variables are checked all
 /// the same: a mistake does not wait until it matters.
-pub(super) fn read(reader: &mut Reader<impl Source>) -> Option<DiscoverySettings> {
+pub(super) fn read(
+    reader: &mut Reader<impl Source>,
+    redis: Option<&RedisSettings>,
+) -> Option<DiscoverySettings> {
     let storage = reader.optional("STORAGE_TYPE", |text| text.parse().ok());
     let StoragePath(path) = reader.parsed("STORAGE_PATH");
     let most = reader.number("DISCOVERY_MAX_REQUESTS_PER_SECOND", 0);
@@ -68,6 +74,13 @@ pub(super) fn read(reader: &mut Reader<impl Source>) -> Option<DiscoverySettings
         (StorageType::Sqlite, Some(path)) => {
             DiscoverySettings { storage: Storage::Sqlite(path), ..settings }
         }
+        (StorageType::Redis, _) => match redis {
+            Some(redis) => DiscoverySettings { storage: Storage::Redis(redis.clone()), ..settings },
+            None => {
+                reader.conflict("STORAGE_TYPE", "redis needs a valid REDIS_URL");
+                settings
+            }
+        },
         (StorageType::Sqlite, None) | (StorageType::Memory, _) => settings,
     })
 }

@@ -301,8 +301,8 @@ pub const VARIABLES: &[Variable] = &[
     Variable {
         name: "STORAGE_TYPE",
         default: "",
-        allowed: "memory or sqlite; redis is not supported yet",
-        about: "Switches discovery on, and says where its sessions are kept: memory, gone when the process ends; sqlite, a file.",
+        allowed: "memory, sqlite, or redis if REDIS_URL is set",
+        about: "Switches discovery on, and says where its sessions are kept: memory, gone when the process ends; sqlite, a file; redis, shared by all replicas.",
     },
     Variable {
         name: "STORAGE_PATH",

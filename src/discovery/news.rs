@@ -1,9 +1,9 @@
 //! Tells those who wait that something has happened: a session has changed, a topic has a new
 //! one.
 //!
-//! A part of the store, because it is the store that knows. Today every change is made by this
-//! process and told here; a backend that others change too has to call the same two functions
-//! for what it hears from them.
+//! A part of the store, because it is the store that knows. It tells of its own changes here; a
+//! backend that others change too does so for what it hears from them, and says when it may have
+//! missed something.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -16,7 +16,7 @@ use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, broadcast};
 
 use super::replies::ListedSession;
-use super::session::{Code, NewSession, Origin, Side, Topic};
+use super::session::{Code, NewSession, Origin, Session, Side, Topic};
 
 /// How many new sessions may wait for a reader of a topic's news; a slower one is cut off.
 const MAX_QUEUED_NEWS: usize = 256;
@@ -52,13 +52,32 @@ impl News {
 
     /// A session was made.
     pub(super) fn created(&self, session: &NewSession) {
-        let place = (session.origin.clone(), session.topic.clone());
-        let stream = lock(&self.0.streams).get(&place).cloned();
+        let (origin, topic) = (session.origin.clone(), session.topic.clone());
+        self.stream_session(origin, topic, &session.as_session());
+    }
+
+    /// Tells those who read the new sessions of a topic of this one.
+    pub(super) fn stream_session(&self, origin: Origin, topic: Topic, session: &Session) {
+        let stream = lock(&self.0.streams).get(&(origin, topic)).cloned();
         let Some(stream) = stream else { return };
-        if let Ok(text) = serde_json::to_string(&ListedSession::new(&session.as_session())) {
+        if let Ok(text) = serde_json::to_string(&ListedSession::new(session)) {
             // Fails if the last reader has just left.
             let _ = stream.send(text.into());
         }
+    }
+
+    /// Whether anybody reads the new sessions of a topic.
+    pub(super) fn has_stream(&self, origin: &Origin, topic: &Topic) -> bool {
+        lock(&self.0.streams).contains_key(&(origin.clone(), topic.clone()))
+    }
+
+    /// Something may have happened that was not told: whoever waits has to look, and streams end,
+    /// so that their readers open new ones and look too.
+    pub(super) fn missed(&self) {
+        for waiting in lock(&self.0.waiting).values() {
+            waiting.changed.notify_waiters();
+        }
+        lock(&self.0.streams).clear();
     }
 
     /// A session has an answer or a candidate more, or is gone.
@@ -207,6 +226,22 @@ mod tests {
         assert_eq!(lock(&news.0.streams).len(), 1);
         drop(streams);
         assert!(lock(&news.0.streams).is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_may_have_been_missed_is_looked_for() {
+        let (news, code) = (news(), Code::random());
+        let watch = news.watch(code);
+        let (origin, topic) = (Origin::stored("o"), Topic::stored("t".into()));
+        let mut old = news.stream(origin.clone(), topic.clone());
+        let changed = watch.changed();
+        news.missed();
+        changed.await;
+        assert!(matches!(old.next().await, Ok(None)));
+        // The end of the old stream is none of the new one.
+        let _new = news.stream(origin.clone(), topic.clone());
+        drop(old);
+        assert!(news.has_stream(&origin, &topic));
     }
 
     #[test]

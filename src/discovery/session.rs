@@ -88,6 +88,11 @@ impl Origin {
         }
     }
 
+    /// An origin that was stored.
+    pub(super) fn stored(text: &str) -> Self {
+        Self(text.into())
+    }
+
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -5,6 +5,7 @@
 //! same millisecond, whether it has been cleaned up or not.
 
 mod memory;
+mod redis;
 mod sqlite;
 
 #[cfg(test)]
@@ -17,10 +18,13 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use self::redis::RedisStore;
 use super::news::News;
 use super::requests::Page;
 use super::session::{Code, NewSession, Origin, Session, Side, Timestamp, Topic};
 use super::text::JsonText;
+use crate::metrics::Metrics;
+use crate::redis::RedisSettings;
 use memory::MemoryStore;
 use sqlite::SqliteStore;
 
@@ -40,12 +44,14 @@ pub const MAX_CANDIDATES: usize = 256;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Which backend keeps the sessions (`STORAGE_TYPE`, `STORAGE_PATH`).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Storage {
     /// This process's memory: gone when it ends.
     Memory,
     /// A SQLite file that one process uses.
     Sqlite(PathBuf),
+    /// Redis, which all replicas share.
+    Redis(RedisSettings),
 }
 
 impl Storage {
@@ -54,6 +60,7 @@ impl Storage {
         match self {
             Self::Memory => "memory",
             Self::Sqlite(_) => "sqlite",
+            Self::Redis(_) => "redis",
         }
     }
 }
@@ -149,6 +156,7 @@ pub struct Store {
 enum Backend {
     Memory(MemoryStore),
     Sqlite(SqliteStore),
+    Redis(RedisStore),
 }
 
 impl Store {
@@ -160,12 +168,18 @@ impl Store {
         storage: &Storage,
         limits: StoreLimits,
         lifetime: Duration,
+        metrics: &Metrics,
     ) -> Result<Self, OpenError> {
+        let news = News::new(limits.max_sessions, lifetime);
         let backend = match storage {
             Storage::Memory => Backend::Memory(MemoryStore::new(limits)),
             Storage::Sqlite(path) => Backend::Sqlite(SqliteStore::open(path, limits).await?),
+            Storage::Redis(settings) => {
+                let (settings, metrics) = (settings.clone(), metrics.clone());
+                Backend::Redis(RedisStore::open(settings, limits, news.clone(), metrics).await)
+            }
         };
-        Ok(Self { backend, news: News::new(limits.max_sessions, lifetime) })
+        Ok(Self { backend, news })
     }
 
     /// Where those who wait for news of this store's sessions are told of them.
@@ -182,6 +196,7 @@ impl Store {
         match &self.backend {
             Backend::Memory(memory) => memory.create(session)?,
             Backend::Sqlite(sqlite) => in_time(sqlite.create(session)).await?,
+            Backend::Redis(redis) => in_time(redis.create(session)).await?,
         }
         self.news.created(&news);
         Ok(())
@@ -200,6 +215,7 @@ impl Store {
         match &self.backend {
             Backend::Memory(memory) => Ok(memory.topics(origin, page, now)),
             Backend::Sqlite(sqlite) => in_time(sqlite.topics(origin.clone(), page, now)).await,
+            Backend::Redis(redis) => in_time(redis.topics(origin, page, now)).await,
         }
     }
 
@@ -219,6 +235,7 @@ impl Store {
             Backend::Sqlite(sqlite) => {
                 in_time(sqlite.sessions(origin.clone(), topic.clone(), now)).await
             }
+            Backend::Redis(redis) => in_time(redis.sessions(origin, topic, now)).await,
         }
     }
 
@@ -235,6 +252,7 @@ impl Store {
         match &self.backend {
             Backend::Memory(memory) => memory.get(code, origin, now),
             Backend::Sqlite(sqlite) => in_time(sqlite.get(code, origin.clone(), now)).await,
+            Backend::Redis(redis) => in_time(redis.get(code, origin, now)).await,
         }
     }
 
@@ -253,6 +271,9 @@ impl Store {
             Backend::Memory(memory) => memory.add_answer(code, origin, answer, now)?,
             Backend::Sqlite(sqlite) => {
                 in_time(sqlite.add_answer(code, origin.clone(), answer, now)).await?;
+            }
+            Backend::Redis(redis) => {
+                in_time(redis.add_answer(code, origin, answer, now)).await?;
             }
         }
         self.news.changed(code);
@@ -277,6 +298,9 @@ impl Store {
             Backend::Sqlite(sqlite) => {
                 in_time(sqlite.add_candidate(code, origin.clone(), side, candidate, now)).await?;
             }
+            Backend::Redis(redis) => {
+                in_time(redis.add_candidate(code, origin, side, candidate, now)).await?;
+            }
         }
         self.news.changed(code);
         Ok(())
@@ -290,6 +314,7 @@ impl Store {
         match &self.backend {
             Backend::Memory(memory) => memory.delete(code),
             Backend::Sqlite(sqlite) => in_time(sqlite.delete(code)).await?,
+            Backend::Redis(redis) => in_time(redis.delete(code)).await?,
         }
         self.news.changed(code);
         Ok(())
@@ -303,6 +328,7 @@ impl Store {
         match &self.backend {
             Backend::Memory(memory) => Ok(memory.clean_up(now)),
             Backend::Sqlite(sqlite) => in_time(sqlite.clean_up(now)).await,
+            Backend::Redis(redis) => in_time(redis.clean_up(now)).await,
         }
     }
 
@@ -310,7 +336,8 @@ impl Store {
     /// something afterwards may find it not available.
     pub async fn close(&self) {
         match &self.backend {
-            Backend::Memory(_) => {}
+            // What Redis was asked for, it has done when it has answered.
+            Backend::Memory(_) | Backend::Redis(_) => {}
             Backend::Sqlite(sqlite) => sqlite.close().await,
         }
     }

@@ -25,7 +25,8 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 /// is due shows that the channel is deaf.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What a probe begins with; no message between replicas does.
+/// What a probe begins with; no message between replicas does. Behind it stand the number of its
+/// sender, as others may listen on the same channel, and its own.
 const PROBE: u8 = 0;
 
 /// Everything that lives longer than a session.
@@ -37,6 +38,8 @@ pub(super) struct Supervisor {
     state: watch::Sender<RedisState>,
     metrics: Metrics,
     sessions: u64,
+    /// Tells our probes from others'.
+    sender: u64,
 }
 
 impl Supervisor {
@@ -48,7 +51,8 @@ impl Supervisor {
         state: watch::Sender<RedisState>,
         metrics: Metrics,
     ) -> Self {
-        Self { settings, channel, waiting, frames, state, metrics, sessions: 0 }
+        let sender = rand::random();
+        Self { settings, channel, waiting, frames, state, metrics, sessions: 0, sender }
     }
 
     /// Runs until it is aborted.
@@ -83,7 +87,9 @@ impl Supervisor {
         self.metrics.redis_connected(true);
         let heard = Arc::new(AtomicU64::new(0));
         let ended = CancellationToken::new();
-        let listener = listen(session.messages, self.frames.clone(), heard.clone(), ended.clone());
+        let channel =
+            Channel { sender: self.sender, heard: heard.clone(), frames: self.frames.clone() };
+        let listener = channel.listen(session.messages, ended.clone());
         let listener = AbortOnDropHandle::new(tokio::spawn(listener));
         self.state.send_replace(RedisState::Connected(number));
         let error = self.work(number, session.commands, &heard, &ended).await;
@@ -165,6 +171,7 @@ impl Supervisor {
     /// A message to ourselves.
     fn probe(&self, session: u64, probe: u64) -> Request {
         let mut message = vec![PROBE];
+        message.extend(self.sender.to_be_bytes());
         message.extend(probe.to_be_bytes());
         let mut command: Cmd = redis::cmd(self.settings.publish_command());
         command.arg(&self.channel).arg(message);
@@ -177,22 +184,64 @@ impl Supervisor {
     }
 }
 
-/// Takes the channel's messages until its connection ends.
-async fn listen(
-    mut messages: Messages,
-    frames: mpsc::Sender<Frame>,
+/// What becomes of the channel's messages.
+struct Channel {
+    /// Whose probes are ours.
+    sender: u64,
+    /// The last of our probes that came back.
     heard: Arc<AtomicU64>,
-    ended: CancellationToken,
-) {
-    let _ended = ended.drop_guard();
-    while let Some(message) = messages.next().await {
-        if let [PROBE, number @ ..] = message.as_slice() {
-            if let Ok(number) = number.try_into() {
-                heard.fetch_max(u64::from_be_bytes(number), Ordering::AcqRel);
+    frames: mpsc::Sender<Frame>,
+}
+
+impl Channel {
+    /// Takes messages until their connection ends.
+    async fn listen(self, mut messages: Messages, ended: CancellationToken) {
+        let _ended = ended.drop_guard();
+        while let Some(message) = messages.next().await {
+            self.take(message).await;
+        }
+    }
+
+    async fn take(&self, message: Frame) {
+        if let [PROBE, rest @ ..] = message.as_slice() {
+            if let Some((sender, number)) = rest.split_first_chunk()
+                && u64::from_be_bytes(*sender) == self.sender
+                && let Ok(number) = number.try_into()
+            {
+                self.heard.fetch_max(u64::from_be_bytes(number), Ordering::AcqRel);
             }
         } else {
             // Without a receiver the process is about to end.
-            let _ = frames.send(message).await;
+            let _ = self.frames.send(message).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_our_own_probes_show_that_we_hear() {
+        let (frames, mut received) = mpsc::channel(9);
+        let heard = Arc::new(AtomicU64::new(0));
+        let channel = Channel { sender: 7, heard: heard.clone(), frames };
+        let probe = |sender: u64, number: u64| {
+            let (sender, number) = (sender.to_be_bytes(), number.to_be_bytes());
+            [&[PROBE][..], &sender, &number].concat()
+        };
+        let forged = [&[PROBE][..], &9_u64.to_be_bytes()].concat();
+        let cut = probe(7, 9)[..16].to_vec();
+        let long = [probe(7, 9), vec![0]].concat();
+        for other in [probe(8, 9), forged, cut, long, vec![PROBE]] {
+            channel.take(other).await;
+            assert_eq!(heard.load(Ordering::Acquire), 0);
+        }
+        channel.take(probe(7, 3)).await;
+        channel.take(probe(7, 2)).await;
+        assert_eq!(heard.load(Ordering::Acquire), 3);
+        channel.take(b"{}".to_vec()).await;
+        assert_eq!(received.try_recv().unwrap(), b"{}");
+        assert!(received.try_recv().is_err());
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 
 use crate::discovery::offer;
 use crate::program::{command, run};
-use crate::support::{Process, SOON, Web};
+use crate::support::{Process, RedisServer, SOON, Web};
 
 const OFFERS: usize = 10_000;
 const CLIENTS: usize = 16;
@@ -123,7 +123,7 @@ async fn a_file_that_cannot_be_opened_stops_the_start() {
     assert!(err.contains("cannot open the sessions in /nowhere/data.db"), "{err}");
     let (code, _, err) = run(command(&[("STORAGE_TYPE", "redis")])).await;
     assert_eq!(code, Some(2));
-    assert!(err.contains("STORAGE_TYPE: \"redis\"") && err.contains("not supported yet"), "{err}");
+    assert!(err.contains("STORAGE_TYPE: redis needs a valid REDIS_URL"), "{err}");
 }
 
 #[tokio::test]
@@ -147,13 +147,15 @@ async fn a_file_that_is_held_is_a_503_and_then_goes_on() {
 
 #[tokio::test]
 async fn no_level_shows_what_peers_leave() {
-    for (level, storage) in [("0", "memory"), ("3", "memory"), ("3", "sqlite")] {
+    let redis = RedisServer::start().await;
+    for (level, storage) in [("0", "memory"), ("3", "memory"), ("3", "sqlite"), ("3", "redis")] {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("data.db");
         let process = Process::start(&[
             ("LOG_LEVEL", level),
             ("STORAGE_TYPE", storage),
             ("STORAGE_PATH", path.to_str().unwrap()),
+            ("REDIS_URL", &redis.url()),
         ])
         .await;
         let mut web = Web::of(process.address, "https://canary.test").await;

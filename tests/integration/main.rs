@@ -14,6 +14,7 @@ mod directory_properties;
 mod directory_redis;
 mod discovery;
 mod discovery_limits;
+mod discovery_redis;
 mod discovery_storage;
 mod discovery_waiting;
 mod duplicates;

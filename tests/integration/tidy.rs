@@ -87,7 +87,7 @@ fn libraries_stay_where_they_belong() {
         ("socketioxide", &["gateway", "delivery"][..]),
         ("hyper", &["gateway"]),
         ("reqwest", &["webhooks"]),
-        ("redis", &["redis", "directory"]),
+        ("redis", &["redis", "directory", "discovery/store"]),
         ("rusqlite", &["discovery/store"]),
         ("clap", &["main"]),
     ];

@@ -27,8 +27,8 @@ pub(super) async fn in_a_file() -> (tempfile::TempDir, Store) {
     (folder, store)
 }
 
-async fn open(storage: &Storage) -> Store {
-    Store::open(storage, LIMITS, Duration::from_secs(1)).await.unwrap()
+pub(super) async fn open(storage: &Storage) -> Store {
+    Store::open(storage, LIMITS, Duration::from_secs(1), &Metrics::new()).await.unwrap()
 }
 
 pub(super) fn text(text: &str) -> JsonText {

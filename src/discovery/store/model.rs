@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::contract::{LIMITS, in_a_file, in_memory, origin, session, text};
+use super::redis::tests::in_redis;
 use super::*;
 
 #[derive(Debug, Clone)]
@@ -131,7 +132,7 @@ async fn agree(store: &Store, model: &mut Model, codes: &[Code], now: Timestamp)
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
 proptest! {
@@ -150,6 +151,14 @@ proptest! {
     fn sqlite_agrees(steps in proptest::collection::vec(step(), 1..40)) {
         runtime().block_on(async {
             let (_folder, store) = in_a_file().await;
+            walk(store, &steps).await;
+        });
+    }
+
+    #[test]
+    fn redis_agrees(steps in proptest::collection::vec(step(), 1..40)) {
+        runtime().block_on(async {
+            let (_server, store) = in_redis().await;
             walk(store, &steps).await;
         });
     }

@@ -2,8 +2,8 @@
 
 use tempfile::TempDir;
 
+use super::super::Storage;
 use super::super::contract::{self, LIMITS, contract, origin, text};
-use super::super::{Storage, Store};
 use super::*;
 
 contract!(contract::in_a_file());
@@ -145,8 +145,7 @@ async fn one_change_that_fails_costs_no_other() {
 #[tokio::test]
 async fn a_file_that_somebody_holds_is_not_available_and_then_is() {
     let file = File::new();
-    let store = Store::open(&Storage::Sqlite(file.path()), LIMITS, Duration::from_secs(1)).await;
-    let store = store.unwrap();
+    let store = contract::open(&Storage::Sqlite(file.path())).await;
     let shell = file.shell();
     shell.execute_batch("BEGIN IMMEDIATE").unwrap();
     let session = contract::session("a", "t", Timestamp(1), Timestamp(9));

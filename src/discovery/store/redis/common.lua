@@ -1,0 +1,95 @@
+-- What the scripts of discovery share; stands before each of them.
+-- KEYS[1]: what the names of all keys begin with; its hash tag puts them into one slot of a cluster.
+-- KEYS[2]: the channel that news are sent on.
+-- Codes name sessions. A place is an origin's length, the origin and a topic, with colons between.
+
+-- When each session ends; where it is listed; how many bytes it takes.
+local ends, places, sizes = KEYS[1] .. 'ends', KEYS[1] .. 'places', KEYS[1] .. 'sizes'
+-- 'bytes': of all sessions together. 'made': the number of the last one.
+local totals = KEYS[1] .. 'totals'
+
+local function session_key(code)
+  return KEYS[1] .. 'session:' .. code
+end
+
+-- The origin of a place, with its length before it, and the topic.
+local function parts(place)
+  local colon = string.find(place, ':', 1, true)
+  local length = colon + tonumber(string.sub(place, 1, colon - 1))
+  return string.sub(place, 1, length), string.sub(place, length + 2)
+end
+
+-- Keeps a key for at least so many milliseconds.
+local function keep(key, ttl)
+  if redis.call('PTTL', key) < tonumber(ttl) then
+    redis.call('PEXPIRE', key, ttl)
+  end
+end
+
+-- The place of a session, if it is the origin's and is not over.
+local function find(code, origin, now)
+  local found = redis.call('HMGET', session_key(code), 'place', 'expires')
+  if found[1] and parts(found[1]) == origin and tonumber(found[2]) > tonumber(now) then
+    return found[1]
+  end
+end
+
+-- Takes room for what comes into a session, and gives back that of what it replaces; or tells why
+-- it cannot.
+local function resize(code, more, less, most_of_session, most)
+  local size = tonumber(redis.call('HGET', sizes, code) or 0) + more - less
+  if size > tonumber(most_of_session) then
+    return 'session_too_large'
+  end
+  if tonumber(redis.call('HGET', totals, 'bytes') or 0) + more > tonumber(most) then
+    return 'too_many_bytes'
+  end
+  redis.call('HSET', sizes, code, size)
+  redis.call('HINCRBY', totals, 'bytes', more - less)
+  -- Changes nothing, unless somebody has deleted them.
+  local ttl = redis.call('PTTL', session_key(code))
+  keep(sizes, ttl)
+  keep(totals, ttl)
+end
+
+-- Takes a session out of its lists.
+local function unlist(code, place)
+  local origin, topic = parts(place)
+  redis.call('ZREM', KEYS[1] .. 'listed:' .. place, code)
+  redis.call('ZREM', KEYS[1] .. 'ends:' .. place, code)
+  if redis.call('EXISTS', KEYS[1] .. 'listed:' .. place) == 0 then
+    redis.call('ZREM', KEYS[1] .. 'topics:' .. origin, topic)
+  end
+end
+
+-- Gives back everything that a session took, be it still there or not; true if it was known.
+local function forget(code)
+  local place = redis.call('HGET', places, code)
+  local size = redis.call('HGET', sizes, code)
+  redis.call('DEL', session_key(code))
+  redis.call('ZREM', ends, code)
+  if place then
+    redis.call('ZREM', KEYS[1] .. 'origin:' .. parts(place), code)
+    unlist(code, place)
+    redis.call('HDEL', places, code)
+  end
+  if size then
+    redis.call('HDEL', sizes, code)
+    redis.call('HINCRBY', totals, 'bytes', '-' .. size)
+  end
+  if redis.call('EXISTS', ends) == 0 then
+    -- Nothing is left, whatever the numbers say.
+    redis.call('DEL', places, sizes, totals)
+  end
+  return place and true
+end
+
+-- Forgets sessions that are over, those first that are so for longest; tells how many.
+local function clean_up(now, most)
+  local gone = redis.call('ZRANGEBYSCORE', ends, '-inf', now, 'LIMIT', 0, most)
+  for _, code in ipairs(gone) do
+    forget(code)
+  end
+  return #gone
+end
+
