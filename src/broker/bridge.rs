@@ -42,6 +42,9 @@ impl Broker {
         if event != Event::SocketMessage || id == peer.id() || self.connections.is_held(to) {
             return Delivered::NotConnected;
         }
+        if !self.knows_all_names() {
+            return Delivered::Unknown;
+        }
         let letter = FromNode { from: sender.node.as_str(), message: payload.raw() };
         match peer.send_now(id, &letter) {
             Ok(()) => Delivered::Yes,
@@ -126,11 +129,21 @@ impl Broker {
         }
         // Nothing proves whom a peer's message is from. Where the ID is a node's, it is no peer's.
         // Looked at last, because a node may come while the webhook is asked.
-        match self.locate(from).await {
-            Location::Nowhere if !self.connections.is_held(from) => None,
-            Location::Nowhere | Location::At(_) => Some("name_of_a_node"),
-            Location::Unknown => Some("error"),
+        if self.connections.is_held(from) {
+            return Some("name_of_a_node");
         }
+        match self.locate(from).await {
+            Location::Nowhere if self.connections.is_held(from) => Some("name_of_a_node"),
+            Location::Nowhere if self.knows_all_names() => None,
+            Location::At(_) => Some("name_of_a_node"),
+            Location::Nowhere | Location::Unknown => Some("error"),
+        }
+    }
+
+    /// Whether an ID that nobody has found is no node's. Not if Redis has lost what it had, until
+    /// all replicas have had the time to tell it their nodes again.
+    fn knows_all_names(&self) -> bool {
+        self.directory.is_ready()
     }
 
     /// Delivers the argument of a message to a node, on whichever replica it is. What is not
