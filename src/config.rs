@@ -9,13 +9,15 @@ mod peer_relay;
 mod reader;
 mod redis;
 mod secret_url;
+mod variable;
 mod variables;
 mod webhooks;
 
 pub use self::redis::RedisConfig;
 pub use peer_relay::PeerRelayConfig;
 pub use secret_url::SecretUrl;
-pub use variables::{VARIABLES, Variable};
+pub use variable::Variable;
+pub use variables::VARIABLES;
 pub use webhooks::{RtcConfig, WebhookConfig};
 
 use std::collections::HashMap;

@@ -23,7 +23,7 @@ mod stream;
 
 pub use close_reason::CloseReason;
 pub use room::{NoRoom, PACKET_OVERHEAD_BYTES};
-pub use set::LinkSet;
+pub use set::{BareLink, LinkSet};
 pub use stream::Link;
 
 use std::fmt;
@@ -208,6 +208,11 @@ impl LinkHandle {
             }
         };
         tokio::time::timeout(patience, answer).await.unwrap_or(false)
+    }
+
+    /// Counts bytes that came by other ways than a stream.
+    pub fn came(&self, bytes: usize) {
+        self.0.heard(bytes);
     }
 
     /// Resolves when the connection has ended or is about to.

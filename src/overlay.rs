@@ -12,6 +12,7 @@
 //! - `acquaintances`, `membership`: whom a peer knows, and what it does about them; pure.
 //! - `channel`: one WebSocket to another peer, whichever side opened it.
 //! - `peer`: owns the tables, the channels and their tasks.
+//! - `webrtc`: channels that are WebRTC data channels, in builds with the feature of that name.
 //! - `socket`: datagrams over a peer.
 
 mod acquaintances;
@@ -26,6 +27,8 @@ mod message;
 mod peer;
 mod router;
 mod socket;
+#[cfg(feature = "webrtc")]
+mod webrtc;
 
 pub use id::{ID_BYTES, InvalidPeerId, PeerId};
 pub use message::MAX_DATA_BYTES;

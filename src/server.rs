@@ -267,6 +267,7 @@ fn peer_settings(config: &PeerRelayConfig, limits: LinkLimits) -> PeerSettings {
     PeerSettings {
         bootstrap: config.bootstrap.iter().map(|url| url.expose().clone()).collect(),
         public_url: config.public_url.as_ref().map(|url| url.expose().clone()),
+        webrtc: config.webrtc,
         dial: config.dial,
         max_channels: config.max_channels,
         limits,

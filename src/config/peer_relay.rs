@@ -1,5 +1,7 @@
 //! The part of the configuration that is about the peer-relay network.
 
+use std::net::IpAddr;
+
 use url::Url;
 
 use super::reader::Reader;
@@ -22,6 +24,8 @@ pub struct PeerRelayConfig {
     pub bootstrap: Vec<SecretUrl>,
     /// The URL that other peers are told.
     pub public_url: Option<SecretUrl>,
+    /// The address that WebRTC channels come to.
+    pub webrtc: Option<IpAddr>,
     /// Which URLs are dialed.
     pub dial: DialPolicy,
     /// The most channels at a time, those to bootstrap peers aside.
@@ -36,6 +40,7 @@ impl PeerRelayConfig {
             path: reader.optional("PEER_RELAY_PATH", |text| is_path(text).then(|| text.into())),
             bootstrap: reader.secret("PEER_RELAY_BOOTSTRAP", urls).unwrap_or_default(),
             public_url: reader.url("PEER_RELAY_PUBLIC_URL", &["ws", "wss"]),
+            webrtc: reader.optional("PEER_RELAY_WEBRTC", webrtc),
             dial: reader.parsed("PEER_RELAY_DIAL"),
             max_channels: reader.number("PEER_RELAY_MAX_CHANNELS", 1),
             bridge: reader.switch("PEER_RELAY_BRIDGE"),
@@ -56,6 +61,14 @@ fn is_path(text: &str) -> bool {
     text.len() <= MAX_PATH_BYTES
         && !is_taken
         && (text == "/" || segments.is_some_and(|segments| segments.split('/').all(is_plain)))
+}
+
+/// An address that others can send to, in a build that has WebRTC.
+fn webrtc(text: &str) -> Option<IpAddr> {
+    let address: IpAddr = text.parse().ok()?;
+    let is_usable =
+        cfg!(feature = "webrtc") && !address.is_unspecified() && !address.is_multicast();
+    is_usable.then_some(address)
 }
 
 /// URLs separated by commas; their text may be secret.

@@ -108,6 +108,7 @@ fn each_kind_of_wrong_value_is_a_mistake() {
             ],
             "PEER_RELAY_BOOTSTRAP" => &["x", "http://h/", "ws://", "ws://a,", "ws://a,x"],
             "PEER_RELAY_PUBLIC_URL" => &["x", "https://h/", "ws://"],
+            "PEER_RELAY_WEBRTC" => &["x", "localhost", "0.0.0.0", "::", "1.2.3.4:5", "224.0.0.1"],
             "PEER_RELAY_DIAL" => &["none", "0"],
             name if name.ends_with("_FILE") => &["/nowhere", "/", "/dev/null"],
             name if name.ends_with("_MS") => &milliseconds,

@@ -1,17 +1,6 @@
 //! The list of all variables, for people and for the reader.
 
-/// One variable.
-#[derive(Debug)]
-pub struct Variable {
-    /// Its name.
-    pub name: &'static str,
-    /// Its value where nothing is set; empty for "not set".
-    pub default: &'static str,
-    /// What it may be set to.
-    pub allowed: &'static str,
-    /// What it does.
-    pub about: &'static str,
-}
+use super::variable::Variable;
 
 const SWITCH: &str = "true or false";
 const MILLISECONDS: &str = "a whole number of milliseconds from 1 to 86400000";
@@ -375,6 +364,12 @@ pub const VARIABLES: &[Variable] = &[
         default: "",
         allowed: "a ws or wss URL",
         about: "The URL that other peers are told to reach the broker at; without it they are told none.",
+    },
+    Variable {
+        name: "PEER_RELAY_WEBRTC",
+        default: "",
+        allowed: "an IP address, in a build with the cargo feature webrtc",
+        about: "The address at which peers reach the broker by UDP, each channel at a port of its own; browsers then prefer WebRTC to WebSocket. Without it there is no WebRTC.",
     },
     Variable {
         name: "PEER_RELAY_DIAL",

@@ -32,6 +32,25 @@ pub(super) struct Place {
     key: u64,
 }
 
+/// A link over something else than a TCP connection. It ends when it is dropped.
+pub struct BareLink {
+    handle: LinkHandle,
+    _place: Place,
+}
+
+impl BareLink {
+    /// The handle for the rest of the broker.
+    pub fn handle(&self) -> &LinkHandle {
+        &self.handle
+    }
+}
+
+impl Drop for BareLink {
+    fn drop(&mut self) {
+        self.handle.kill(CloseReason::Transport);
+    }
+}
+
 impl LinkSet {
     /// A set for at most `max_links` links with these `limits`.
     pub fn new(limits: LinkLimits, max_links: usize) -> Self {
@@ -43,16 +62,30 @@ impl LinkSet {
     /// # Errors
     /// Gives the stream back if the set is full.
     pub fn open(&self, stream: TcpStream, peer: SocketAddr) -> Result<Link, TcpStream> {
+        match self.enter(peer) {
+            Some((handle, place)) => Ok(Link::new(stream, handle, place)),
+            None => Err(stream),
+        }
+    }
+
+    /// Makes a link without a stream: whoever reads and writes tells it so. `None` if the set is
+    /// full.
+    pub fn open_bare(&self, peer: SocketAddr) -> Option<BareLink> {
+        let (handle, place) = self.enter(peer)?;
+        Some(BareLink { handle, _place: place })
+    }
+
+    fn enter(&self, peer: SocketAddr) -> Option<(LinkHandle, Place)> {
         let handle = LinkHandle::new(peer, self.0.limits);
         let mut links = self.lock();
         if links.open.len() >= self.0.max_links {
-            return Err(stream);
+            return None;
         }
         links.last_key += 1;
         let key = links.last_key;
         links.open.insert(key, handle.clone());
         drop(links);
-        Ok(Link::new(stream, handle, Place { set: self.clone(), key }))
+        Some((handle, Place { set: self.clone(), key }))
     }
 
     /// How many links are open.

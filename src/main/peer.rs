@@ -67,6 +67,7 @@ pub(super) async fn run(config: &Config, arguments: &ArgMatches) -> Result<(), S
         // What the package announces; right for networks on one machine.
         public_url: public_url
             .or_else(|| Url::parse("ws://localhost:0").ok().filter(|_| listen.is_some())),
+        webrtc: relay.webrtc,
         dial: relay.dial,
         max_channels: relay.max_channels,
         limits: LinkLimits {

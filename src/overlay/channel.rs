@@ -44,7 +44,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 const SPARE_PATIENCE: Duration = Duration::from_secs(6);
 
 /// How long a farewell may take.
-const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Places for messages that wait to be written; the link limits their bytes.
 const QUEUE_PLACES: usize = 4096;
@@ -54,7 +54,7 @@ const BATCH: usize = 64;
 
 /// The pause of a sender whose message found a queue half full: enough for a receiver that
 /// reads to catch up, and little for those who share the sender's channel.
-const CROWDED_PAUSE: Duration = Duration::from_millis(1);
+pub(super) const CROWDED_PAUSE: Duration = Duration::from_millis(1);
 
 type Socket<S> = WebSocketStream<S>;
 
@@ -72,10 +72,20 @@ struct Shared {
     pinged: Notify,
 }
 
+/// What waits to be written.
 #[derive(Debug)]
-enum Out {
+pub(super) enum Out {
     Frame(Utf8Bytes),
     Ping,
+}
+
+/// A channel that has its place.
+pub(super) struct Open {
+    pub(super) channel: Channel,
+    /// What is queued on it.
+    pub(super) waiting: mpsc::Receiver<Out>,
+    /// Whether it is the second one to its peer.
+    pub(super) is_spare: bool,
 }
 
 impl PartialEq for Channel {
@@ -182,11 +192,8 @@ where
     Err(End::Link)
 }
 
-/// A channel whose other side is known.
-async fn serve<S>(peer: &Arc<Inner>, socket: &mut Socket<S>, link: &LinkHandle, id: PeerId) -> End
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
+/// Makes a channel of a link whose other side is known; `None` if it has to be closed.
+pub(super) fn open(peer: &Arc<Inner>, link: &LinkHandle, id: PeerId) -> Option<Open> {
     let (queue, waiting) = mpsc::channel(QUEUE_PLACES);
     let channel = Channel(Arc::new(Shared {
         id,
@@ -197,11 +204,19 @@ where
     }));
     // Whatever ends the link takes the peer out of the table at once.
     let entry = Entry { peer: peer.clone(), channel: channel.clone() };
-    let is_spare = match peer.open(&channel) {
-        Some(is_spare) => is_spare,
-        None => return End::Duplicate,
-    };
+    let is_spare = peer.open(&channel)?;
     link.on_close(move |_| drop(entry));
+    Some(Open { channel, waiting, is_spare })
+}
+
+/// A channel whose other side is known.
+async fn serve<S>(peer: &Arc<Inner>, socket: &mut Socket<S>, link: &LinkHandle, id: PeerId) -> End
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let Some(Open { channel, waiting, is_spare }) = open(peer, link, id) else {
+        return End::Duplicate;
+    };
     let (mut sink, mut stream) = socket.split();
     tokio::select! {
         end = read(peer, &channel, &mut stream) => end,
@@ -314,7 +329,7 @@ async fn keep_alive(channel: &Channel) -> End {
 }
 
 /// Waits until a second channel is the only one, but not for long.
-async fn wait_for_place(peer: &Arc<Inner>, channel: &Channel) -> End {
+pub(super) async fn wait_for_place(peer: &Arc<Inner>, channel: &Channel) -> End {
     tokio::select! {
         () = sleep(SPARE_PATIENCE) => {}
         () = peer.left() => {}

@@ -1,6 +1,8 @@
 //! One peer's part in the network: its router, the peers that it knows, and what it does about
 //! them. Pure: it is told what happens, and tells what to do.
 
+mod handshakes;
+
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -10,7 +12,7 @@ use super::acquaintances::{Acquaintances, Step};
 use super::bucket::closest_of_both;
 use super::fate::Fate;
 use super::id::PeerId;
-use super::message::{self, Content, Message};
+use super::message::{self, Content, Message, Reachable, Signal};
 use super::router::{Router, Way};
 
 /// How many IDs an answer to `findPeers` has at most.
@@ -37,10 +39,10 @@ pub(super) struct Membership<C> {
 }
 
 /// What a peer says of itself and allows itself.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Rules {
-    /// The URL that others can reach it at.
-    pub(super) public_url: Option<String>,
+    /// How others can reach it.
+    pub(super) reachable: Reachable,
     /// Whether it dials URLs that other peers send.
     pub(super) dials_strangers: bool,
 }
@@ -54,6 +56,10 @@ pub(super) enum Action<C> {
     Deliver(PeerId, Box<RawValue>),
     /// Open a channel to this peer.
     Dial(PeerId, String),
+    /// Begin to negotiate a WebRTC channel with this peer.
+    Call(PeerId),
+    /// Go on negotiating one.
+    Signal(PeerId, Signal),
     /// Count what became of a message.
     Count(Fate),
 }
@@ -272,46 +278,10 @@ impl<C: Clone + PartialEq> Membership<C> {
                 Fate::Handled
             }
             Ok(Content::HandshakeOffer) => self.take_offer(now, from, actions),
-            Ok(Content::HandshakeAnswer(url)) => self.take_answer(now, from, url, actions),
+            Ok(Content::HandshakeAnswer(answer)) => self.take_answer(now, from, answer, actions),
+            Ok(Content::Signal(signal)) => self.take_signal(now, from, signal, actions),
         };
         actions.push(Action::Count(fate));
-    }
-
-    fn take_offer(&mut self, now: Instant, from: PeerId, actions: &mut Vec<Action<C>>) -> Fate {
-        let step = self.known.step(&from);
-        // Of two peers that ask each other, the one with the greater ID is asked.
-        let is_pending = step.is_some();
-        if self.router.neighbours().get(&from).is_some()
-            || (is_pending && from >= *self.router.own())
-        {
-            return Fate::Unsolicited;
-        }
-        if !is_pending && !self.known.set_step(now, from, Step::Answered) {
-            return Fate::QueueFull;
-        }
-        let answer = message::handshake_answer(self.rules.public_url.as_deref());
-        self.send(now, from, answer, actions);
-        Fate::Handled
-    }
-
-    fn take_answer(
-        &mut self,
-        now: Instant,
-        from: PeerId,
-        url: Option<String>,
-        actions: &mut Vec<Action<C>>,
-    ) -> Fate {
-        if self.known.step(&from) != Some(Step::Offered) {
-            return Fate::Unsolicited;
-        }
-        match url.filter(|_| self.rules.dials_strangers) {
-            Some(url) => {
-                self.known.set_step(now, from, Step::Dialing);
-                actions.push(Action::Dial(from, url));
-            }
-            None => self.known.give_up(now, from),
-        }
-        Fate::Handled
     }
 
     /// Looks for neighbours among those heard of: for the closest, while there are too few, and

@@ -6,8 +6,8 @@
 
 use std::borrow::Cow;
 
-use serde::Deserialize;
-use serde::ser::{Serialize, SerializeStruct, Serializer};
+use serde::ser::{SerializeStruct, Serializer};
+use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::id::{HexId, PeerId};
@@ -149,9 +149,11 @@ pub(super) enum Content {
     FoundPeers(Vec<PeerId>),
     /// The question how this peer can be reached.
     HandshakeOffer,
-    /// The answer to that: a URL, if there is one.
-    HandshakeAnswer(Option<String>),
-    /// Signaling of a transport that this peer does not have, or what the original ignores too.
+    /// The answer to that.
+    HandshakeAnswer(Reachable),
+    /// Signaling of WebRTC, as the package `simple-peer` has it.
+    Signal(Signal),
+    /// What the original ignores too.
     Unknown,
 }
 
@@ -163,9 +165,32 @@ struct Body<'a> {
     data: Option<&'a RawValue>,
 }
 
+/// How a peer can be reached.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Reachable {
+    /// At this URL.
+    pub(super) ws: Option<String>,
+    /// By WebRTC.
+    #[serde(default)]
+    pub(super) wrtc: bool,
+}
+
+/// One step of the negotiation of a WebRTC channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Signal {
+    /// The description of the side that begins.
+    Offer(String),
+    /// The description of the other side.
+    Answer(String),
+    /// A candidate for an address, or anything else.
+    Other,
+}
+
 #[derive(Deserialize)]
-struct Answer {
-    ws: Option<String>,
+struct SessionDescription<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Option<Cow<'a, str>>,
+    sdp: Option<String>,
 }
 
 impl Content {
@@ -185,9 +210,21 @@ impl Content {
             "foundPeers" => Self::FoundPeers(read(data)?),
             "handshake-offer" => Self::HandshakeOffer,
             "handshake-answer" => {
-                Self::HandshakeAnswer(read::<Option<Answer>>(data)?.and_then(|answer| answer.ws))
+                Self::HandshakeAnswer(read::<Option<_>>(data)?.unwrap_or_default())
             }
+            "signal" => Self::Signal(Signal::parse(data)?),
             _ => Self::Unknown,
+        })
+    }
+}
+
+impl Signal {
+    fn parse(data: &str) -> Result<Self, Malformed> {
+        let SessionDescription { kind, sdp } = read(data)?;
+        Ok(match (kind.as_deref(), sdp) {
+            (Some("offer"), Some(sdp)) => Self::Offer(sdp),
+            (Some("answer"), Some(sdp)) => Self::Answer(sdp),
+            _ => Self::Other,
         })
     }
 }
@@ -217,16 +254,23 @@ pub(super) fn handshake_offer() -> Box<RawValue> {
 }
 
 /// The `data` of the answer to that.
-pub(super) fn handshake_answer(url: Option<&str>) -> Box<RawValue> {
-    #[derive(serde::Serialize)]
-    struct Answer<'a> {
-        ws: Option<&'a str>,
-        wrtc: bool,
-    }
-    to_json(&Typed { kind: "handshake-answer", data: Some(&Answer { ws: url, wrtc: false }) })
+pub(super) fn handshake_answer(reachable: &Reachable) -> Box<RawValue> {
+    to_json(&Typed { kind: "handshake-answer", data: Some(reachable) })
 }
 
-#[derive(serde::Serialize)]
+/// The `data` of a message that carries a description of a WebRTC channel's side.
+#[cfg(feature = "webrtc")]
+pub(super) fn signal(kind: &'static str, sdp: &str) -> Box<RawValue> {
+    #[derive(Serialize)]
+    struct Description<'a> {
+        #[serde(rename = "type")]
+        kind: &'static str,
+        sdp: &'a str,
+    }
+    to_json(&Typed { kind: "signal", data: Some(&Description { kind, sdp }) })
+}
+
+#[derive(Serialize)]
 struct Typed<'a, T: Serialize + ?Sized> {
     #[serde(rename = "type")]
     kind: &'static str,

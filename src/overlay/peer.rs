@@ -31,7 +31,9 @@ use super::counters::Counters;
 use super::fate::Fate;
 use super::id::PeerId;
 use super::membership::{Action, Closed, Membership, Opened, Rules};
-use super::message::Message;
+use super::message::{Message, Reachable};
+#[cfg(feature = "webrtc")]
+use super::webrtc::WebRtc;
 use crate::link::{CloseReason, Link, LinkHandle, LinkSet};
 use crate::metrics::Metrics;
 use crate::telemetry;
@@ -90,6 +92,8 @@ pub(super) struct Inner {
     counters: Counters,
     events: broadcast::Sender<PeerEvent>,
     dialer: Dialer,
+    #[cfg(feature = "webrtc")]
+    webrtc: Option<WebRtc>,
     /// Cancelled when nobody is let in or dialed any more.
     leaving: CancellationToken,
     /// Cancelled when every channel ends at once.
@@ -99,7 +103,7 @@ pub(super) struct Inner {
 
 /// What came of sending.
 #[derive(Default)]
-struct Performed {
+pub(super) struct Performed {
     /// Whether a channel took something.
     is_sent: bool,
     /// Whether a queue is getting full.
@@ -119,7 +123,7 @@ impl Peer {
     /// Starts a peer of its own.
     ///
     /// # Errors
-    /// If the address cannot be listened on.
+    /// If the address cannot be listened on, or WebRTC is asked for and not to be had.
     pub async fn start(settings: PeerSettings) -> io::Result<Self> {
         let links = LinkSet::new(settings.limits, usize::MAX);
         Self::start_among(settings, links, &Metrics::new()).await
@@ -128,12 +132,15 @@ impl Peer {
     /// Starts a peer whose channels are among these links, and are counted in these metrics.
     ///
     /// # Errors
-    /// If the address cannot be listened on.
+    /// If the address cannot be listened on, or WebRTC is asked for and not to be had.
     pub async fn start_among(
         settings: PeerSettings,
         links: LinkSet,
         metrics: &Metrics,
     ) -> io::Result<Self> {
+        if settings.webrtc.is_some() && cfg!(not(feature = "webrtc")) {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "this build has no WebRTC"));
+        }
         let listener = match settings.listen {
             Some(address) => Some(tokio::net::TcpListener::bind(address).await?),
             None => None,
@@ -141,7 +148,10 @@ impl Peer {
         let local = listener.as_ref().map(|listener| listener.local_addr()).transpose()?;
         let own = settings.id.unwrap_or_else(|| PeerId::random(&mut rand::rng()));
         let rules = Rules {
-            public_url: settings.public_url(local),
+            reachable: Reachable {
+                ws: settings.public_url(local),
+                wrtc: settings.webrtc.is_some(),
+            },
             dials_strangers: settings.dial == DialPolicy::Any,
         };
         let membership = Membership::new(own, rules, Instant::now(), rand::random());
@@ -152,6 +162,11 @@ impl Peer {
             policy: settings.dial,
             membership: Mutex::new(membership),
             dialer: Dialer::new(links.clone()),
+            #[cfg(feature = "webrtc")]
+            webrtc: settings
+                .webrtc
+                .map(|address| WebRtc::new(address, settings.limits))
+                .transpose()?,
             links,
             seats: Arc::new(Semaphore::new(settings.max_channels.min(Semaphore::MAX_PERMITS))),
             counters: Counters::new(metrics),
@@ -229,19 +244,19 @@ impl Peer {
         });
     }
 
-    /// Lets nobody in any more, and dials nobody.
+    /// Lets nobody in any more, dials nobody, and closes all channels after what is queued.
     pub fn leave(&self) {
         self.inner.leaving.cancel();
-    }
-
-    /// Ends the peer: what is queued is written, then the channels are closed.
-    pub async fn shutdown(self) {
-        self.leave();
         let channels: Vec<_> =
             self.inner.membership().router().neighbours().iter().map(|(_, c)| c.clone()).collect();
         for channel in channels {
             channel.close(CloseReason::Draining);
         }
+    }
+
+    /// Ends the peer: what is queued is written, then the channels are closed.
+    pub async fn shutdown(self) {
+        self.leave();
         self.inner.tasks.close();
         let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, self.inner.tasks.wait()).await;
         self.inner.stop.cancel();
@@ -250,6 +265,27 @@ impl Peer {
 }
 
 impl Inner {
+    #[cfg(feature = "webrtc")]
+    pub(super) fn webrtc(&self) -> Option<&WebRtc> {
+        self.webrtc.as_ref()
+    }
+
+    #[cfg(feature = "webrtc")]
+    pub(super) fn dial_failed(&self) {
+        self.counters.dial_failed();
+    }
+
+    #[cfg(feature = "webrtc")]
+    pub(super) fn links(&self) -> &LinkSet {
+        &self.links
+    }
+
+    /// Runs something that this peer awaits when it ends.
+    #[cfg(feature = "webrtc")]
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(task);
+    }
+
     pub(super) fn own(&self) -> PeerId {
         self.own
     }
@@ -268,11 +304,11 @@ impl Inner {
         self.stop.cancelled().await;
     }
 
-    fn seat(&self) -> Option<Seat> {
+    pub(super) fn seat(&self) -> Option<Seat> {
         self.seats.clone().try_acquire_owned().ok().map(Seat)
     }
 
-    fn membership(&self) -> MutexGuard<'_, Membership<Channel>> {
+    pub(super) fn membership(&self) -> MutexGuard<'_, Membership<Channel>> {
         self.membership.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -329,7 +365,7 @@ impl Inner {
     }
 
     /// Does what was decided.
-    fn perform(self: &Arc<Self>, actions: Vec<Action<Channel>>) -> Performed {
+    pub(super) fn perform(self: &Arc<Self>, actions: Vec<Action<Channel>>) -> Performed {
         let mut performed = Performed::default();
         for action in actions {
             match action {
@@ -348,6 +384,13 @@ impl Inner {
                     let _ = self.events.send(PeerEvent::Message { from, data });
                 }
                 Action::Dial(id, url) => self.dial_stranger(id, &url),
+                #[cfg(feature = "webrtc")]
+                Action::Call(id) => self.call(id),
+                #[cfg(feature = "webrtc")]
+                Action::Signal(id, signal) => self.take_signal(id, signal),
+                // Without the feature nobody is told that this peer has WebRTC.
+                #[cfg(not(feature = "webrtc"))]
+                Action::Call(_) | Action::Signal(..) => {}
                 Action::Count(fate) => self.counters.message(fate),
             }
         }

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::support::{
-    PEERS, RawPeer, back_at_the_start, buffer, eventually, exchange, get, id, metric, start,
-    start_with,
+    PEERS, RawPeer, SOON, back_at_the_start, buffer, eventually, exchange, get, id, metric, start,
+    start_with, start_with_variables,
 };
 use crolang_broker::overlay::PeerId;
 use crolang_broker::server::Server;
@@ -213,6 +213,24 @@ async fn a_drain_closes_channels_after_what_is_queued() {
     reader.await.unwrap();
     alice.closed().await;
     assert!(tokio::net::TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_closes_channels_that_the_broker_opened_too() {
+    let first = broker().await;
+    let url = format!("ws://{}{PEERS}", first.address());
+    let second =
+        start_with_variables(&[("PEER_RELAY_PATH", PEERS), ("PEER_RELAY_BOOTSTRAP", &url)]).await;
+    let known = [second.peer().unwrap().id()];
+    eventually("they are neighbours", || first.peer().unwrap().neighbours() == known).await;
+    // It does not have to wait until it may cut them off.
+    let shut_down = tokio::time::timeout(SOON, second.shutdown());
+    shut_down.await.expect("nothing holds it up");
+    eventually("it has left", || first.peer().unwrap().neighbours().is_empty()).await;
+    let ended = |reason| {
+        metric(&first, &format!("crolang_peer_relay_channels_ended_total{{reason=\"{reason}\"}}"))
+    };
+    eventually("it closed", || ended("peer_closed") == 1.0).await;
 }
 
 #[tokio::test]

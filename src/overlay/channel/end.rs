@@ -28,7 +28,7 @@ pub(in crate::overlay) enum End {
 }
 
 impl End {
-    pub(super) const fn label(self) -> &'static str {
+    pub(in crate::overlay) const fn label(self) -> &'static str {
         match self {
             End::Link => "link",
             End::NoId => "no_id",

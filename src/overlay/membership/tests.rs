@@ -14,9 +14,14 @@ fn id(byte: u8) -> PeerId {
     PeerId::from_bytes([byte; 20])
 }
 
+fn answer(url: Option<&str>) -> Box<RawValue> {
+    message::handshake_answer(&Reachable { ws: url.map(str::to_owned), wrtc: false })
+}
+
 /// A peer with ID 50 that dials strangers or not.
 fn peer(dials_strangers: bool) -> Membership<u32> {
-    let rules = Rules { public_url: Some("ws://here".into()), dials_strangers };
+    let reachable = Reachable { ws: Some("ws://here".into()), wrtc: false };
+    let rules = Rules { reachable, dials_strangers };
     Membership::new(id(50), rules, Instant::now(), [7; 32])
 }
 
@@ -104,8 +109,8 @@ fn offers_are_answered_and_answers_believed_only_where_asked() {
     let mut peer = peer(true);
     peer.open(now, id(1), 1);
     let offer = |sender, nonce| from(sender, nonce, message::handshake_offer());
-    let answer = |sender, nonce| from(sender, nonce, message::handshake_answer(Some("ws://there")));
-    let own_answer = message::handshake_answer(Some("ws://here"));
+    let own_answer = answer(Some("ws://here"));
+    let answer = |sender, nonce| from(sender, nonce, answer(Some("ws://there")));
     let actions = peer.receive(now, id(1), offer(60, 1));
     assert_eq!(sent(&actions), [(id(60), own_answer.get())]);
     // Once; the one with the greater ID has to wait.
@@ -139,7 +144,7 @@ fn without_dialing_nobody_is_asked_and_no_url_is_dialed() {
     let actions = peer.receive(now, id(1), from(1, 1, message::found_peers(&[id(2), id(3)])));
     assert!(sent(&actions).is_empty());
     assert!(peer.tick(now + SEARCH_INTERVAL).is_empty());
-    let answer = message::handshake_answer(Some("ws://there"));
+    let answer = answer(Some("ws://there"));
     assert!(dialed(&peer.receive(now, id(1), from(2, 2, answer))).is_empty());
 }
 
@@ -224,8 +229,8 @@ proptest! {
                         1 => message::find_peers(&id(to)),
                         2 => message::found_peers(&[id(to), id(sender), id(by)]),
                         3 => message::handshake_offer(),
-                        4 => message::handshake_answer(Some("ws://there")),
-                        _ => message::handshake_answer(None),
+                        4 => answer(Some("ws://there")),
+                        _ => answer(None),
                     };
                     let mut message = from(sender, at, data);
                     if kind == 0 {
@@ -255,6 +260,7 @@ proptest! {
                     Action::Dial(other, _) => {
                         prop_assert!(dials && asked.remove(other), "{other} was not asked");
                     }
+                    Action::Call(_) | Action::Signal(..) => prop_assert!(false, "without WebRTC"),
                     Action::Deliver(..) | Action::Count(_) => {}
                 }
             }
@@ -291,7 +297,8 @@ impl Network {
 
     fn join(&mut self, random: &mut StdRng) {
         let (own, number) = (PeerId::random(random), self.peers.len());
-        let rules = Rules { public_url: Some(number.to_string()), dials_strangers: true };
+        let reachable = Reachable { ws: Some(number.to_string()), wrtc: false };
+        let rules = Rules { reachable, dials_strangers: true };
         self.peers.push(Membership::new(own, rules, self.now, random.random()));
         self.ids.push(own);
         let here: Vec<_> = (0..number).filter(|other| !self.left.contains(other)).collect();
@@ -334,7 +341,7 @@ impl Network {
                     }
                 }
                 Action::Deliver(from, _) => self.delivered.push((by, from)),
-                Action::Count(_) => {}
+                Action::Call(_) | Action::Signal(..) | Action::Count(_) => {}
             }
         }
     }

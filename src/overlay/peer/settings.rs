@@ -1,6 +1,6 @@
 //! What whoever starts a peer decides.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -44,6 +44,9 @@ pub struct PeerSettings {
     pub bootstrap: Vec<Url>,
     /// The URL that others are told; a port of 0 in it stands for the one that is listened on.
     pub public_url: Option<Url>,
+    /// The IP address that others reach it at by UDP, for WebRTC channels; each has a port of its
+    /// own. None, and a build without the feature `webrtc`, is without such channels.
+    pub webrtc: Option<IpAddr>,
     /// Which URLs it dials.
     pub dial: DialPolicy,
     /// The most channels at a time, those to bootstrap peers aside.
@@ -59,6 +62,7 @@ impl Default for PeerSettings {
             listen: None,
             bootstrap: Vec::new(),
             public_url: None,
+            webrtc: None,
             dial: DialPolicy::default(),
             max_channels: 10_000,
             limits: LinkLimits {

@@ -31,6 +31,9 @@ const local = (path) => fileURLToPath(new URL(path, import.meta.url));
 const FILES = {
   '/': [local('../browser/page.html'), 'text/html; charset=utf-8'],
   '/peer.js': [local('../browser/peer.js'), JAVASCRIPT],
+  '/overlay': [local('../browser/overlay.html'), 'text/html; charset=utf-8'],
+  '/overlay.js': [local('../browser/overlay.js'), JAVASCRIPT],
+  '/peer-relay.js': [local('../node_modules/peer-relay/bundle.js'), JAVASCRIPT],
   '/discovery/': [local('../../../examples/discovery/index.html'), 'text/html; charset=utf-8'],
   '/discovery/meet.js': [local('../../../examples/discovery/meet.js'), JAVASCRIPT],
   '/socket.io.min.js': [local('../node_modules/socket.io-client/dist/socket.io.min.js'), JAVASCRIPT],
