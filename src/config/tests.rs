@@ -247,7 +247,8 @@ fn env_files_are_read_line_by_line() {
         read(b"# comment\r\nPORT=9090\r\n\r\nexport HOST='::1' # here\r\nREDIS_URL=\r\n");
     assert_eq!(mistake, None);
     let expected = [("PORT", "9090"), ("HOST", "::1"), ("REDIS_URL", "")];
-    assert_eq!(variables, expected.map(|(name, value)| (name.into(), value.into())).into());
+    let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(variables, HashMap::from(expected));
 
     let (_, mistake) = read(b"REDIS_URL redis://:hunter2@h\n");
     assert!(

@@ -189,8 +189,8 @@ pub(super) enum Signal {
 #[derive(Deserialize)]
 struct SessionDescription<'a> {
     #[serde(borrow, rename = "type")]
-    kind: Option<Cow<'a, str>>,
-    sdp: Option<String>,
+    kind: Cow<'a, str>,
+    sdp: String,
 }
 
 impl Content {
@@ -212,20 +212,20 @@ impl Content {
             "handshake-answer" => {
                 Self::HandshakeAnswer(read::<Option<_>>(data)?.unwrap_or_default())
             }
-            "signal" => Self::Signal(Signal::parse(data)?),
+            "signal" => Self::Signal(Signal::parse(data)),
             _ => Self::Unknown,
         })
     }
 }
 
 impl Signal {
-    fn parse(data: &str) -> Result<Self, Malformed> {
-        let SessionDescription { kind, sdp } = read(data)?;
-        Ok(match (kind.as_deref(), sdp) {
-            (Some("offer"), Some(sdp)) => Self::Offer(sdp),
-            (Some("answer"), Some(sdp)) => Self::Answer(sdp),
+    fn parse(data: &str) -> Self {
+        let Ok(SessionDescription { kind, sdp }) = read(data) else { return Self::Other };
+        match &*kind {
+            "offer" => Self::Offer(sdp),
+            "answer" => Self::Answer(sdp),
             _ => Self::Other,
-        })
+        }
     }
 }
 

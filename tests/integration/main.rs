@@ -26,6 +26,8 @@ mod overlay_broker;
 mod overlay_hostile;
 mod overlay_networks;
 mod overlay_program;
+#[cfg(feature = "webrtc")]
+mod overlay_webrtc;
 mod presence;
 mod program;
 mod redis_modes;

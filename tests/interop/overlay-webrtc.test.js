@@ -11,6 +11,7 @@ import { connectNode, disconnectAll, RELAY_EVENT } from './support/node.js';
 import { within } from './support/wait.js';
 
 const LIMIT_MS = 30_000;
+const BINARY = process.env.BROKER_WEBRTC_BIN;
 const PEERS = { PEER_RELAY_PATH: '/peers', PEER_RELAY_BRIDGE: 'true' };
 const peersOf = (broker) => `ws://127.0.0.1:${broker.port}/peers`;
 
@@ -21,7 +22,7 @@ const CASES = {
   'both begin': { dial: 'any', browserBegins: true },
 };
 
-describe('a browser and a broker', { skip: !process.env.WEBRTC && 'for builds with the feature: set WEBRTC=1' }, () => {
+describe('a browser and a broker', { skip: !BINARY && 'BROKER_WEBRTC_BIN names no build with the feature' }, () => {
   let browser;
   before(async () => {
     browser = await launchBrowser();
@@ -32,7 +33,7 @@ describe('a browser and a broker', { skip: !process.env.WEBRTC && 'for builds wi
     test(`talk over a channel of their own: ${title}`, async () => {
       const hub = new Broker(PEERS);
       await hub.start();
-      const broker = new Broker({ ...PEERS, PEER_RELAY_BOOTSTRAP: peersOf(hub), PEER_RELAY_WEBRTC: '127.0.0.1', PEER_RELAY_DIAL: dial });
+      const broker = new Broker({ ...PEERS, PEER_RELAY_BOOTSTRAP: peersOf(hub), PEER_RELAY_WEBRTC: '127.0.0.1', PEER_RELAY_DIAL: dial }, BINARY);
       await broker.start();
       const page = await browser.openPage('/overlay');
       const run = async (what, script, argument) => {

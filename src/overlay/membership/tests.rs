@@ -1,14 +1,16 @@
-//! One peer's decisions, and networks that build themselves without sockets.
+//! One peer's decisions.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
+use rand::SeedableRng;
 
 use super::*;
 use crate::overlay::acquaintances::HANDSHAKE_PATIENCE;
+
+mod network;
 
 fn id(byte: u8) -> PeerId {
     PeerId::from_bytes([byte; 20])
@@ -134,6 +136,61 @@ fn offers_are_answered_and_answers_believed_only_where_asked() {
     peer.connect(now, id(90));
     peer.tick(later);
     assert!(dialed(&peer.receive(later, id(1), answer(90, 102))).is_empty());
+}
+
+#[test]
+fn webrtc_is_negotiated_only_where_both_have_it_and_a_handshake_led_there() {
+    let now = Instant::now();
+    let with_webrtc = |dials_strangers| {
+        let rules = Rules { reachable: Reachable { ws: None, wrtc: true }, dials_strangers };
+        let mut peer = Membership::new(id(50), rules, now, [7; 32]);
+        peer.open(now, id(1), 1);
+        peer
+    };
+    let signal = |sender, nonce, kind: &str| {
+        let data = serde_json::json!({"type": "signal", "data": {"type": kind, "sdp": kind}});
+        from(sender, nonce, message::to_json(&data))
+    };
+    let reachable = |wrtc| {
+        let ws = Some("ws://there".to_owned());
+        message::handshake_answer(&Reachable { ws, wrtc })
+    };
+    let told = |actions: &[Action<u32>]| {
+        let told = actions.iter().filter_map(|action| match action {
+            Action::Call(id) => Some((*id, "call")),
+            Action::Dial(id, _) => Some((*id, "dial")),
+            Action::Signal(id, Signal::Offer(_)) => Some((*id, "offer")),
+            Action::Signal(id, Signal::Answer(_)) => Some((*id, "answer")),
+            _ => None,
+        });
+        told.collect::<Vec<_>>()
+    };
+    // Who asked may offer, once; nobody else, whatever the policy.
+    let mut peer = with_webrtc(false);
+    assert!(told(&peer.receive(now, id(1), signal(60, 1, "offer"))).is_empty());
+    let actions = peer.receive(now, id(1), from(60, 2, message::handshake_offer()));
+    let own = message::handshake_answer(&Reachable { ws: None, wrtc: true });
+    assert_eq!(sent(&actions), [(id(60), own.get())]);
+    assert!(told(&peer.receive(now, id(1), signal(60, 3, "answer"))).is_empty());
+    let actions = peer.receive(now, id(1), signal(60, 4, "offer"));
+    assert_eq!(told(&actions), [(id(60), "offer")]);
+    assert!(told(&peer.receive(now, id(1), signal(60, 5, "offer"))).is_empty());
+    // Who was asked is called where both have WebRTC, and dialed where not.
+    let mut peer = with_webrtc(true);
+    peer.connect(now, id(60));
+    peer.connect(now, id(70));
+    let actions = peer.receive(now, id(1), from(60, 1, reachable(true)));
+    assert_eq!(told(&actions), [(id(60), "call")]);
+    let actions = peer.receive(now, id(1), from(70, 2, reachable(false)));
+    assert_eq!(told(&actions), [(id(70), "dial")]);
+    let actions = peer.receive(now, id(1), signal(60, 3, "answer"));
+    assert_eq!(told(&actions), [(id(60), "answer")]);
+    // Without WebRTC signals mean nothing.
+    let mut peer = self::peer(true);
+    peer.open(now, id(1), 1);
+    peer.receive(now, id(1), from(40, 1, message::handshake_offer()));
+    let actions = peer.receive(now, id(1), signal(40, 2, "offer"));
+    assert!(told(&actions).is_empty() && counted(&actions, Fate::Unknown));
 }
 
 #[test]
@@ -270,133 +327,4 @@ proptest! {
             prop_assert!(!open.iter().any(|(other, _)| *other == 50));
         }
     }
-}
-
-/// A network in which everything arrives, in order; a channel's number names the peer that it
-/// leads to.
-struct Network {
-    peers: Vec<Membership<u32>>,
-    ids: Vec<PeerId>,
-    left: HashSet<usize>,
-    now: Instant,
-    under_way: VecDeque<(usize, usize, Message)>,
-    delivered: Vec<(usize, PeerId)>,
-}
-
-impl Network {
-    fn new() -> Self {
-        Self {
-            peers: Vec::new(),
-            ids: Vec::new(),
-            left: HashSet::new(),
-            now: Instant::now(),
-            under_way: VecDeque::new(),
-            delivered: Vec::new(),
-        }
-    }
-
-    fn join(&mut self, random: &mut StdRng) {
-        let (own, number) = (PeerId::random(random), self.peers.len());
-        let reachable = Reachable { ws: Some(number.to_string()), wrtc: false };
-        let rules = Rules { reachable, dials_strangers: true };
-        self.peers.push(Membership::new(own, rules, self.now, random.random()));
-        self.ids.push(own);
-        let here: Vec<_> = (0..number).filter(|other| !self.left.contains(other)).collect();
-        if !here.is_empty() {
-            self.connect(number, here[random.random_range(0..here.len())]);
-        }
-        self.run();
-    }
-
-    fn leave(&mut self, number: usize) {
-        self.left.insert(number);
-        for other in (0..self.peers.len()).filter(|other| *other != number) {
-            let closed = self.peers[other].close(self.now, &self.ids[number], &(number as u32));
-            if let Closed::Gone(actions) = closed {
-                self.perform(other, actions);
-            }
-        }
-        self.run();
-    }
-
-    fn connect(&mut self, a: usize, b: usize) {
-        for (here, there) in [(a, b), (b, a)] {
-            let opened = self.peers[here].open(self.now, self.ids[there], there as u32);
-            if let Opened::Neighbour(actions) = opened {
-                self.perform(here, actions);
-            }
-        }
-    }
-
-    fn perform(&mut self, by: usize, actions: Vec<Action<u32>>) {
-        for action in actions {
-            match action {
-                Action::Send(to, message) => self
-                    .under_way
-                    .extend(to.into_iter().map(|to| (by, to as usize, message.clone()))),
-                Action::Dial(_, url) => {
-                    let other = url.parse().unwrap();
-                    if !self.left.contains(&other) {
-                        self.connect(by, other);
-                    }
-                }
-                Action::Deliver(from, _) => self.delivered.push((by, from)),
-                Action::Call(_) | Action::Signal(..) | Action::Count(_) => {}
-            }
-        }
-    }
-
-    fn run(&mut self) {
-        while let Some((by, to, message)) = self.under_way.pop_front() {
-            if !self.left.contains(&to) {
-                let actions = self.peers[to].receive(self.now, self.ids[by], message);
-                self.perform(to, actions);
-            }
-        }
-    }
-
-    fn pass_time(&mut self, seconds: u64) {
-        for _ in 0..seconds {
-            self.now += Duration::from_secs(1);
-            for number in (0..self.peers.len())
-                .filter(|number| !self.left.contains(number))
-                .collect::<Vec<_>>()
-            {
-                let actions = self.peers[number].tick(self.now);
-                self.perform(number, actions);
-            }
-            self.run();
-        }
-    }
-
-    /// Sends between pairs by chance; how many arrived.
-    fn sample(&mut self, pairs: usize, random: &mut StdRng) -> usize {
-        let here: Vec<_> = (0..self.peers.len()).filter(|peer| !self.left.contains(peer)).collect();
-        self.delivered.clear();
-        for _ in 0..pairs {
-            let from = here[random.random_range(0..here.len())];
-            let to = here[random.random_range(0..here.len())];
-            let actions = self.peers[from].send_user(self.now, self.ids[to], RawValue::NULL);
-            self.perform(from, actions);
-        }
-        self.run();
-        self.delivered.len()
-    }
-}
-
-#[test]
-fn a_network_builds_itself_and_survives_that_a_fifth_leaves() {
-    let mut random = StdRng::seed_from_u64(5);
-    let mut network = Network::new();
-    (0..200).for_each(|_| network.join(&mut random));
-    network.pass_time(30);
-    assert_eq!(network.sample(300, &mut random), 300);
-    let most = network.peers.iter().map(|peer| peer.router().neighbours().len()).max();
-    println!("at most {most:?} neighbours");
-    for number in (0..200).step_by(5) {
-        network.leave(number);
-    }
-    (0..20).for_each(|_| network.join(&mut random));
-    network.pass_time(30);
-    assert_eq!(network.sample(300, &mut random), 300);
 }

@@ -10,6 +10,10 @@ fn id(byte: u8) -> PeerId {
     PeerId::from_bytes([byte; 20])
 }
 
+fn reachable(url: Option<&str>) -> Reachable {
+    Reachable { ws: url.map(str::to_owned), wrtc: false }
+}
+
 fn buffer(byte: u8) -> serde_json::Value {
     json!({"type": "Buffer", "data": vec![byte; 20]})
 }
@@ -110,17 +114,30 @@ fn contents_are_read_by_their_type() {
         matches!(Content::parse(&found_peers(&found)), Ok(Content::FoundPeers(ids)) if ids == found)
     );
     assert!(matches!(Content::parse(&handshake_offer()), Ok(Content::HandshakeOffer)));
-    let answer = handshake_answer(Some("ws://a"));
+    let answer = handshake_answer(&reachable(Some("ws://a")));
     assert_eq!(answer.get(), r#"{"type":"handshake-answer","data":{"ws":"ws://a","wrtc":false}}"#);
     assert!(
-        matches!(Content::parse(&answer), Ok(Content::HandshakeAnswer(Some(url))) if url == "ws://a")
+        matches!(Content::parse(&answer), Ok(Content::HandshakeAnswer(told)) if told == reachable(Some("ws://a")))
     );
-    for data in [json!(null), json!({"ws": null, "wrtc": true}), json!({})] {
+    for data in [json!(null), json!({"ws": null, "wrtc": false}), json!({})] {
         let answer = content(json!({"type": "handshake-answer", "data": data}));
-        assert!(matches!(answer, Ok(Content::HandshakeAnswer(None))));
+        assert!(matches!(answer, Ok(Content::HandshakeAnswer(told)) if told == reachable(None)));
     }
-    for data in [json!({}), json!({"type": "signal"}), json!({"type": 1}), json!({"type": "USER"})]
-    {
+    let answer = content(json!({"type": "handshake-answer", "data": {"wrtc": true}}));
+    assert!(matches!(answer, Ok(Content::HandshakeAnswer(Reachable { ws: None, wrtc: true }))));
+    for (data, signal) in [
+        (json!({"type": "offer", "sdp": "a"}), Signal::Offer("a".into())),
+        (json!({"type": "answer", "sdp": "b"}), Signal::Answer("b".into())),
+        (json!({"type": "offer"}), Signal::Other),
+        (json!({"type": "pranswer", "sdp": "c"}), Signal::Other),
+        (json!({"candidate": {"candidate": "d"}}), Signal::Other),
+        (json!({"type": 1, "sdp": "e"}), Signal::Other),
+        (json!(null), Signal::Other),
+    ] {
+        let signals = content(json!({"type": "signal", "data": data}));
+        assert!(matches!(signals, Ok(Content::Signal(it)) if it == signal), "{data}");
+    }
+    for data in [json!({}), json!({"type": 1}), json!({"type": "USER"})] {
         assert!(matches!(content(data), Ok(Content::Unknown)));
     }
     for (kind, data) in [

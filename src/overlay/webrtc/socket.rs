@@ -88,8 +88,8 @@ impl Socket {
                 }
                 self.proved.push(to);
             }
-            let is_asker = asker == Some(to) && is_stun(&datagram);
-            if is_asker || self.proved.contains(&to) {
+            // Not even who asked without the password is told so.
+            if self.proved.contains(&to) {
                 // Lost datagrams are sent again by those who need it.
                 let _ = self.socket.try_send_to(&datagram, to);
             } else {

@@ -42,6 +42,7 @@ setTimeout(() => {
 
 export class Broker {
   #variables;
+  #binary;
   #directory;
   #child;
   #exited;
@@ -50,8 +51,9 @@ export class Broker {
   port = 0;
 
   /** `variables` come on top of the defaults. */
-  constructor(variables = {}) {
+  constructor(variables = {}, binary = BINARY) {
     this.#variables = variables;
+    this.#binary = binary;
     this.#directory = mkdtempSync(join(tmpdir(), 'crolang-interop-'));
     directories.add(this.#directory);
   }
@@ -65,7 +67,7 @@ export class Broker {
   }
 
   async start() {
-    const child = spawn(BINARY, [], {
+    const child = spawn(this.#binary, [], {
       cwd: this.#directory,
       env: {
         PATH: process.env.PATH,
