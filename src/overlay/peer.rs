@@ -9,6 +9,7 @@ mod events;
 mod listener;
 mod send;
 mod settings;
+mod webrtc;
 
 pub use events::{Events, PeerEvent};
 pub use send::SendError;
@@ -265,27 +266,6 @@ impl Peer {
 }
 
 impl Inner {
-    #[cfg(feature = "webrtc")]
-    pub(super) fn webrtc(&self) -> Option<&WebRtc> {
-        self.webrtc.as_ref()
-    }
-
-    #[cfg(feature = "webrtc")]
-    pub(super) fn dial_failed(&self) {
-        self.counters.dial_failed();
-    }
-
-    #[cfg(feature = "webrtc")]
-    pub(super) fn links(&self) -> &LinkSet {
-        &self.links
-    }
-
-    /// Runs something that this peer awaits when it ends.
-    #[cfg(feature = "webrtc")]
-    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn(task);
-    }
-
     pub(super) fn own(&self) -> PeerId {
         self.own
     }
@@ -384,13 +364,8 @@ impl Inner {
                     let _ = self.events.send(PeerEvent::Message { from, data });
                 }
                 Action::Dial(id, url) => self.dial_stranger(id, &url),
-                #[cfg(feature = "webrtc")]
                 Action::Call(id) => self.call(id),
-                #[cfg(feature = "webrtc")]
                 Action::Signal(id, signal) => self.take_signal(id, signal),
-                // Without the feature nobody is told that this peer has WebRTC.
-                #[cfg(not(feature = "webrtc"))]
-                Action::Call(_) | Action::Signal(..) => {}
                 Action::Count(fate) => self.counters.message(fate),
             }
         }

@@ -2,6 +2,7 @@
 // Chromium, and a broker that it knows through another one only. For builds with the cargo feature webrtc.
 
 import assert from 'node:assert/strict';
+import { resolve } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 
@@ -11,7 +12,7 @@ import { connectNode, disconnectAll, RELAY_EVENT } from './support/node.js';
 import { within } from './support/wait.js';
 
 const LIMIT_MS = 30_000;
-const BINARY = process.env.BROKER_WEBRTC_BIN;
+const BINARY = process.env.BROKER_WEBRTC_BIN && resolve(process.env.BROKER_WEBRTC_BIN);
 const PEERS = { PEER_RELAY_PATH: '/peers', PEER_RELAY_BRIDGE: 'true' };
 const peersOf = (broker) => `ws://127.0.0.1:${broker.port}/peers`;
 

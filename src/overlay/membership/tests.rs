@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use rand::rngs::StdRng;
 use rand::SeedableRng;
+use rand::rngs::StdRng;
 
 use super::*;
 use crate::overlay::acquaintances::HANDSHAKE_PATIENCE;
