@@ -16,11 +16,14 @@ const BINARY = process.env.BROKER_WEBRTC_BIN && resolve(process.env.BROKER_WEBRT
 const PEERS = { PEER_RELAY_PATH: '/peers', PEER_RELAY_BRIDGE: 'true' };
 const peersOf = (broker) => `ws://127.0.0.1:${broker.port}/peers`;
 
-/** Whoever begins: the browser asks the broker, the broker asks the browser, or both ask at the same time. */
+/**
+ * Whoever begins: the browser asks the broker, the broker asks the browser, or both ask at the same time. And whoever
+ * ends it: the browser, the broker, or the broker because of what the browser sends.
+ */
 const CASES = {
-  'the browser begins': { dial: 'bootstrap', browserBegins: true },
-  'the broker begins': { dial: 'any', browserBegins: false },
-  'both begin': { dial: 'any', browserBegins: true },
+  'the browser begins': { dial: 'bootstrap', browserBegins: true, end: 'peer_closed' },
+  'the broker begins': { dial: 'any', browserBegins: false, end: 'draining' },
+  'both begin': { dial: 'any', browserBegins: true, end: 'malformed' },
 };
 
 describe('a browser and a broker', { skip: !BINARY && 'BROKER_WEBRTC_BIN names no build with the feature' }, () => {
@@ -30,7 +33,7 @@ describe('a browser and a broker', { skip: !BINARY && 'BROKER_WEBRTC_BIN names n
   });
   after(() => browser?.close());
 
-  for (const [title, { dial, browserBegins }] of Object.entries(CASES)) {
+  for (const [title, { dial, browserBegins, end }] of Object.entries(CASES)) {
     test(`talk over a channel of their own: ${title}`, async () => {
       const hub = new Broker(PEERS);
       await hub.start();
@@ -79,18 +82,21 @@ describe('a browser and a broker', { skip: !BINARY && 'BROKER_WEBRTC_BIN names n
 
       const metric = async (line) => (await broker.http('/metrics')).body.includes(`${line}\n`);
       assert.ok(await metric('crolang_peer_relay_neighbours 1'));
-      if (browserBegins) {
-        // The end of a channel is noticed at once, by either side.
-        await run('the end', (id) => disconnectFrom(id), brokerId);
-        for (let waited = 0; !(await metric('crolang_peer_relay_neighbours 0')); waited += 20) {
-          assert.ok(waited < 5_000, broker.output);
-          await pause(20);
-        }
+      // The end of a channel is noticed at once, by either side.
+      if (end === 'draining') {
         assert.equal(await broker.stop(), 0, broker.output);
       } else {
-        assert.equal(await broker.stop(), 0, broker.output);
-        await channels(true, 0);
+        if (end === 'malformed') await run('garbage', (id) => sendGarbageTo(id), brokerId);
+        else await run('the end', (id) => disconnectFrom(id), brokerId);
+        for (let waited = 0; !(await metric('crolang_peer_relay_neighbours 0')); waited += 20) {
+          assert.ok(waited < 5_000, (await broker.http('/metrics')).body);
+          await pause(20);
+        }
+        const ended = (await broker.http('/metrics')).body.includes(`channels_ended_total{reason="${end}"}`);
+        assert.ok(ended, (await broker.http('/metrics')).body);
       }
+      await channels(true, 0);
+      if (end !== 'draining') assert.equal(await broker.stop(), 0, broker.output);
       assert.deepEqual(page.failures, []);
       disconnectAll();
       await page.close();

@@ -29,6 +29,7 @@ const neighbours = () =>
 
 const neighbour = (id) => peer.peers.toArray().find((channel) => channel.id.toString('hex') === id);
 const disconnectFrom = (id) => peer.disconnect(neighbour(id).id);
+const sendGarbageTo = (id) => neighbour(id)._sp.send('null');
 const sendTo = (id, data) => peer.send(neighbour(id).id, data);
 
 /** The next message that has come. */
