@@ -90,7 +90,6 @@ fn libraries_stay_where_they_belong() {
         ("redis", &["redis", "directory", "discovery/store"]),
         ("rusqlite", &["discovery/store"]),
         ("clap", &["main"]),
-        ("rtc", &["overlay/webrtc/connection"]),
     ];
     for (path, text) in sources("src") {
         for (library, homes) in homes {
