@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops there")]
 
 mod fake;
+mod floor;
 mod honest;
 mod misbehaved;
 mod program;
