@@ -31,13 +31,13 @@ const WARM_UP: usize = 1_600;
 
 /// The most allocations per message that goes alone, from its arrival to its ack. It may become
 /// less; whoever makes it more should know why.
-const MOST_ALONE: f64 = 100.0;
+const MOST_ALONE: f64 = 15.0;
 
 /// The most per message of a burst.
-const MOST_IN_BURSTS: f64 = 100.0;
+const MOST_IN_BURSTS: f64 = 15.0;
 
 /// The most per presence question about [`IDS`] IDs.
-const MOST_PER_QUESTION: f64 = 1000.0;
+const MOST_PER_QUESTION: f64 = 43.0;
 
 /// How many IDs a question has.
 const IDS: usize = 20;

@@ -67,20 +67,41 @@ pub fn read(stream: &mut TcpStream, expected: &[u8], room: &mut [u8]) {
     assert!(came == expected, "something else came: {}", String::from_utf8_lossy(came));
 }
 
-/// A node's connection, after its greeting.
+/// A node's connection, after its greeting and the first heartbeat: nothing else comes by itself
+/// until the next one.
 fn connect(broker: SocketAddr, id: &str) -> TcpStream {
     let target = format!("/socket.io/?EIO=4&transport=websocket&id={id}&version=1&runtime=TEST");
     let mut stream = upgrade(broker, &target);
     stream.write_all(&from_client("40")).unwrap();
-    // The greeting is the last that comes by itself.
-    let mut heard = Vec::new();
-    let is_greeted = |heard: &[u8]| {
-        heard.ends_with(b"\"]") && heard.windows(13).any(|part| part == b"AUTHENTICATED")
-    };
-    while !is_greeted(&heard) {
-        heard.push(byte(&mut stream));
+    // The heartbeat comes at once, before the greeting or after it.
+    let (mut is_greeted, mut has_heartbeat) = (false, false);
+    while !(is_greeted && has_heartbeat) {
+        let text = text(&mut stream);
+        is_greeted |= text.starts_with("42[\"AUTHENTICATED\"");
+        if text == "2" {
+            has_heartbeat = true;
+            stream.write_all(&from_client("3")).unwrap();
+        }
     }
     stream
+}
+
+/// The text of the next frame.
+fn text(stream: &mut TcpStream) -> String {
+    let mut header = [0; 2];
+    stream.read_exact(&mut header).unwrap();
+    assert_eq!(header[0], 0x81, "a text frame");
+    let length = match header[1] {
+        126 => {
+            let mut length = [0; 2];
+            stream.read_exact(&mut length).unwrap();
+            usize::from(u16::from_be_bytes(length))
+        }
+        short => usize::from(short),
+    };
+    let mut text = vec![0; length];
+    stream.read_exact(&mut text).unwrap();
+    String::from_utf8(text).unwrap()
 }
 
 /// A connection that has been upgraded to a WebSocket.
@@ -95,16 +116,12 @@ pub fn upgrade(server: SocketAddr, target: &str) -> TcpStream {
     stream.write_all(request.as_bytes()).unwrap();
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
-        head.push(byte(&mut stream));
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        head.extend(byte);
     }
     assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&head));
     stream
-}
-
-fn byte(stream: &mut TcpStream) -> u8 {
-    let mut byte = [0];
-    stream.read_exact(&mut byte).unwrap();
-    byte[0]
 }
 
 /// A text frame as a client sends it. The mask is zero, which the standard allows.
