@@ -17,7 +17,7 @@ const ARGUMENT_BYTES: usize = 200;
 const MOST_BYTES_AROUND: f64 = 400.0;
 
 /// The upkeep of two replicas and the asking of this test cost at most so many bytes a second.
-const UPKEEP_BYTES: f64 = 20_000.0;
+const UPKEEP_BYTES: f64 = 50_000.0;
 
 /// What Redis had done up to a moment.
 struct Count {
