@@ -4,17 +4,17 @@
 //! broker stands still or allocates nothing while it is counted: the two nodes are blocking
 //! sockets whose frames and buffers were made before, and no heartbeat comes.
 //!
-//! To see where they come from, name a file in `ALLOCATIONS_PROFILE`: what is written there for
-//! the messages one by one is shown by DHAT's viewer (`dh_view.html` of valgrind).
+//! To see where they come from, name a folder in `ALLOCATIONS_PROFILE`: DHAT's viewer shows what is
+//! written there (`dh_view.html` of valgrind).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops there")]
 
 #[path = "../benches/support/pair.rs"]
 #[allow(unreachable_pub, reason = "benches use it too")]
 mod pair;
 
-use std::ffi::OsStr;
 use std::io::Write;
 use std::net::TcpStream;
+use std::path::Path;
 use std::time::Duration;
 
 use crolang_broker::config::Config;
@@ -39,6 +39,9 @@ const MOST_IN_BURSTS: f64 = 15.0;
 /// The most per presence question about [`IDS`] IDs.
 const MOST_PER_QUESTION: f64 = 43.0;
 
+/// What the test's own harness may allocate meanwhile, for each of the [`MESSAGES`].
+const TOLERANCE: f64 = 0.01;
+
 /// How many IDs a question has.
 const IDS: usize = 20;
 
@@ -59,28 +62,34 @@ fn a_message_costs_no_more_allocations_than_it_did() {
     let mut pair = Pair::connect(server.address(), CONTENT_BYTES);
     let mut question = Question::new();
 
-    let profile = std::env::var_os("ALLOCATIONS_PROFILE");
     pair.relay(WARM_UP, 1);
-    let alone = count(profile.as_deref(), || pair.relay(MESSAGES, 1));
+    let alone = count("alone", || pair.relay(MESSAGES, 1));
     pair.relay(WARM_UP, MOST_AT_ONCE);
-    let in_bursts = count(None, || pair.relay(MESSAGES, MOST_AT_ONCE));
+    let in_bursts = count("bursts", || pair.relay(MESSAGES, MOST_AT_ONCE));
     question.ask(&mut pair.sender, WARM_UP);
-    let per_question = count(None, || question.ask(&mut pair.sender, MESSAGES));
+    let per_question = count("questions", || question.ask(&mut pair.sender, MESSAGES));
     println!(
         "allocations per message: {alone:.3} alone, {in_bursts:.3} in bursts of {MOST_AT_ONCE}; \
          {per_question:.3} per question about {IDS} IDs"
     );
-    assert!(alone > 0.0, "nothing was counted");
-    assert!(alone <= MOST_ALONE, "{alone} allocations per message");
-    assert!(in_bursts <= MOST_IN_BURSTS, "{in_bursts} allocations per message of a burst");
-    assert!(per_question <= MOST_PER_QUESTION, "{per_question} allocations per question");
+    for (what, counted, most) in [
+        ("message", alone, MOST_ALONE),
+        ("message of a burst", in_bursts, MOST_IN_BURSTS),
+        ("question", per_question, MOST_PER_QUESTION),
+    ] {
+        assert!(counted > 0.0, "nothing was counted");
+        assert!(counted <= most + TOLERANCE, "{counted} allocations per {what}, not {most}");
+    }
     runtime.block_on(server.shutdown());
 }
 
 /// The allocations of each of the [`MESSAGES`] that `send` sends, reallocations among them.
-fn count(profile: Option<&OsStr>, send: impl FnOnce()) -> f64 {
-    let profiler = match profile {
-        Some(file) => Profiler::builder().file_name(file).trim_backtraces(None).build(),
+fn count(name: &str, send: impl FnOnce()) -> f64 {
+    let profiler = match std::env::var_os("ALLOCATIONS_PROFILE") {
+        Some(folder) => {
+            let file = Path::new(&folder).join(format!("{name}.json"));
+            Profiler::builder().file_name(file).trim_backtraces(None).build()
+        }
         None => Profiler::builder().testing().build(),
     };
     send();
