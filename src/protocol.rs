@@ -9,6 +9,7 @@ mod handshake;
 mod packet;
 mod presence;
 mod rtc_configuration;
+mod scan;
 
 pub use envelope::{Envelope, InvalidEnvelope};
 pub use handshake::{Handshake, RequiredKey};

@@ -10,7 +10,7 @@
 use super::{Admission, Broker};
 use crate::delivery::{Delivered, RemoteMessage, ReplyTo};
 use crate::node::Owner;
-use crate::protocol::{Ack, Envelope, Event, Payload};
+use crate::protocol::{Ack, Event, Payload};
 use crate::telemetry::EVENTS;
 use crate::webhooks::SocketMessage;
 
@@ -103,8 +103,7 @@ impl Broker {
             return self.answered(event, Ack::Disabled);
         }
         let Some(payload) = payload else { return self.answered(event, Ack::Error) };
-        let content = payload.content();
-        let Ok(envelope) = Envelope::parse(&content) else {
+        let Ok(envelope) = payload.envelope() else {
             return self.answered(event, Ack::Error);
         };
         if envelope.from.is_some_and(|from| from != sender.node.as_str()) {

@@ -8,6 +8,9 @@ use serde::Deserialize;
 use serde::de::{IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::envelope::{Envelope, InvalidEnvelope};
+use super::scan::{Addresses, scan};
+
 /// An event as it came: `["NAME","argument"]`.
 #[derive(Debug)]
 pub struct EventPacket<'a> {
@@ -21,7 +24,11 @@ pub struct EventPacket<'a> {
 /// The argument of an event: the text of a JSON string, quotes and escapes included. It is
 /// forwarded as this text and never built anew.
 #[derive(Debug, Clone, Copy)]
-pub struct Payload<'a>(&'a RawValue);
+pub struct Payload<'a> {
+    raw: &'a RawValue,
+    /// If they were seen on the way.
+    pub(super) addresses: Option<Addresses<'a>>,
+}
 
 impl<'a> EventPacket<'a> {
     /// Reads the array behind a packet's type and acknowledgement ID.
@@ -30,6 +37,15 @@ impl<'a> EventPacket<'a> {
     /// Fails if `text` is no array that begins with a string. Everything else that may be wrong
     /// leaves [`EventPacket::payload`] empty, because the name decides how it is answered.
     pub fn parse(text: &'a str) -> Result<Self, serde_json::Error> {
+        if let Some(scanned) = scan(text) {
+            let raw = serde_json::from_str(scanned.argument)?;
+            let payload = Payload { raw, addresses: Some(scanned.addresses) };
+            return Ok(Self { name: Cow::Borrowed(scanned.name), payload: Some(payload) });
+        }
+        Self::parse_in_general(text)
+    }
+
+    pub(super) fn parse_in_general(text: &'a str) -> Result<Self, serde_json::Error> {
         let mut deserializer = serde_json::Deserializer::from_str(text);
         let mut packet = Self::deserialize(&mut deserializer)?;
         // Bytes behind the array would make the receiver's parser close its connection.
@@ -55,7 +71,9 @@ impl<'de: 'a, 'a> Deserialize<'de> for EventPacket<'a> {
                     return Err(serde::de::Error::invalid_length(0, &self));
                 };
                 let argument: Option<&'de RawValue> = array.next_element()?;
-                let mut payload = argument.filter(|raw| raw.get().starts_with('"')).map(Payload);
+                let mut payload = argument
+                    .filter(|raw| raw.get().starts_with('"'))
+                    .map(|raw| Payload { raw, addresses: None });
                 while array.next_element::<IgnoredAny>()?.is_some() {
                     payload = None;
                 }
@@ -73,14 +91,27 @@ struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 impl<'a> Payload<'a> {
     /// The JSON text of the string, as it came.
     pub fn raw(self) -> &'a RawValue {
-        self.0
+        self.raw
+    }
+
+    /// The addresses on the message that the string's content is.
+    ///
+    /// # Errors
+    /// See [`InvalidEnvelope`].
+    pub fn envelope(self) -> Result<Envelope<'a>, InvalidEnvelope> {
+        match self.addresses {
+            Some(Addresses { to, from }) => {
+                Envelope::new(Cow::Borrowed(to), from.map(Cow::Borrowed))
+            }
+            None => Envelope::parse(&self.content()).map(Envelope::into_owned),
+        }
     }
 
     /// The string's content. Bytes, because JSON allows `\ud800`, which has no UTF-8: such a
     /// half of a pair becomes three bytes that are no character, and hurts nobody who passes
     /// them over.
     pub fn content(self) -> Cow<'a, [u8]> {
-        let text = self.0.get().as_bytes();
+        let text = self.raw.get().as_bytes();
         // Between the quotes. The text was read as a JSON string before, so its escapes are
         // valid; were one not, the empty content would be no valid message either.
         let inner = text.get(1..text.len().saturating_sub(1)).unwrap_or_default();
