@@ -235,7 +235,7 @@ impl Broker {
             to: &pending.to,
             connection: owner.connection,
             event: pending.event,
-            argument: payload.raw(),
+            argument: payload.json(),
             opener: opens.then_some((sender.node.as_str(), sender.owner)),
         };
         remote.send(owner.replica, &message, reply_to());
@@ -330,7 +330,7 @@ impl Broker {
         payload: Payload<'_>,
     ) -> Option<(Owner, Delivered)> {
         let (owner, receiver) = self.connections.receiver(to)?;
-        Some((owner, receiver.deliver(event.name(), payload.raw())))
+        Some((owner, receiver.deliver(event.name(), payload.json())))
     }
 
     /// What is done when a message has come to its end, and what its sender is answered.

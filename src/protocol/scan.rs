@@ -7,13 +7,15 @@
 //! there. Whatever is unusual it leaves to them: an address with an escape, deep nesting, an
 //! address that is given twice, an escape that needs none, and all that is wrong.
 
+use super::json_string::{JsonString, ordinary_bytes};
+
 /// What stands in a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Scanned<'a> {
     /// The event's name.
     pub(super) name: &'a str,
-    /// The event's argument as JSON text, with its quotes.
-    pub(super) argument: &'a str,
+    /// The event's argument.
+    pub(super) argument: JsonString<'a>,
     pub(super) addresses: Addresses<'a>,
 }
 
@@ -39,7 +41,7 @@ pub(super) fn scan(text: &str) -> Option<Scanned<'_>> {
     // Only the quote that ends the argument is left.
     (scanner.token()? == Token::End && scanner.at == scanner.text.len()).then_some(Scanned {
         name,
-        argument,
+        argument: JsonString::trusted(argument),
         addresses,
     })
 }
@@ -181,7 +183,7 @@ impl<'a> Scanner<'a> {
         let start = self.at;
         let mut has_escapes = false;
         loop {
-            self.pass_ordinary();
+            self.at += ordinary_bytes(self.text.as_bytes().get(self.at..)?);
             // Nothing but a backslash is left that may stand in a string.
             if self.next()? != b'\\' {
                 return None;
@@ -197,21 +199,6 @@ impl<'a> Scanner<'a> {
             }
             has_escapes = true;
         }
-    }
-
-    /// Passes over what is neither a quote nor a backslash nor a control character.
-    fn pass_ordinary(&mut self) {
-        // Looking at many bytes before asking about any: the compiler makes one step of it.
-        const BLOCK: usize = 16;
-        let is_special = |byte: &u8| *byte < b' ' || *byte == b'"' || *byte == b'\\';
-        let mut rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
-        while let Some((block, behind)) = rest.split_first_chunk::<BLOCK>()
-            && !block.iter().fold(false, |found, byte| found | is_special(byte))
-        {
-            self.at += BLOCK;
-            rest = behind;
-        }
-        self.at += rest.iter().position(is_special).unwrap_or(rest.len());
     }
 
     /// An escape of the object's own, whose backslash (`\\` in the text) was read.
