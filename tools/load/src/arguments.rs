@@ -14,7 +14,8 @@ const MAX_PAIRS: u64 = 999_999;
 /// The shortest content that has room for what tells it from others.
 const STAMP_BYTES: u64 = crate::message::STAMP_BYTES as u64;
 
-/// Load generator for brokers that speak as crolang-broker does.
+/// Load generator for brokers that speak as crolang-broker does, for discovery as Rondevu has it,
+/// and for peers of the peer-relay network.
 ///
 /// Exit code: 0 if all went as it should; 1 if anything was wrong, which is named on standard
 /// error; 2 if there was nothing to measure.
