@@ -88,9 +88,12 @@ enum Fault {
 
 const EVERY: usize = 50;
 
+/// The most that waits for one neighbour.
+const QUEUE: usize = 10_000;
+
 const OWN: [u8; 20] = [9; 20];
 
-type Neighbours = Arc<Mutex<HashMap<String, mpsc::UnboundedSender<Message>>>>;
+type Neighbours = Arc<Mutex<HashMap<String, mpsc::Sender<Message>>>>;
 
 /// Starts such a peer, which writes as the npm package does; it ends with the test.
 async fn start(fault: Fault) -> SocketAddr {
@@ -123,12 +126,12 @@ async fn serve(stream: TcpStream, neighbours: Neighbours, fault: Fault) {
     let id: Value = serde_json::from_str(id.to_text().unwrap()).unwrap();
     let bytes: Vec<u8> = serde_json::from_value(id["data"].clone()).unwrap();
     let own = hex(&bytes);
-    let (sender, mut queue) = mpsc::unbounded_channel();
+    let (sender, mut queue) = mpsc::channel(QUEUE);
     let question = json!({
         "to": own, "from": hex(&OWN), "path": [hex(&OWN)], "nonce": "1",
         "data": {"type": "findPeers", "data": hex(&OWN)},
     });
-    sender.send(Message::text(question.to_string())).unwrap();
+    sender.try_send(Message::text(question.to_string())).unwrap();
     neighbours.lock().unwrap().insert(own.clone(), sender);
     tokio::spawn(async move {
         while let Some(message) = queue.recv().await {
@@ -167,7 +170,7 @@ async fn serve(stream: TcpStream, neighbours: Neighbours, fault: Fault) {
         let times = if fault == Fault::Repeats { 2 } else { 1 };
         let receiver = neighbours.lock().unwrap().get(&receiver).cloned().unwrap();
         for message in std::iter::repeat_n(Message::text(text), times).chain(held.take()) {
-            let _ = receiver.send(message);
+            let _ = receiver.try_send(message);
         }
     }
 }
