@@ -54,12 +54,12 @@ pub enum Mode {
 /// Whom to measure, and how to tell of it.
 #[derive(Debug, Clone, Args, Serialize)]
 pub struct Target {
-    /// The brokers, host:port, separated by commas: the nth sender uses the nth, the nth receiver
-    /// the one after, and so on in turn
+    /// The servers, host:port, separated by commas: the nth sender or client uses the nth, and so
+    /// on in turn; the nth receiver uses the one after, in overlay the same
     #[arg(long, value_delimiter = ',', default_value = "127.0.0.1:8080", value_parser = address)]
     pub addr: Vec<String>,
     /// The IDs of the processes whose CPU time and memory are told, separated by commas: the
-    /// brokers, and Redis
+    /// servers, and Redis
     #[arg(long, value_delimiter = ',')]
     pub pid: Vec<u32>,
     /// What all IDs of nodes and all topics begin with, and IDs of peers are made from; by default

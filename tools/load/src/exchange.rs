@@ -26,7 +26,7 @@ use crate::report::{Measured, Report};
 use crate::run::{Moment, Run, Trouble};
 use listeners::{Acks, Inbox};
 use peers::{PeerInbox, Sent};
-use traffic::{Order, Role, Sender, Traffic};
+use traffic::{Promise, Role, Sender, Traffic};
 
 /// How long is waited, at the end, for what has not come.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -49,7 +49,7 @@ pub async fn relay(run: &Run, messages: &Messages, receivers: u64) -> Result<Rep
         let message = Message::relay(&messages.event, route, size, expected.ack);
         Sender::new(message, Answer::Ok, expected, receiver)
     });
-    let kind = (messages.event.as_str(), Order::Promised);
+    let kind = (messages.event.as_str(), Promise::Broker);
     let traffic = Traffic::new(run.clock, &messages.pace, kind, senders.collect());
     let entered = run.enter_all(receivers, async |place| {
         let id = ids.get(place).cloned().unwrap_or_default();
@@ -80,14 +80,14 @@ pub async fn presence(run: &Run, questions: &Questions) -> Result<Report, Troubl
         let ids: Vec<_> = nodes.iter().map(|(id, _)| id.clone()).collect();
         Sender::new(Message::question(&ids), Answer::results(nodes), expected, 0)
     });
-    let kind = ("", Order::Promised);
+    let kind = ("", Promise::Broker);
     let traffic = Traffic::new(run.clock, &questions.pace, kind, senders.collect());
     enter_senders(run, &questions.pace, &traffic).await?;
     drive(run, &questions.pace, traffic, "questions").await
 }
 
-/// Overlay: the two of each pair are neighbours of the same peer, so it hands every message to the
-/// receiver, and to nobody else. The network promises no order.
+/// Overlay: the two of each pair are neighbours of the same peer, so every message reaches the
+/// receiver through it.
 ///
 /// # Errors
 /// See [`Trouble`].
@@ -106,7 +106,7 @@ pub async fn overlay(run: &Run, peers: &Peers) -> Result<Report, Trouble> {
     let expected = Expected { ack: false, arrival: true };
     let senders =
         sent.iter().map(|sent| Sender::new(sent.message(), Answer::Ok, expected, sent.sender));
-    let kind = ("", Order::NotPromised);
+    let kind = ("", Promise::Network);
     let traffic = Traffic::new(run.clock, &peers.pace, kind, senders.collect());
     let roles = [Role::Receiver, Role::Sender];
     let entered = run.enter_all(roles.len() as u64 * peers.pace.pairs, async |number| {

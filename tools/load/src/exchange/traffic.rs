@@ -31,9 +31,11 @@ const SETTLE_TICK: Duration = Duration::from_millis(2);
 pub(super) struct Traffic {
     clock: Clock,
     stamp: Stamp,
-    order: Order,
-    /// How many were overtaken where no order is promised.
+    promise: Promise,
+    /// How many were overtaken where that is no fault.
     overtaken: Cell<u64>,
+    /// How many copies came to others where that is no fault.
+    elsewhere: Cell<u64>,
     pace: Loop,
     phase: Cell<Phase>,
     senders: Vec<RefCell<Sender>>,
@@ -62,11 +64,13 @@ pub(super) enum Role {
     Receiver,
 }
 
-/// Whether messages of one sender to one receiver have to arrive as they were sent.
+/// What is promised of each message besides its arrival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Order {
-    Promised,
-    NotPromised,
+pub(super) enum Promise {
+    /// A broker's: it arrives in order, and nowhere else.
+    Broker,
+    /// The peer-relay network's: nothing. It may overtake others, and copies go other ways too.
+    Network,
 }
 
 enum Loop {
@@ -116,7 +120,7 @@ impl Traffic {
     pub(super) fn new(
         clock: Clock,
         pace: &Pace,
-        (event, order): (&str, Order),
+        (event, promise): (&str, Promise),
         senders: Vec<Sender>,
     ) -> Rc<Self> {
         let pace = match pace.rate {
@@ -126,8 +130,9 @@ impl Traffic {
         Rc::new(Self {
             clock,
             stamp: Stamp::new(event),
-            order,
+            promise,
             overtaken: Cell::default(),
+            elsewhere: Cell::default(),
             pace,
             phase: Cell::new(Phase::Connecting),
             senders: senders.into_iter().map(RefCell::new).collect(),
@@ -269,16 +274,19 @@ impl Traffic {
             return None;
         }
         if sender.receiver != receiver {
-            tally.wrong.add(Wrong::Misdelivered, 1);
+            match self.promise {
+                Promise::Broker => tally.wrong.add(Wrong::Misdelivered, 1),
+                Promise::Network => self.elsewhere.set(self.elsewhere.get() + 1),
+            }
             return None;
         }
         if !is_same(&sender) {
             tally.wrong.add(Wrong::Altered, 1);
         }
-        match (sender.sequence.arrived(number), self.order) {
+        match (sender.sequence.arrived(number), self.promise) {
             (Arrival::InOrder, _) => {}
-            (Arrival::OutOfOrder, Order::Promised) => tally.wrong.add(Wrong::OutOfOrder, 1),
-            (Arrival::OutOfOrder, Order::NotPromised) => {
+            (Arrival::OutOfOrder, Promise::Broker) => tally.wrong.add(Wrong::OutOfOrder, 1),
+            (Arrival::OutOfOrder, Promise::Network) => {
                 self.overtaken.set(self.overtaken.get() + 1);
             }
             (Arrival::Duplicate, _) => {
@@ -349,8 +357,9 @@ impl Traffic {
         if let Loop::Open(_) = self.pace {
             measured.figures.push(("unsent", all_unsent as f64));
         }
-        if self.order == Order::NotPromised {
+        if self.promise == Promise::Network {
             measured.figures.push(("overtaken", self.overtaken.get() as f64));
+            measured.figures.push(("copies_elsewhere", self.elsewhere.get() as f64));
         }
         let right = self.senders.first().map_or("OK", |sender| sender.borrow().answer.name());
         tally.tell(right, measured);
