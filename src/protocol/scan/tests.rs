@@ -1,3 +1,5 @@
+//! Whether the scan agrees with the general parsers.
+
 use std::borrow::Cow;
 
 use proptest::collection::vec;
