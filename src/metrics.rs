@@ -33,7 +33,7 @@ struct Inner {
     rejections: Family<Labels, Count>,
     webhook_calls: Family<[(&'static str, &'static str); 2], Count>,
     closes: [Count; CloseReason::ALL.len()],
-    redis_connected: Gauge,
+    redis_connected: Family<Labels, Gauge>,
     redis_commands: Family<Labels, Count>,
     leases: Family<Labels, Count>,
     replica_messages: Family<Labels, Count>,
@@ -75,7 +75,7 @@ impl Metrics {
             discovery_waiting: Gauge::default(),
             closes: CloseReason::ALL
                 .map(|reason| closes.get_or_create_owned(&[("reason", reason.label())])),
-            redis_connected: Gauge::default(),
+            redis_connected: Family::default(),
             redis_commands: Family::default(),
             leases: Family::default(),
             replica_messages: Family::default(),
@@ -110,7 +110,7 @@ impl Metrics {
         );
         registry.register(
             "redis_connected",
-            "Connections by which Redis can be asked: one, and one for discovery's sessions in Redis",
+            "Whether Redis can be asked, by what it is asked for",
             inner.redis_connected.clone(),
         );
         registry.register(
@@ -184,8 +184,8 @@ impl Metrics {
     }
 
     /// Redis can be asked from now on, or cannot.
-    pub fn redis_connected(&self, is_connected: bool) {
-        self.0.redis_connected.inc_by(if is_connected { 1 } else { -1 });
+    pub fn redis_connected(&self, usage: &'static str, is_connected: bool) {
+        self.0.redis_connected.get_or_create(&[("use", usage)]).set(is_connected.into());
     }
 
     /// So many commands for Redis have come to this end.

@@ -6,12 +6,15 @@
 
 mod envelope;
 mod handshake;
+mod json_string;
 mod packet;
 mod presence;
 mod rtc_configuration;
+mod scan;
 
 pub use envelope::{Envelope, InvalidEnvelope};
 pub use handshake::{Handshake, RequiredKey};
+pub use json_string::{JsonString, JsonStringBuf, NotAString};
 pub use packet::{EventPacket, Payload};
 pub use presence::{InvalidQuestion, Question};
 pub use rtc_configuration::{IceServer, RtcConfiguration};

@@ -94,9 +94,10 @@ pub type Frame = Vec<u8>;
 
 impl Redis {
     /// Starts to connect, and listens on the channel `name`, perhaps as one of several. What comes
-    /// there is received from the second value.
+    /// there is received from the second value. Metrics call what it is for `usage`.
     pub fn start(
         settings: RedisSettings,
+        usage: &'static str,
         name: &str,
         metrics: Metrics,
     ) -> (Self, mpsc::Receiver<Frame>) {
@@ -106,8 +107,16 @@ impl Redis {
         let prefix = settings.key_prefix().to_owned();
         let publish = settings.publish_command();
         let channel = channel(&prefix, name);
-        let supervisor =
-            Supervisor::new(settings, channel, waiting, frames, state_sender, metrics.clone());
+        metrics.redis_connected(usage, false);
+        let supervisor = Supervisor::new(
+            settings,
+            usage,
+            channel,
+            waiting,
+            frames,
+            state_sender,
+            metrics.clone(),
+        );
         let supervisor = AbortOnDropHandle::new(tokio::spawn(supervisor.run()));
         let inner = Inner { prefix, publish, requests, state, metrics, _supervisor: supervisor };
         (Self(Arc::new(inner)), received)

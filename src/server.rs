@@ -324,7 +324,7 @@ async fn join(
         tracing::warn!("REDIS_LOCK_TTL_MS is short: a hiccup of the network may cost leases");
     }
     let name = replica.to_string();
-    let (redis, frames) = Redis::start(settings.clone(), &name, metrics.clone());
+    let (redis, frames) = Redis::start(settings.clone(), "nodes", &name, metrics.clone());
     let patience =
         if config.required_at_start { REQUIRED_REDIS_PATIENCE } else { REDIS_START_PATIENCE };
     let mut state = redis.state();

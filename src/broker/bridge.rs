@@ -21,7 +21,7 @@ use super::{Admission, Broker, Location};
 use crate::delivery::{Delivered, RemoteMessage, ReplyTo};
 use crate::node::Owner;
 use crate::overlay::{Events, PeerEvent, PeerId, SendError};
-use crate::protocol::{Event, Payload};
+use crate::protocol::{Event, JsonString, Payload};
 use crate::telemetry::EVENTS;
 use lanes::Lanes;
 use letter::{FromNode, Letter};
@@ -45,7 +45,7 @@ impl Broker {
         if !self.knows_all_names() {
             return Delivered::Unknown;
         }
-        let letter = FromNode { from: sender.node.as_str(), message: payload.raw() };
+        let letter = FromNode { from: sender.node.as_str(), message: payload.json() };
         match peer.send_now(id, &letter) {
             Ok(()) => Delivered::Yes,
             Err(SendError::NoNeighbour | SendError::Ended) => Delivered::NotConnected,
@@ -101,7 +101,7 @@ impl Broker {
         let outcome = match self.refusal(&from, to).await {
             Some(refusal) => refusal,
             None => {
-                let delivered = self.deliver_anywhere(to, &letter.argument(&from)).await;
+                let delivered = self.deliver_anywhere(to, letter.argument(&from).as_json()).await;
                 self.tell(&from, to, delivered);
                 match delivered {
                     Delivered::Yes => "delivered",
@@ -148,7 +148,7 @@ impl Broker {
 
     /// Delivers the argument of a message to a node, on whichever replica it is. What is not
     /// found where it should be is looked for once more.
-    async fn deliver_anywhere(&self, to: &str, argument: &RawValue) -> Delivered {
+    async fn deliver_anywhere(&self, to: &str, argument: JsonString<'_>) -> Delivered {
         let mut tried: Option<(Owner, Delivered)> = None;
         loop {
             if let Some((_, receiver)) = self.connections.receiver(to) {
@@ -169,7 +169,7 @@ impl Broker {
         }
     }
 
-    async fn deliver_to(&self, owner: Owner, to: &str, argument: &RawValue) -> Delivered {
+    async fn deliver_to(&self, owner: Owner, to: &str, argument: JsonString<'_>) -> Delivered {
         let Some(remote) = &self.remote else { return Delivered::NotConnected };
         if owner.replica == self.replica {
             return Delivered::Passing;

@@ -22,7 +22,7 @@ impl Broker {
     /// [`InvalidQuestion`] if the payload is none, or asks about too many IDs.
     pub fn presence(&self, payload: Option<Payload<'_>>) -> Result<Presence, InvalidQuestion> {
         self.metrics.presence_question();
-        let content = payload.ok_or(InvalidQuestion)?.content();
+        let content = payload.ok_or(InvalidQuestion)?.json().content();
         let question = Question::parse(&content, self.settings.max_presence_ids)?;
         let is_here = |id: &str| self.connections.is_connected(id);
         if self.remote.is_some() && !question.ids.iter().all(|id| is_here(id)) {

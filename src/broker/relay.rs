@@ -10,7 +10,7 @@
 use super::{Admission, Broker};
 use crate::delivery::{Delivered, RemoteMessage, ReplyTo};
 use crate::node::Owner;
-use crate::protocol::{Ack, Envelope, Event, Payload};
+use crate::protocol::{Ack, Event, Payload};
 use crate::telemetry::EVENTS;
 use crate::webhooks::SocketMessage;
 
@@ -103,8 +103,7 @@ impl Broker {
             return self.answered(event, Ack::Disabled);
         }
         let Some(payload) = payload else { return self.answered(event, Ack::Error) };
-        let content = payload.content();
-        let Ok(envelope) = Envelope::parse(&content) else {
+        let Ok(envelope) = payload.envelope() else {
             return self.answered(event, Ack::Error);
         };
         if envelope.from.is_some_and(|from| from != sender.node.as_str()) {
@@ -236,7 +235,7 @@ impl Broker {
             to: &pending.to,
             connection: owner.connection,
             event: pending.event,
-            argument: payload.raw(),
+            argument: payload.json(),
             opener: opens.then_some((sender.node.as_str(), sender.owner)),
         };
         remote.send(owner.replica, &message, reply_to());
@@ -331,7 +330,7 @@ impl Broker {
         payload: Payload<'_>,
     ) -> Option<(Owner, Delivered)> {
         let (owner, receiver) = self.connections.receiver(to)?;
-        Some((owner, receiver.deliver(event.name(), payload.raw())))
+        Some((owner, receiver.deliver(event.name(), payload.json())))
     }
 
     /// What is done when a message has come to its end, and what its sender is answered.

@@ -130,7 +130,7 @@ mod tests {
         };
         let now = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
         let configuration = servers.configuration(&NodeId::parse("alice").unwrap(), now);
-        let text: String = serde_json::from_str(configuration.as_argument().get()).unwrap();
+        let text: String = serde_json::from_str(configuration.as_argument().as_str()).unwrap();
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         let turn = &value["iceServers"][1];
         assert_eq!(turn["username"], "1700000100:alice");

@@ -202,7 +202,7 @@ fn turn_needs_servers_and_one_secret() {
     assert!(matches!(own, OwnRtc::Turn(servers) if servers.secret == "from a file"));
     let written = file("rtc.json", r#"{"iceServers":[{"urls":"stun:d"}],"x":1}"#);
     let own = rtc(&[("RTC_CONFIGURATION_FILE", &written)]).unwrap();
-    assert!(matches!(own, OwnRtc::Fixed(rtc) if rtc.as_argument().get().contains("stun:d")));
+    assert!(matches!(own, OwnRtc::Fixed(rtc) if rtc.as_argument().as_str().contains("stun:d")));
 
     let empty = file("empty", "\n");
     let servers = file("no-servers.json", r#"{"iceServers":[]}"#);

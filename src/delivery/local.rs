@@ -6,12 +6,12 @@
 
 use std::sync::Arc;
 
-use serde_json::value::RawValue;
 use socketioxide::socket::Socket;
 
 use super::Delivered;
 use crate::link::{CloseReason, LinkHandle, NoRoom};
 use crate::node::{ConnectionId, NodeId, Owner};
+use crate::protocol::JsonString;
 use crate::sharded::ShardedMap;
 
 /// All connections of this replica; a cheap handle.
@@ -167,16 +167,16 @@ impl Receiver {
         self.link.close(CloseReason::Dismissed);
     }
 
-    /// Queues an event with one argument, given as JSON text.
-    pub fn deliver(&self, event: &str, argument: &RawValue) -> Delivered {
+    /// Queues an event with one argument.
+    pub fn deliver(&self, event: &str, argument: JsonString<'_>) -> Delivered {
         // The packet's text is 42["<event>",<argument>].
-        let packet_bytes = event.len() + argument.get().len() + "42[\"\",]".len();
+        let packet_bytes = event.len() + argument.as_str().len() + "42[\"\",]".len();
         match self.link.reserve(packet_bytes) {
             Ok(()) => {}
             Err(NoRoom::Full) => return Delivered::QueueFull,
             Err(NoRoom::Over) => return Delivered::NotConnected,
         }
-        match self.socket.emit(event, argument) {
+        match self.socket.emit(event, &argument) {
             Ok(()) => Delivered::Yes,
             // The queue has more places than the link's limit lets be filled, so this socket is
             // closed: it is the same as if it had left a moment ago.

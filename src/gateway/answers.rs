@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use serde::Serialize;
-use serde_json::value::to_raw_value;
 use socketioxide::extract::AckSender;
 use socketioxide::handler::FromMessageParts;
 use socketioxide::socket::Socket;
 use socketioxide_core::Value;
 
 use crate::link::{CloseReason, LinkHandle};
-use crate::protocol::Ack;
+use crate::protocol::{Ack, JsonStringBuf};
 
 /// The answer to an event: a JSON string.
 #[derive(Debug)]
@@ -46,8 +45,8 @@ impl AnswerSender {
                 self.queue(link, id, ack.as_str(), ack.as_str().len() + "\"\"".len())
             }
             Answer::Presence(text) => {
-                let escaped = to_raw_value(text).unwrap_or_default();
-                self.queue(link, id, &escaped, escaped.get().len())
+                let json = JsonStringBuf::new(text);
+                self.queue(link, id, &json.as_json(), json.as_json().as_str().len())
             }
         };
         if !is_queued {

@@ -32,11 +32,24 @@ impl<'a> Envelope<'a> {
     pub fn parse(content: &'a [u8]) -> Result<Self, InvalidEnvelope> {
         let Addresses { to, from } =
             serde_json::from_slice(content).map_err(|_| InvalidEnvelope)?;
-        let to = trimmed(to.ok_or(InvalidEnvelope)?);
+        Self::new(to.ok_or(InvalidEnvelope)?, from)
+    }
+
+    /// An envelope with these addresses, which it trims.
+    pub(super) fn new(
+        to: Cow<'a, str>,
+        from: Option<Cow<'a, str>>,
+    ) -> Result<Self, InvalidEnvelope> {
+        let to = trimmed(to);
         if to.is_empty() {
             return Err(InvalidEnvelope);
         }
         Ok(Self { to, from: from.map(trimmed) })
+    }
+
+    pub(super) fn into_owned<'b>(self) -> Envelope<'b> {
+        let owned = |text: Cow<'a, str>| Cow::Owned(text.into_owned());
+        Envelope { to: owned(self.to), from: self.from.map(owned) }
     }
 }
 

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use super::json_string::{JsonString, JsonStringBuf};
 use serde::Serialize;
 use serde_json::Value;
-use serde_json::value::{RawValue, to_raw_value};
 
 /// A configuration for `RTCPeerConnection`, ready to be sent: JSON in a JSON string.
 #[derive(Debug, Clone)]
-pub struct RtcConfiguration(Arc<RawValue>);
+pub struct RtcConfiguration(Arc<JsonStringBuf>);
 
 /// The fields in the order in which the nodes have always got them.
 #[derive(Serialize)]
@@ -86,14 +86,14 @@ impl RtcConfiguration {
 
     /// The event's argument: a JSON string whose content is JSON again, indented by two blanks,
     /// as the nodes have always got it.
-    pub fn as_argument(&self) -> &RawValue {
-        &self.0
+    pub fn as_argument(&self) -> JsonString<'_> {
+        self.0.as_json()
     }
 
     fn indented(configuration: &impl Serialize) -> Self {
         // Texts, numbers and the like only: writing them as JSON cannot fail.
         let text = serde_json::to_string_pretty(configuration).unwrap_or_default();
-        Self(to_raw_value(&text).unwrap_or_default().into())
+        Self(Arc::new(JsonStringBuf::new(&text)))
     }
 }
 
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     fn text(configuration: &RtcConfiguration) -> String {
-        serde_json::from_str(configuration.as_argument().get()).unwrap()
+        serde_json::from_str(configuration.as_argument().as_str()).unwrap()
     }
 
     #[test]

@@ -32,6 +32,7 @@ const PROBE: u8 = 0;
 /// Everything that lives longer than a session.
 pub(super) struct Supervisor {
     settings: RedisSettings,
+    usage: &'static str,
     channel: String,
     waiting: mpsc::Receiver<Request>,
     frames: mpsc::Sender<Frame>,
@@ -45,6 +46,7 @@ pub(super) struct Supervisor {
 impl Supervisor {
     pub(super) fn new(
         settings: RedisSettings,
+        usage: &'static str,
         channel: String,
         waiting: mpsc::Receiver<Request>,
         frames: mpsc::Sender<Frame>,
@@ -52,7 +54,7 @@ impl Supervisor {
         metrics: Metrics,
     ) -> Self {
         let sender = rand::random();
-        Self { settings, channel, waiting, frames, state, metrics, sessions: 0, sender }
+        Self { settings, usage, channel, waiting, frames, state, metrics, sessions: 0, sender }
     }
 
     /// Runs until it is aborted.
@@ -84,7 +86,7 @@ impl Supervisor {
         self.sessions += 1;
         let number = self.sessions;
         tracing::info!(session = number, "Redis is connected");
-        self.metrics.redis_connected(true);
+        self.metrics.redis_connected(self.usage, true);
         let heard = Arc::new(AtomicU64::new(0));
         let ended = CancellationToken::new();
         let channel =
@@ -94,7 +96,7 @@ impl Supervisor {
         self.state.send_replace(RedisState::Connected(number));
         let error = self.work(number, session.commands, &heard, &ended).await;
         self.state.send_replace(RedisState::Away);
-        self.metrics.redis_connected(false);
+        self.metrics.redis_connected(self.usage, false);
         drop(listener);
         // What waited for this session is not sent in the next.
         while let Ok(request) = self.waiting.try_recv() {

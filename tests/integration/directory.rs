@@ -38,7 +38,8 @@ impl View {
         let settings =
             RedisSettings::new(&[url], RedisMode::Single, sentinel, prefix.into(), None).unwrap();
         let (replica, metrics) = (ReplicaId::random(), Metrics::new());
-        let (redis, frames) = Redis::start(settings, &replica.to_string(), metrics.clone());
+        let (redis, frames) =
+            Redis::start(settings, "nodes", &replica.to_string(), metrics.clone());
         let (directory, upkeep, lost) =
             Directory::redis(redis.clone(), replica, leases, metrics.clone());
         let upkeep = AbortOnDropHandle::new(tokio::spawn(upkeep.run()));

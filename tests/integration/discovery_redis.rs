@@ -12,7 +12,8 @@ use crate::support::{
 };
 
 const WAITING: &str = "crolang_discovery_waiting";
-const CONNECTED: &str = "crolang_redis_connected";
+const CONNECTED: [&str; 2] =
+    ["crolang_redis_connected{use=\"nodes\"}", "crolang_redis_connected{use=\"discovery\"}"];
 
 async fn replica(url: &str, more: &[(&str, &str)]) -> Server {
     let variables = [("STORAGE_TYPE", "redis"), ("REDIS_URL", url)];
@@ -90,7 +91,8 @@ async fn they_do_in_a_cluster_too() {
     let url = redis.urls().join(",");
     let (here, there) = (replica(&url, &mode).await, replica(&url, &mode).await);
     for server in [&here, &there] {
-        eventually("both connections", || metric(server, CONNECTED) == 2.0).await;
+        eventually("both connections", || CONNECTED.iter().all(|name| metric(server, name) == 1.0))
+            .await;
     }
     meet(&here, &there).await;
 }
@@ -198,7 +200,7 @@ async fn redis_away_is_a_503_and_what_was_missed_is_looked_for() {
 
     link.refuse().await;
     link.cut();
-    eventually("Redis is away", || metric(&here, CONNECTED) == 0.0).await;
+    eventually("Redis is away", || CONNECTED.iter().all(|name| metric(&here, name) == 0.0)).await;
     let candidate = body(&code, "offerer", "candidate", "c");
     let new = json!({"info": "i", "offer": "o"});
     for (target, body) in [("/answer", &candidate), ("/t/offer", &new)] {

@@ -36,6 +36,7 @@ mod redis_outage_faults;
 mod redis_start;
 mod relay;
 mod replicas_conflict;
+mod replicas_cost;
 mod replicas_delivery;
 mod replicas_messages;
 mod replicas_one_owner;

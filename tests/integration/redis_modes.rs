@@ -48,7 +48,7 @@ async fn redis_is_reached_by_tls_and_by_a_socket() {
         let mut side = Side { broker, members: Vec::new() };
         side.turns_away().await;
         assert!(!side.is_ready().await);
-        assert_eq!(metric(&side.broker, "crolang_redis_connected"), 0.0);
+        assert_eq!(metric(&side.broker, "crolang_redis_connected{use=\"nodes\"}"), 0.0);
     }
 }
 

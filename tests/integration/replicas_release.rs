@@ -24,6 +24,9 @@ const FREE: Duration = Duration::from_millis(100);
 /// What nothing may take that does not wait for a holder.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
+/// Whether the broker can ask Redis.
+const REDIS_CONNECTED: &str = "crolang_redis_connected{use=\"nodes\"}";
+
 /// Ends a node's connection in one of the ways in which that happens.
 async fn leave(mut node: Node, way: usize) {
     match way % 4 {
@@ -236,8 +239,7 @@ async fn a_release_that_redis_missed_is_made_good() {
             _ => {
                 link.refuse().await;
                 link.cut();
-                eventually("Redis is away", || metric(&replica, "crolang_redis_connected") == 0.0)
-                    .await;
+                eventually("Redis is away", || metric(&replica, REDIS_CONNECTED) == 0.0).await;
             }
         }
         drop(node);
@@ -245,7 +247,7 @@ async fn a_release_that_redis_missed_is_made_good() {
         if fault != 1 {
             assert_eq!(redis.keys("crolang:node:*").len(), 1);
         }
-        eventually("Redis is away", || metric(&replica, "crolang_redis_connected") == 0.0).await;
+        eventually("Redis is away", || metric(&replica, REDIS_CONNECTED) == 0.0).await;
         link.pass().await;
         eventually("the ID is free", || redis.keys("crolang:node:*").is_empty()).await;
         until_ready(replica.address()).await;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::node::{NodeId, trim};
+use crate::protocol::{JsonString, JsonStringBuf};
 
 /// What official nodes read beside the addresses; for what comes from a peer, these stand there.
 const PLATFORM: &str = "PEER_RELAY";
@@ -18,8 +19,8 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub(super) struct FromNode<'a> {
     /// The node that sent it.
     pub(super) from: &'a str,
-    /// The argument of its event: JSON text of a string, byte for byte.
-    pub(super) message: &'a RawValue,
+    /// The argument of its event, byte for byte.
+    pub(super) message: JsonString<'a>,
 }
 
 /// A peer's message for a node.
@@ -58,9 +59,9 @@ impl Letter {
         Ok(Self { to, fields })
     }
 
-    /// The argument of the event that the node gets: JSON text of a string. Whatever the peer
-    /// wrote there, the addresses and the platform are what the broker knows.
-    pub(super) fn argument(&self, from: &str) -> Box<RawValue> {
+    /// The argument of the event that the node gets. Whatever the peer wrote there, the addresses
+    /// and the platform are what the broker knows.
+    pub(super) fn argument(&self, from: &str) -> JsonStringBuf {
         let known = [
             ("from", from),
             ("to", self.to.as_str()),
@@ -71,7 +72,7 @@ impl Letter {
         let written = self.fields.iter().map(|(name, value)| (name.as_str(), &**value));
         let mut fields: BTreeMap<&str, &RawValue> = written.collect();
         fields.extend(known.iter().map(|(name, value)| (*name, &**value)));
-        to_json(to_json(&fields).get())
+        JsonStringBuf::new(to_json(&fields).get())
     }
 }
 
@@ -91,7 +92,7 @@ mod tests {
     }
 
     fn argument(data: &Value) -> String {
-        serde_json::from_str(parse(data).unwrap().argument("ab").get()).unwrap()
+        serde_json::from_str(parse(data).unwrap().argument("ab").as_json().as_str()).unwrap()
     }
 
     #[test]

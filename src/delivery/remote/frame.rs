@@ -20,10 +20,8 @@
 //! that its sender need not wait. Answers that are not known are passed over. Whatever
 //! does not fit this gets a new version, and frames of an unknown version are dropped.
 
-use serde_json::value::RawValue;
-
 use crate::node::{ConnectionId, NodeId, Owner, ReplicaId};
-use crate::protocol::Event;
+use crate::protocol::{Event, JsonString};
 
 /// The version that is spoken here. 0 is not a version: probes of the channel begin with it.
 const VERSION: u8 = 1;
@@ -46,8 +44,8 @@ pub struct RemoteMessage<'a> {
     pub connection: ConnectionId,
     /// The event.
     pub event: Event,
-    /// The event's argument, as JSON text.
-    pub argument: &'a RawValue,
+    /// The event's argument.
+    pub argument: JsonString<'a>,
     /// Who opens a pair with this message, if that is what it does.
     pub opener: Option<(&'a str, Owner)>,
 }
@@ -140,7 +138,7 @@ pub(super) fn write_deliver(frame: &mut Vec<u8>, id: u64, message: &RemoteMessag
             message.opener.map_or(("", 0), |(node, owner)| (node, owner.connection.number()));
         text(frame, opener);
         frame.extend(connection.to_be_bytes());
-        text(frame, message.argument.get());
+        text(frame, message.argument.as_str());
     });
 }
 
@@ -268,12 +266,8 @@ impl<'a> Reader<'a> {
         let to = self.text()?;
         let opener = self.text()?;
         let opener_connection = ConnectionId::from_number(self.number()?);
-        // Read as JSON: what is no string would make the receiver close its connection.
-        let argument: &RawValue =
-            serde_json::from_str(self.text()?).map_err(|_| FrameError::Malformed)?;
-        if !argument.get().starts_with('"') {
-            return Err(FrameError::Malformed);
-        }
+        // Looked at: what is no string would make the receiver close its connection.
+        let argument = JsonString::parse(self.text()?).map_err(|_| FrameError::Malformed)?;
         let owner = Owner { replica: sender, connection: opener_connection };
         let opener = (!opener.is_empty()).then_some((opener, owner));
         Ok(RemoteMessage { to, connection, event, argument, opener })

@@ -103,7 +103,7 @@ impl RedisStore {
         news: News,
         metrics: Metrics,
     ) -> Self {
-        let (redis, frames) = Redis::start(settings, NAME, metrics);
+        let (redis, frames) = Redis::start(settings, "discovery", NAME, metrics);
         let (publish, channel) = redis.publication(NAME);
         let mut state = redis.state();
         let connected = state.wait_for(|state| *state != RedisState::Away);

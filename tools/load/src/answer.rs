@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-/// The longest name that a wrong ack is counted under, in bytes.
+/// The longest name that a wrong ack or answer is counted under, in bytes.
 const MAX_NAME_BYTES: usize = 40;
 
 /// What the acks of a sender have to be.
@@ -81,16 +81,20 @@ impl Results {
 
 /// What a wrong ack is called: its text where that is a short one.
 fn name(arguments: &[u8]) -> String {
-    let name = match serde_json::from_slice::<Vec<Value>>(arguments).as_deref() {
+    match serde_json::from_slice::<Vec<Value>>(arguments).as_deref() {
         Ok([Value::String(text)]) if text.starts_with('{') => "wrong results".to_owned(),
-        Ok([Value::String(text)]) if !text.is_empty() => text.clone(),
-        _ => String::from_utf8_lossy(arguments).into_owned(),
-    };
-    let mut end = name.len().min(MAX_NAME_BYTES);
-    while !name.is_char_boundary(end) {
+        Ok([Value::String(text)]) if !text.is_empty() => short(text),
+        _ => short(&String::from_utf8_lossy(arguments)),
+    }
+}
+
+/// As much of a text as a name may be long, and nothing in it that a terminal would act upon.
+pub fn short(text: &str) -> String {
+    let mut end = text.len().min(MAX_NAME_BYTES);
+    while !text.is_char_boundary(end) {
         end -= 1;
     }
-    name[..end].chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text[..end].chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]

@@ -1,16 +1,21 @@
 //! The command line.
 
-use std::fmt;
-use std::str::FromStr;
-use std::time::Duration;
+mod values;
 
-use clap::{Args, Parser, Subcommand};
-use serde::{Serialize, Serializer};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Serialize;
+
+pub use values::Seconds;
+use values::{address, path, prefix, rate};
 
 /// The most senders, so that their places fit into a stamp.
 const MAX_PAIRS: u64 = 999_999;
 
-/// Load generator for brokers that speak as crolang-broker does.
+/// The shortest content that has room for what tells it from others.
+const STAMP_BYTES: u64 = crate::message::STAMP_BYTES as u64;
+
+/// Load generator for brokers that speak as crolang-broker does, for discovery as Rondevu has it,
+/// and for peers of the peer-relay network.
 ///
 /// Exit code: 0 if all went as it should; 1 if anything was wrong, which is named on standard
 /// error; 2 if there was nothing to measure.
@@ -38,26 +43,44 @@ pub enum Mode {
     Idle(Idle),
     /// Nodes connect all at once and come again after a 503: a fleet that comes back
     Storm(Storm),
+    /// Clients ask discovery, the HTTP interface of Rondevu
+    Discovery(Discovery),
+    /// Pairs of peers of the peer-relay network, one of which sends to the other through the peer
+    /// that listens
+    #[command(mut_arg("pairs", |pairs| pairs.default_value("1")))]
+    Overlay(Peers),
 }
 
 /// Whom to measure, and how to tell of it.
 #[derive(Debug, Clone, Args, Serialize)]
 pub struct Target {
-    /// The brokers, host:port, separated by commas: the nth sender uses the nth, the nth receiver
-    /// the one after, and so on in turn
+    /// The servers, host:port, separated by commas: the nth sender or client uses the nth, and so
+    /// on in turn; the nth receiver uses the one after, in overlay the same
     #[arg(long, value_delimiter = ',', default_value = "127.0.0.1:8080", value_parser = address)]
     pub addr: Vec<String>,
     /// The IDs of the processes whose CPU time and memory are told, separated by commas: the
-    /// brokers, and Redis
+    /// servers, and Redis
     #[arg(long, value_delimiter = ',')]
     pub pid: Vec<u32>,
-    /// What all IDs of nodes begin with; by default it is different in each run
+    /// What all IDs of nodes and all topics begin with, and IDs of peers are made from; by default
+    /// it is different in each run
     #[arg(long, value_parser = prefix)]
     pub prefix: Option<String>,
     /// Print one JSON object instead of a table
     #[arg(long)]
     #[serde(skip)]
     pub json: bool,
+}
+
+/// How long.
+#[derive(Debug, Clone, Copy, Args, Serialize)]
+pub struct Times {
+    /// How long to measure
+    #[arg(long, default_value = "5")]
+    pub seconds: Seconds,
+    /// How long to run before that
+    #[arg(long, default_value = "1")]
+    pub warmup: Seconds,
 }
 
 /// How many, how fast and for how long.
@@ -73,12 +96,10 @@ pub struct Pace {
     /// latencies count from when each should have left
     #[arg(long, value_parser = rate)]
     pub rate: Option<f64>,
-    /// How long to measure
-    #[arg(long, default_value = "5")]
-    pub seconds: Seconds,
-    /// How long to run before that
-    #[arg(long, default_value = "1")]
-    pub warmup: Seconds,
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[allow(missing_docs, reason = "clap would show it")]
+    pub times: Times,
 }
 
 /// Relay and fan-in.
@@ -129,12 +150,10 @@ pub struct Churn {
     /// How many nodes come and leave side by side
     #[arg(long, visible_alias = "pairs", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
     pub nodes: u64,
-    /// How long to measure
-    #[arg(long, default_value = "5")]
-    pub seconds: Seconds,
-    /// How long to run before that
-    #[arg(long, default_value = "1")]
-    pub warmup: Seconds,
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[allow(missing_docs, reason = "clap would show it")]
+    pub times: Times,
 }
 
 /// Idle.
@@ -171,29 +190,79 @@ pub struct Storm {
     pub seconds: Seconds,
 }
 
-/// A length of time, written in seconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Seconds(pub Duration);
-
-impl FromStr for Seconds {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let seconds = text.parse().ok().filter(|seconds| (0.0..=1e6).contains(seconds));
-        seconds.map(Duration::from_secs_f64).map(Self).ok_or("not a number of seconds")
-    }
+/// Discovery.
+#[derive(Debug, Clone, Args, Serialize)]
+pub struct Discovery {
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[allow(missing_docs, reason = "clap would show it")]
+    pub target: Target,
+    /// What to ask for, again and again
+    #[arg(long, value_enum, default_value = "offers")]
+    pub what: What,
+    /// Clients, each on a connection of its own that it keeps; one request after the other
+    #[arg(long, visible_alias = "pairs", default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..=MAX_PAIRS))]
+    pub connections: u64,
+    /// Open loop: how many requests each client sends per second; without it each sends the next
+    /// when it has the answer
+    #[arg(long, value_parser = rate)]
+    pub rate: Option<f64>,
+    /// Bytes of each offer and each answer
+    #[arg(long, default_value_t = 1500, value_parser = clap::value_parser!(u64).range(1..=250_000))]
+    pub size: u64,
+    /// Sessions that are listed: lists are of one topic, topics have one each
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub sessions: u64,
+    /// Candidates that each session gets before the client makes the next
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=256))]
+    pub candidates: u64,
+    /// Polls are of sessions that have an answer and a candidate
+    #[arg(long)]
+    pub answered: bool,
+    /// The path that discovery's endpoints are below
+    #[arg(long, default_value = "/", value_parser = path)]
+    pub path: String,
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[allow(missing_docs, reason = "clap would show it")]
+    pub times: Times,
 }
 
-impl fmt::Display for Seconds {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} s", self.0.as_secs_f64())
-    }
+/// What clients ask discovery for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum What {
+    /// Make a session; each client in a topic of its own
+    Offers,
+    /// Answer a session, which replaces its answer
+    Answers,
+    /// Add candidates to sessions
+    Candidates,
+    /// Look what has been left for a session's offerer
+    Polls,
+    /// List the sessions of a topic
+    Lists,
+    /// List topics, the first 100
+    Topics,
 }
 
-impl Serialize for Seconds {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_f64(self.0.as_secs_f64())
-    }
+/// Overlay.
+#[derive(Debug, Clone, Args, Serialize)]
+pub struct Peers {
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[allow(missing_docs, reason = "clap would show it")]
+    pub target: Target,
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[allow(missing_docs, reason = "clap would show it")]
+    pub pace: Pace,
+    /// Bytes of each message's content; some 250 bytes of addresses come on top
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(STAMP_BYTES..=62_000))]
+    pub size: u64,
+    /// The path that the peer listens on
+    #[arg(long, default_value = "/", value_parser = path)]
+    pub path: String,
 }
 
 impl Mode {
@@ -206,6 +275,8 @@ impl Mode {
             Self::Churn(_) => "churn",
             Self::Idle(_) => "idle",
             Self::Storm(_) => "storm",
+            Self::Discovery(_) => "discovery",
+            Self::Overlay(_) => "overlay",
         }
     }
 
@@ -217,6 +288,8 @@ impl Mode {
             Self::Churn(churn) => &churn.target,
             Self::Idle(idle) => &idle.target,
             Self::Storm(storm) => &storm.target,
+            Self::Discovery(discovery) => &discovery.target,
+            Self::Overlay(peers) => &peers.target,
         }
     }
 
@@ -229,35 +302,10 @@ impl Mode {
             Self::Churn(Churn { nodes, .. })
             | Self::Idle(Idle { nodes, .. })
             | Self::Storm(Storm { nodes, .. }) => *nodes,
+            Self::Discovery(discovery) => discovery.connections,
+            Self::Overlay(peers) => peers.pace.pairs * 2,
         }
     }
-}
-
-fn address(text: &str) -> Result<String, &'static str> {
-    let address = ["http://", "ws://"].iter().find_map(|scheme| text.strip_prefix(scheme));
-    let address = address.unwrap_or(text).trim_end_matches('/');
-    let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty());
-    match port.map(|(_, port)| port.parse::<u16>()) {
-        _ if text.contains("s://") && !text.starts_with("ws://") => Err("TLS is not spoken here"),
-        Some(Ok(1..)) => Ok(address.to_owned()),
-        _ => Err("not host:port"),
-    }
-}
-
-/// Only what needs no escaping, neither in a URL nor in JSON.
-fn prefix(text: &str) -> Result<String, &'static str> {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    let short = (1..=100).contains(&text.len());
-    if short && text.chars().all(is_plain) {
-        Ok(text.to_owned())
-    } else {
-        Err("1 to 100 letters, digits, '-', '_' or '.'")
-    }
-}
-
-fn rate(text: &str) -> Result<f64, &'static str> {
-    let rate = text.parse().ok().filter(|rate| (0.001..=1e6).contains(rate));
-    rate.ok_or("a number from 0.001 to 1000000")
 }
 
 #[cfg(test)]
@@ -279,6 +327,16 @@ mod tests {
         assert_eq!(parse("relay --pairs 10").unwrap().connections(), 20);
         assert_eq!(parse("fan-in --pairs 10 --rate 2.5").unwrap().connections(), 11);
         assert_eq!(parse("presence --pairs 10 --ids 5").unwrap().connections(), 10);
+        assert_eq!(parse("overlay").unwrap().connections(), 2);
+        assert_eq!(parse("overlay --pairs 3 --window 8").unwrap().connections(), 6);
+        assert_eq!(parse("discovery --connections 7").unwrap().connections(), 7);
+        for what in ["offers", "answers", "candidates", "polls", "lists", "topics"] {
+            let Mode::Discovery(discovery) = parse(&format!("discovery --what {what}")).unwrap()
+            else {
+                panic!("another mode")
+            };
+            assert_eq!(serde_json::to_value(discovery.what).unwrap(), what);
+        }
         for mode in ["churn", "idle", "storm"] {
             assert_eq!(parse(&format!("{mode} --pairs 10")).unwrap().connections(), 10);
             assert_eq!(parse(&format!("{mode} --nodes 10")).unwrap().connections(), 10);
@@ -299,6 +357,12 @@ mod tests {
             "relay --prefix a&b",
             "idle --nodes 0",
             "churn --window 3",
+            "discovery --what nothing",
+            "discovery --window 4",
+            "discovery --size 0",
+            "discovery --path offers",
+            "overlay --size 17",
+            "overlay --path /a?b",
             "waltz",
         ] {
             assert!(parse(line).is_err(), "{line}");

@@ -1,6 +1,7 @@
 //! Nodes that connect and leave, as fast as they can.
 
 use std::cell::RefCell;
+use std::future::pending;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -10,7 +11,7 @@ use crate::connection::{Connection, Deaf, say_goodbye};
 use crate::door::NotIn;
 use crate::latency::Latencies;
 use crate::report::{Measured, Outcomes, Report};
-use crate::run::{Run, Trouble};
+use crate::run::{Moment, Run, Trouble};
 use crate::wrong::Wrongs;
 
 /// How long a node that leaves waits for the broker to close.
@@ -39,15 +40,8 @@ struct Tally {
 pub async fn run(run: &Run, churn: &Churn) -> Result<Report, Trouble> {
     let tally = RefCell::new(Tally::default());
     let lanes = join_all((0..churn.nodes as usize).map(|lane| come_and_go(run, lane, &tally)));
-    let phases = async {
-        let total = || tally.borrow().total;
-        run.stage.last("warming up", churn.warmup.0, total).await;
-        let begin = run.meter.read();
-        tally.borrow_mut().is_measuring = true;
-        run.stage.last("measuring", churn.seconds.0, total).await;
-        tally.borrow_mut().is_measuring = false;
-        (begin, run.meter.read())
-    };
+    let mark = |moment| tally.borrow_mut().is_measuring = moment == Moment::Begin;
+    let phases = run.measure(churn.times, || tally.borrow().total, pending, mark);
     let (begin, end) = tokio::select! {
         readings = phases => readings,
         _ = lanes => return Err(Trouble::Stopped),

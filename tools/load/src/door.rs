@@ -1,5 +1,7 @@
 //! The way in: TCP, the upgrade, CONNECT, until the broker says `AUTHENTICATED`.
 
+mod peers;
+
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -98,25 +100,54 @@ impl Door {
     }
 
     async fn try_enter(&self, place: usize, id: &str) -> Result<Connection, NotIn> {
-        let broker = self.brokers.get(place % self.brokers.len().max(1));
-        let Broker { name, address } =
-            broker.ok_or_else(|| NotIn::Broken("no broker is named".into()))?;
-        let stream = TcpStream::connect(address).await?;
+        let query = format!("EIO=4&transport=websocket&id={id}&version=1.0.0&runtime=LOAD");
+        let mut entrance = self.upgrade(place, &format!("/socket.io/?{query}")).await?;
+        entrance.authenticate().await?;
+        Ok(self.connection(entrance))
+    }
+
+    /// Connects to the server with this place; places go round.
+    ///
+    /// # Errors
+    /// [`NotIn::Broken`].
+    pub async fn connect(&self, place: usize) -> Result<TcpStream, NotIn> {
+        let stream = tokio::time::timeout(PATIENCE, TcpStream::connect(self.at(place)?.address));
+        let stream = stream.await.map_err(|_| NotIn::Broken("not connected in time".into()))??;
         stream.set_nodelay(true)?;
-        let (read, mut write) = stream.into_split();
+        Ok(stream)
+    }
+
+    /// What the server with this place is called.
+    pub fn name(&self, place: usize) -> &str {
+        self.at(place).map_or("", |broker| &broker.name)
+    }
+
+    fn at(&self, place: usize) -> Result<&Broker, NotIn> {
+        let broker = self.brokers.get(place % self.brokers.len().max(1));
+        broker.ok_or_else(|| NotIn::Broken("no broker is named".into()))
+    }
+
+    /// Connects, and makes a WebSocket of it.
+    async fn upgrade(&self, place: usize, target: &str) -> Result<Entrance, NotIn> {
+        let (read, mut write) = self.connect(place).await?.into_split();
         // The key is the standard's own example: what it guards against, a cache that takes this
         // for an ordinary request, has no place in a measurement.
         let request = format!(
-            "GET /socket.io/?EIO=4&transport=websocket&id={id}&version=1.0.0&runtime=LOAD HTTP/1.1\r\n\
-             Host: {name}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+            "GET {target} HTTP/1.1\r\n\
+             Host: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+            self.name(place)
         );
         write.write_all(request.as_bytes()).await?;
         let mut entrance = Entrance { read, write, bytes: Vec::new() };
         entrance.upgrade().await?;
-        entrance.authenticate().await?;
+        Ok(entrance)
+    }
+
+    /// The connection of a node that is in.
+    fn connection(&self, entrance: Entrance) -> Connection {
         let Entrance { read, write, bytes } = entrance;
-        Ok(Connection::new(read, write, bytes, self.scratch.clone()))
+        Connection::new(read, write, bytes, self.scratch.clone())
     }
 }
 
@@ -189,11 +220,16 @@ impl Entrance {
             };
             self.bytes.drain(..taken);
             if let Some(text) = answer {
-                let mut out = Vec::new();
-                frame::write(Opcode::Text, text, &mut out);
-                self.write.write_all(&out).await?;
+                self.send(text).await?;
             }
         }
+    }
+
+    /// Sends a text frame.
+    async fn send(&mut self, text: &[u8]) -> Result<(), NotIn> {
+        let mut out = Vec::new();
+        frame::write(Opcode::Text, text, &mut out);
+        Ok(self.write.write_all(&out).await?)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Relay, fan-in and presence: senders that send in a closed or an open loop.
+//! Relay, fan-in, presence and overlay: senders that send in a closed or an open loop.
 //!
 //! *Closed loop*: each sender keeps a number of messages on their way and sends the next when one
 //! is over. That shows how much a broker can do; its latencies are those of a broker that is never
@@ -9,23 +9,24 @@
 //! not. All that were due in the measured time count, also those that come after it.
 
 mod listeners;
-mod schedule;
-mod tally;
+mod peers;
 mod traffic;
 
 use std::rc::Rc;
 use std::time::Duration;
 
 use crate::answer::Answer;
-use crate::arguments::{Messages, Pace, Questions};
+use crate::arguments::{Messages, Pace, Peers, Questions};
 use crate::clock::Alarm;
 use crate::connection::{Connection, Listener};
 use crate::ledger::Expected;
 use crate::message::{Message, Route};
+use crate::peer::PeerId;
 use crate::report::{Measured, Report};
-use crate::run::{Run, Trouble};
+use crate::run::{Moment, Run, Trouble};
 use listeners::{Acks, Inbox};
-use traffic::{Role, Sender, Traffic};
+use peers::{PeerInbox, Sent};
+use traffic::{Promise, Role, Sender, Traffic};
 
 /// How long is waited, at the end, for what has not come.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -48,7 +49,8 @@ pub async fn relay(run: &Run, messages: &Messages, receivers: u64) -> Result<Rep
         let message = Message::relay(&messages.event, route, size, expected.ack);
         Sender::new(message, Answer::Ok, expected, receiver)
     });
-    let traffic = Traffic::new(run.clock, &messages.pace, &messages.event, senders.collect());
+    let kind = (messages.event.as_str(), Promise::Broker);
+    let traffic = Traffic::new(run.clock, &messages.pace, kind, senders.collect());
     let entered = run.enter_all(receivers, async |place| {
         let id = ids.get(place).cloned().unwrap_or_default();
         // The one after its sender's: with several brokers, messages go from one to another.
@@ -57,7 +59,8 @@ pub async fn relay(run: &Run, messages: &Messages, receivers: u64) -> Result<Rep
         attend(traffic.clone(), Role::Receiver, connection, Inbox::new(traffic.clone(), place));
         Ok(())
     });
-    entered.await?.into_iter().collect::<Result<Vec<_>, Trouble>>()?;
+    entered.await?.into_iter().collect::<Result<(), Trouble>>()?;
+    enter_senders(run, &messages.pace, &traffic).await?;
     drive(run, &messages.pace, traffic, "messages").await
 }
 
@@ -77,17 +80,62 @@ pub async fn presence(run: &Run, questions: &Questions) -> Result<Report, Troubl
         let ids: Vec<_> = nodes.iter().map(|(id, _)| id.clone()).collect();
         Sender::new(Message::question(&ids), Answer::results(nodes), expected, 0)
     });
-    let traffic = Traffic::new(run.clock, &questions.pace, "", senders.collect());
+    let kind = ("", Promise::Broker);
+    let traffic = Traffic::new(run.clock, &questions.pace, kind, senders.collect());
+    enter_senders(run, &questions.pace, &traffic).await?;
     drive(run, &questions.pace, traffic, "questions").await
 }
 
-/// Connects the senders and lets them send.
-async fn drive(
-    run: &Run,
-    pace: &Pace,
-    traffic: Rc<Traffic>,
-    unit: &'static str,
-) -> Result<Report, Trouble> {
+/// Overlay: the two of each pair are neighbours of the same peer, so every message reaches the
+/// receiver through it.
+///
+/// # Errors
+/// See [`Trouble`].
+pub async fn overlay(run: &Run, peers: &Peers) -> Result<Report, Trouble> {
+    let pairs = peers.pace.pairs as usize;
+    let salt = PeerId::salt(&run.prefix);
+    let sent: Vec<_> = (0..pairs)
+        .map(|place| Sent {
+            from: PeerId::made_from(&run.id("s", place)),
+            to: PeerId::made_from(&run.id("r", place)),
+            salt,
+            sender: place,
+            size: peers.size as usize,
+        })
+        .collect();
+    let expected = Expected { ack: false, arrival: true };
+    let senders =
+        sent.iter().map(|sent| Sender::new(sent.message(), Answer::Ok, expected, sent.sender));
+    let kind = ("", Promise::Network);
+    let traffic = Traffic::new(run.clock, &peers.pace, kind, senders.collect());
+    let roles = [Role::Receiver, Role::Sender];
+    let entered = run.enter_all(roles.len() as u64 * peers.pace.pairs, async |number| {
+        let (place, role) = (number / roles.len(), roles[number % roles.len()]);
+        let Some(sent) = sent.get(place).cloned() else { return Ok(()) };
+        // Nobody sends to a sender: its place is none of a receiver.
+        let (id, inbox) = match role {
+            Role::Receiver => (&sent.to, place),
+            Role::Sender => (&sent.from, pairs),
+        };
+        let joined = run.door.join(place, &peers.path, id).await;
+        let (connection, via) = joined.map_err(|why| Trouble::NotIn { id: id.to_string(), why })?;
+        if role == Role::Sender {
+            traffic.connect(place, connection.outbox());
+        }
+        attend(
+            traffic.clone(),
+            role,
+            connection,
+            PeerInbox::new(traffic.clone(), inbox, sent, via),
+        );
+        Ok(())
+    });
+    entered.await?.into_iter().collect::<Result<(), Trouble>>()?;
+    drive(run, &peers.pace, traffic, "messages").await
+}
+
+/// Connects the senders.
+async fn enter_senders(run: &Run, pace: &Pace, traffic: &Rc<Traffic>) -> Result<(), Trouble> {
     let entered = run.enter_all(pace.pairs, async |place| {
         let id = run.id("s", place);
         let connection = run.door.enter(place, &id).await;
@@ -96,17 +144,25 @@ async fn drive(
         attend(traffic.clone(), Role::Sender, connection, Acks::new(traffic.clone(), place));
         Ok(())
     });
-    entered.await?.into_iter().collect::<Result<Vec<_>, Trouble>>()?;
+    entered.await?.into_iter().collect()
+}
 
+/// Lets the senders send.
+async fn drive(
+    run: &Run,
+    pace: &Pace,
+    traffic: Rc<Traffic>,
+    unit: &'static str,
+) -> Result<Report, Trouble> {
     let alarm = Alarm::new()?;
     traffic.start();
     let pacer = tokio::task::spawn_local(traffic.clone().pace(alarm));
-    send_for(run, &traffic, "warming up", pace.warmup.0).await;
-    let begin = run.meter.read();
-    traffic.measure_from_now();
-    send_for(run, &traffic, "measuring", pace.seconds.0).await;
-    traffic.measure_until_now();
-    let end = run.meter.read();
+    let mark = |moment| match moment {
+        Moment::Begin => traffic.measure_from_now(),
+        Moment::End => traffic.measure_until_now(),
+    };
+    let measured = run.measure(pace.times, || traffic.so_far(), || traffic.deserted(), mark);
+    let (begin, end) = measured.await;
     pacer.abort();
     let settled = async {
         traffic.settle().await;
@@ -122,14 +178,6 @@ async fn drive(
     let mut measured = Measured { unit, ..Measured::default() };
     traffic.tell(&mut measured);
     Ok(run.report(measured, &begin, &end))
-}
-
-/// Lets the senders send for this long, or until none of them has a connection any more.
-async fn send_for(run: &Run, traffic: &Traffic, label: &str, time: Duration) {
-    tokio::select! {
-        () = run.stage.last(label, time, || traffic.so_far()) => {}
-        () = traffic.deserted() => {}
-    }
 }
 
 /// Reads a connection until it ends, in a task of its own.

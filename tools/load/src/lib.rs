@@ -1,6 +1,7 @@
-//! A load generator for brokers that speak as crolang-broker does: it makes up nodes, lets them do
-//! one thing as hard or as steadily as it is told, and says how fast, how late, at what cost, and
-//! whether anything was wrong.
+//! A load generator for brokers that speak as crolang-broker does, for discovery and for peers of
+//! the peer-relay network: it makes up nodes, clients or peers, lets them do one thing as hard or as
+//! steadily as it is told, and says how fast, how late, at what cost, and whether anything was
+//! wrong.
 //!
 //! # How a message is measured
 //!
@@ -13,17 +14,19 @@
 //!
 //! # Reading order
 //!
-//! [`frame`], [`packet`]: the wire. [`door`], [`connection`], [`outbox`]: one node. [`message`],
-//! [`answer`], [`ledger`], [`sequence`]: what is sent and what should come of it. [`clock`],
-//! [`latency`], [`process`], [`meter`], [`wrong`]: what is measured. [`exchange`] (relay, fan-in
-//! and presence), [`churn`], [`idle`], [`storm`]: the modes. [`stage`], [`report`], [`table`]:
-//! what people see. [`run`] puts them together.
+//! [`frame`], [`packet`], [`peer`]: the wire. [`door`], [`connection`], [`outbox`]: one node.
+//! [`message`], [`answer`], [`ledger`], [`sequence`]: what is sent and what should come of it.
+//! [`clock`], [`schedule`], [`latency`], [`tally`], [`process`], [`meter`], [`wrong`]: what is
+//! measured, and when. [`exchange`] (relay, fan-in, presence and overlay), [`discovery`],
+//! [`churn`], [`idle`], [`storm`]: the modes. [`stage`], [`report`], [`table`]: what people see.
+//! [`run`] puts them together.
 
 pub mod answer;
 pub mod arguments;
 pub mod churn;
 pub mod clock;
 pub mod connection;
+pub mod discovery;
 pub mod door;
 pub mod exchange;
 pub mod frame;
@@ -34,11 +37,14 @@ pub mod message;
 pub mod meter;
 pub mod outbox;
 pub mod packet;
+pub mod peer;
 pub mod process;
 pub mod report;
 pub mod run;
+pub mod schedule;
 pub mod sequence;
 pub mod stage;
 pub mod storm;
 pub mod table;
+pub mod tally;
 pub mod wrong;

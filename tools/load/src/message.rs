@@ -9,10 +9,13 @@ use crate::frame::{self, Opcode};
 use crate::packet::number;
 
 /// Digits of a sender's place.
-const SENDER_DIGITS: usize = 6;
+pub const SENDER_DIGITS: usize = 6;
 
 /// Digits of a message's number.
-const NUMBER_DIGITS: usize = 12;
+pub const NUMBER_DIGITS: usize = 12;
+
+/// The length of a stamp.
+pub const STAMP_BYTES: usize = SENDER_DIGITS + NUMBER_DIGITS;
 
 /// Acknowledgement IDs begin here, so that all have the same length.
 pub const FIRST_ACK: u64 = 1_000_000_000;
@@ -24,7 +27,8 @@ const ACK_DIGITS: usize = 10;
 pub struct Message {
     frame: Vec<u8>,
     ack_at: Option<usize>,
-    number_at: Option<usize>,
+    /// Where the number stands: in the stamp, and before that in the nonce if there is one.
+    numbers_at: Vec<usize>,
     array_at: usize,
 }
 
@@ -39,7 +43,38 @@ pub struct Route<'a> {
     pub sender: usize,
 }
 
+/// One peer of the peer-relay network sending to another.
+#[derive(Debug, Clone, Copy)]
+pub struct PeerRoute<'a> {
+    /// The sender's ID.
+    pub from: &'a str,
+    /// The receiver's ID.
+    pub to: &'a str,
+    /// What all nonces of the run begin with.
+    pub salt: u64,
+    /// The sender's place among the senders.
+    pub sender: usize,
+}
+
 impl Message {
+    /// A message of `size` bytes of content, its stamp included, as a peer sends it to its
+    /// neighbours.
+    pub fn to_peer(route: PeerRoute<'_>, size: usize) -> Self {
+        let PeerRoute { from, to, salt, sender } = route;
+        let stamp = format!("{sender:0SENDER_DIGITS$}{:0NUMBER_DIGITS$}", 0);
+        let opening = format!(
+            r#"{{"to":"{to}","from":"{from}","path":["{from}"],"nonce":"{salt}{stamp}","data":{{"type":"user","data":"{stamp}"#
+        );
+        let text = format!(r#"{opening}{}"}}}}"#, "x".repeat(size.saturating_sub(STAMP_BYTES)));
+        let mut frame = Vec::new();
+        frame::write(Opcode::Text, text.as_bytes(), &mut frame);
+        let text_at = frame.len() - text.len();
+        let stamp_at = text_at + opening.len() - NUMBER_DIGITS;
+        let behind_nonce = r#"","data":{"type":"user","data":""#.len() + STAMP_BYTES;
+        let numbers_at = vec![stamp_at - behind_nonce, stamp_at];
+        Self { frame, ack_at: None, numbers_at, array_at: text_at }
+    }
+
     /// A message of `size` bytes of content, in the form of the official nodes' messages.
     pub fn relay(event: &str, route: Route<'_>, size: usize, wants_ack: bool) -> Self {
         let Route { from, to, sender } = route;
@@ -58,8 +93,8 @@ impl Message {
         let fields = fields.map(|(key, value)| format!("\"{key}\":{}", Value::from(value)));
         let argument = format!("{{{}}}", fields.join(","));
         let mut message = Self::new(event, &argument, wants_ack);
-        message.number_at =
-            Some(message.array_at + Stamp::new(event).opening.len() + SENDER_DIGITS);
+        let stamp_at = message.array_at + Stamp::new(event).opening.len();
+        message.numbers_at.push(stamp_at + SENDER_DIGITS);
         message
     }
 
@@ -75,7 +110,7 @@ impl Message {
         frame::write(Opcode::Text, format!("42{ack}{array}").as_bytes(), &mut bytes);
         let array_at = bytes.len() - array.len();
         let ack_at = wants_ack.then(|| array_at - ACK_DIGITS);
-        Self { frame: bytes, ack_at, number_at: None, array_at }
+        Self { frame: bytes, ack_at, numbers_at: Vec::new(), array_at }
     }
 
     /// Appends the frame of the message with this number to `out`.
@@ -83,20 +118,18 @@ impl Message {
         if let Some(digits) = self.ack_at.and_then(|at| self.frame.get_mut(at..at + ACK_DIGITS)) {
             write_digits(FIRST_ACK + number, digits);
         }
-        if let Some(digits) = self.number_digits() {
-            write_digits(number, digits);
+        for at in &self.numbers_at {
+            if let Some(digits) = self.frame.get_mut(*at..*at + NUMBER_DIGITS) {
+                write_digits(number, digits);
+            }
         }
         out.extend_from_slice(&self.frame);
-    }
-
-    fn number_digits(&mut self) -> Option<&mut [u8]> {
-        self.number_at.and_then(|at| self.frame.get_mut(at..at + NUMBER_DIGITS))
     }
 
     /// Whether the array of an event is what was sent, whatever its number.
     pub fn is_same(&self, array: &[u8]) -> bool {
         let Some(sent) = self.frame.get(self.array_at..) else { return false };
-        let number_at = self.number_at.map_or(sent.len(), |at| at - self.array_at);
+        let number_at = self.numbers_at.last().map_or(sent.len(), |at| at - self.array_at);
         let behind = (number_at + NUMBER_DIGITS).min(sent.len());
         sent.len() == array.len()
             && sent.get(..number_at) == array.get(..number_at)
@@ -126,11 +159,15 @@ impl Stamp {
 
     /// The sender's place and the message's number, if the event's array has a stamp.
     pub fn read(&self, array: &[u8]) -> Option<(usize, u64)> {
-        let rest = array.strip_prefix(self.opening.as_slice())?;
-        let (sender, rest) = rest.split_at_checked(SENDER_DIGITS)?;
-        let sender = usize::try_from(number(sender)?).ok()?;
-        Some((sender, number(rest.get(..NUMBER_DIGITS)?)?))
+        stamp(array.strip_prefix(self.opening.as_slice())?)
     }
+}
+
+/// The sender's place and the message's number, if `text` begins with a stamp.
+pub fn stamp(text: &[u8]) -> Option<(usize, u64)> {
+    let (sender, rest) = text.split_at_checked(SENDER_DIGITS)?;
+    let sender = usize::try_from(number(sender)?).ok()?;
+    Some((sender, number(rest.get(..NUMBER_DIGITS)?)?))
 }
 
 #[cfg(test)]
@@ -198,6 +235,21 @@ mod tests {
         }
         assert!(!message.is_same(&array[1..]));
         assert!(!message.is_same(&[array, b" "].concat()));
+    }
+
+    #[test]
+    fn a_message_to_a_peer_is_what_peers_send() {
+        let route = PeerRoute { from: "aa", to: "bb", salt: 123, sender: 42 };
+        let mut message = Message::to_peer(route, 21);
+        for number in [7, 123_456_789_012u64] {
+            let text = sent(&mut message, number);
+            let stamp = format!("000042{number:012}");
+            let wanted = json!({
+                "to": "bb", "from": "aa", "path": ["aa"], "nonce": format!("123{stamp}"),
+                "data": {"type": "user", "data": format!("{stamp}xxx")},
+            });
+            assert_eq!(serde_json::from_slice::<Value>(&text).unwrap(), wanted);
+        }
     }
 
     #[test]

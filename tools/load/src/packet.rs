@@ -1,4 +1,5 @@
-//! Packets of Engine.IO 4 and Socket.IO 5, as far as a broker sends them to a node.
+//! Packets of Engine.IO 4 and Socket.IO 5, as far as a broker sends them to a node; and messages of
+//! the peer-relay network, which are JSON objects with nothing around.
 
 /// One packet, read from a text frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub enum Packet<'a> {
     Event(&'a [u8]),
     /// `43<ID>[...]`: an acknowledgement, with the JSON array of its arguments.
     Ack(u64, &'a [u8]),
+    /// `{...}`: what a peer-relay peer sends, an ID or a message.
+    Message(&'a [u8]),
     /// Anything else.
     Other,
 }
@@ -32,6 +35,7 @@ impl<'a> Packet<'a> {
             [b'1'] | [b'4', b'1', ..] => Self::Goodbye,
             [b'4', b'0', ..] => Self::Connected,
             [b'4', b'4', rest @ ..] => Self::Refused(rest),
+            [b'{', ..] => Self::Message(text),
             _ => Self::Other,
         }
     }
@@ -58,7 +62,7 @@ mod tests {
 
     #[test]
     fn packets_are_told_apart() {
-        let cases: [(&str, Packet<'_>); 12] = [
+        let cases: [(&str, Packet<'_>); 13] = [
             ("0{\"sid\":\"a\"}", Packet::Open),
             ("1", Packet::Goodbye),
             ("41", Packet::Goodbye),
@@ -68,6 +72,7 @@ mod tests {
             ("44{\"message\":\"no\"}", Packet::Refused(b"{\"message\":\"no\"}")),
             ("42[\"A\",\"b\"]", Packet::Event(b"[\"A\",\"b\"]")),
             ("4317[\"OK\"]", Packet::Ack(17, b"[\"OK\"]")),
+            ("{\"to\":1}", Packet::Message(b"{\"to\":1}")),
             ("43[\"OK\"]", Packet::Other),
             ("4399999999999999999999[\"OK\"]", Packet::Other),
             ("", Packet::Other),

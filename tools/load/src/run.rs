@@ -7,13 +7,13 @@ use std::io;
 
 use futures_util::{StreamExt, stream};
 
-use crate::arguments::Mode;
+use crate::arguments::{Mode, Times};
 use crate::clock::Clock;
 use crate::door::{Door, NotIn};
 use crate::meter::{Meter, Reading};
 use crate::report::{Measured, Report};
 use crate::stage::Stage;
-use crate::{churn, exchange, idle, storm};
+use crate::{churn, discovery, exchange, idle, storm};
 
 /// How many nodes connect at a time where they need not come all at once.
 const SIDE_BY_SIDE: usize = 64;
@@ -34,6 +34,15 @@ pub struct Run {
     /// What all IDs of nodes begin with.
     pub prefix: String,
     settings: Mode,
+}
+
+/// Where the measured time begins and ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// The warm-up is over.
+    Begin,
+    /// Nothing counts any more.
+    End,
 }
 
 /// Why there is nothing to tell.
@@ -58,6 +67,9 @@ pub enum Trouble {
         /// Why.
         why: NotIn,
     },
+    /// Discovery does not give what there has to be before anything can be asked.
+    #[error("nothing to measure: {0}")]
+    NotPrepared(String),
     /// Ctrl-C came too early.
     #[error("ended before anything was measured")]
     Stopped,
@@ -89,6 +101,8 @@ pub async fn run(settings: Mode) -> Result<Report, Trouble> {
         Mode::Churn(churn) => churn::run(&run, churn).await,
         Mode::Idle(idle) => idle::run(&run, idle).await,
         Mode::Storm(storm) => storm::run(&run, storm).await,
+        Mode::Discovery(discovery) => discovery::run(&run, discovery).await,
+        Mode::Overlay(peers) => exchange::overlay(&run, peers).await,
     }
 }
 
@@ -119,6 +133,30 @@ impl Run {
             .collect();
         let progress = || (entered.get() as f64 / count as f64, entered.get());
         self.stage.show("connecting", progress, all).await.ok_or(Trouble::Stopped)
+    }
+
+    /// Warms up and measures, and says by `mark` when which begins; gives what the readings were
+    /// then. What is left of either time is dropped when there is nobody left to measure.
+    pub async fn measure<Nobody: Future<Output = ()>>(
+        &self,
+        times: Times,
+        so_far: impl Fn() -> u64,
+        nobody_left: impl Fn() -> Nobody,
+        mut mark: impl FnMut(Moment),
+    ) -> (Reading, Reading) {
+        let (so_far, nobody_left) = (&so_far, &nobody_left);
+        let last = async |label, time| {
+            tokio::select! {
+                () = self.stage.last(label, time, so_far) => {}
+                () = nobody_left() => {}
+            }
+        };
+        last("warming up", times.warmup.0).await;
+        let begin = self.meter.read();
+        mark(Moment::Begin);
+        last("measuring", times.seconds.0).await;
+        mark(Moment::End);
+        (begin, self.meter.read())
     }
 
     /// The report of what was measured between two readings.

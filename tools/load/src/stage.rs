@@ -31,7 +31,8 @@ struct Stop {
 }
 
 impl Stage {
-    /// A stage that listens to Ctrl-C, and shows a bar if standard error is a terminal.
+    /// A stage that listens to Ctrl-C, and shows a bar if standard error is a terminal that can wipe
+    /// it away again.
     pub fn open() -> Self {
         let stop = Rc::<Stop>::default();
         let asked = stop.clone();
@@ -45,7 +46,9 @@ impl Stage {
                 std::process::exit(INTERRUPTED);
             }
         });
-        Self { stop, is_shown: std::io::stderr().is_terminal() }
+        let terminal = std::env::var("TERM").ok();
+        let is_shown = std::io::stderr().is_terminal() && can_wipe(terminal.as_deref());
+        Self { stop, is_shown }
     }
 
     /// Whether the run should end early.
@@ -103,6 +106,11 @@ impl Stage {
     }
 }
 
+/// Whether a terminal of this kind knows how to wipe a line: all do that do not say otherwise.
+fn can_wipe(terminal: Option<&str>) -> bool {
+    terminal != Some("dumb")
+}
+
 /// Wipes the bar away when it is over.
 struct Line;
 
@@ -142,6 +150,12 @@ mod tests {
         for (number, text) in cases {
             assert_eq!(grouped(number), text);
         }
+    }
+
+    #[test]
+    fn a_dumb_terminal_has_no_bar() {
+        assert!(can_wipe(Some("xterm-256color")) && can_wipe(None));
+        assert!(!can_wipe(Some("dumb")));
     }
 
     #[test]

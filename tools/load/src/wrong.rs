@@ -11,7 +11,9 @@ pub enum Wrong {
     BadAck,
     /// An ack for nothing that waits for one: a second one, or for a message never sent.
     UnknownAck,
-    /// A message without an ack, though time enough.
+    /// An answer of discovery with another status or content than the right one.
+    BadAnswer,
+    /// A message without an ack, or a request without an answer, though time enough.
     Unanswered,
     /// A message that was acked well, or not at all, and never arrived.
     Lost,
@@ -39,9 +41,10 @@ pub enum Wrong {
 
 impl Wrong {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::BadAck,
         Self::UnknownAck,
+        Self::BadAnswer,
         Self::Unanswered,
         Self::Lost,
         Self::OutOfOrder,
@@ -61,6 +64,7 @@ impl Wrong {
         match self {
             Self::BadAck => "bad_acks",
             Self::UnknownAck => "unknown_acks",
+            Self::BadAnswer => "bad_answers",
             Self::Unanswered => "unanswered",
             Self::Lost => "lost",
             Self::OutOfOrder => "out_of_order",

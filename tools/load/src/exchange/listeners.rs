@@ -55,7 +55,7 @@ impl Listener for Inbox {
     fn packet(&mut self, packet: Packet<'_>) {
         let now_ns = *self.read_ns.get_or_insert_with(|| self.traffic.now_ns());
         if let Packet::Event(array) = packet {
-            let sender = self.traffic.arrived(self.place, array, now_ns);
+            let sender = self.traffic.event(self.place, array, now_ns);
             // Mostly the same as before; another one twice in the list does no harm.
             if sender != self.senders.last().copied() {
                 self.senders.extend(sender);

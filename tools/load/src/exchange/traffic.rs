@@ -7,8 +7,6 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::schedule::Schedule;
-use super::tally::{Mark, Tally};
 use crate::answer::{Answer, Verdict};
 use crate::arguments::Pace;
 use crate::clock::{Alarm, Clock};
@@ -17,7 +15,9 @@ use crate::ledger::{Expected, Ledger};
 use crate::message::{FIRST_ACK, Message, Stamp};
 use crate::outbox::Outbox;
 use crate::report::Measured;
+use crate::schedule::Schedule;
 use crate::sequence::{Arrival, Sequence};
+use crate::tally::{Mark, Tally};
 use crate::wrong::Wrong;
 
 /// In the open loop, what may wait in a sender's outbox, in bytes. What is due beyond that is sent
@@ -31,6 +31,11 @@ const SETTLE_TICK: Duration = Duration::from_millis(2);
 pub(super) struct Traffic {
     clock: Clock,
     stamp: Stamp,
+    promise: Promise,
+    /// How many were overtaken where that is no fault.
+    overtaken: Cell<u64>,
+    /// How many copies came to others where that is no fault.
+    elsewhere: Cell<u64>,
     pace: Loop,
     phase: Cell<Phase>,
     senders: Vec<RefCell<Sender>>,
@@ -57,6 +62,15 @@ pub(super) struct Sender {
 pub(super) enum Role {
     Sender,
     Receiver,
+}
+
+/// What is promised of each message besides its arrival.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Promise {
+    /// A broker's: it arrives in order, and nowhere else.
+    Broker,
+    /// The peer-relay network's: nothing. It may overtake others, and copies go other ways too.
+    Network,
 }
 
 enum Loop {
@@ -103,7 +117,12 @@ impl Sender {
 }
 
 impl Traffic {
-    pub(super) fn new(clock: Clock, pace: &Pace, event: &str, senders: Vec<Sender>) -> Rc<Self> {
+    pub(super) fn new(
+        clock: Clock,
+        pace: &Pace,
+        (event, promise): (&str, Promise),
+        senders: Vec<Sender>,
+    ) -> Rc<Self> {
         let pace = match pace.rate {
             Some(rate) => Loop::Open(Schedule::new(senders.len() as u64, rate)),
             None => Loop::Closed { window: pace.window as usize },
@@ -111,6 +130,9 @@ impl Traffic {
         Rc::new(Self {
             clock,
             stamp: Stamp::new(event),
+            promise,
+            overtaken: Cell::default(),
+            elsewhere: Cell::default(),
             pace,
             phase: Cell::new(Phase::Connecting),
             senders: senders.into_iter().map(RefCell::new).collect(),
@@ -138,7 +160,7 @@ impl Traffic {
     /// A connection has ended, which none should before the run is over.
     pub(super) fn ended(&self, role: Role, end: &End) {
         if self.phase.get() != Phase::Over {
-            self.tally.borrow_mut().disconnected(&end.to_string());
+            self.tally.borrow_mut().went_wrong(Wrong::Disconnected, &end.to_string());
         }
         if role == Role::Sender {
             self.ended.set(self.ended.get() + 1);
@@ -167,23 +189,17 @@ impl Traffic {
     /// In the open loop, lets each sender send when a message is due.
     pub(super) async fn pace(self: Rc<Self>, alarm: Alarm) -> io::Result<()> {
         let Loop::Open(schedule) = &self.pace else { return Ok(()) };
-        let mut places = Vec::new();
-        loop {
-            self.mark_due(schedule, self.now_ns() + 1, &mut places);
-            places.drain(..).for_each(|place| self.pump(place));
-            match schedule.next_ns().checked_sub(self.now_ns()) {
-                None | Some(0) => tokio::task::yield_now().await,
-                Some(ns) => alarm.sleep(Duration::from_nanos(ns)).await?,
-            }
-        }
+        let due = |places: &[usize]| {
+            places.iter().for_each(|place| self.mark_due(*place));
+            places.iter().for_each(|place| self.pump(*place));
+        };
+        schedule.run(self.clock, &alarm, due).await
     }
 
-    fn mark_due(&self, schedule: &Schedule, until_ns: u64, places: &mut Vec<usize>) {
-        while let Some(place) = schedule.next_before(until_ns) {
-            if let Some(sender) = self.senders.get(place) {
-                sender.borrow_mut().due += 1;
-                places.push(place);
-            }
+    /// One more message of this sender is due.
+    fn mark_due(&self, place: usize) {
+        if let Some(sender) = self.senders.get(place) {
+            sender.borrow_mut().due += 1;
         }
     }
 
@@ -222,8 +238,8 @@ impl Traffic {
         };
         tally.record(Mark::Ack, due_ns, now_ns);
         match verdict {
-            Verdict::Right => tally.right_ack(),
-            Verdict::Wrong(name) => tally.bad_ack(&name),
+            Verdict::Right => tally.right(),
+            Verdict::Wrong(name) => tally.went_wrong(Wrong::BadAck, &name),
         }
         if matches!(sender.answer, Answer::Results(_)) {
             tally.done(now_ns);
@@ -231,31 +247,49 @@ impl Traffic {
     }
 
     /// A receiver has got an event. Gives the place of its sender.
-    pub(super) fn arrived(&self, receiver: usize, array: &[u8], now_ns: u64) -> Option<usize> {
-        let Some((place, number)) = self.stamp.read(array) else {
+    pub(super) fn event(&self, receiver: usize, array: &[u8], now_ns: u64) -> Option<usize> {
+        let stamp = self.stamp.read(array);
+        self.arrived(receiver, stamp, now_ns, |sender| sender.message.is_same(array))
+    }
+
+    /// A receiver has got what has this stamp, the sender's place and the message's number. Gives
+    /// that place.
+    pub(super) fn arrived(
+        &self,
+        receiver: usize,
+        stamp: Option<(usize, u64)>,
+        now_ns: u64,
+        is_same: impl FnOnce(&Sender) -> bool,
+    ) -> Option<usize> {
+        let stamped =
+            stamp.and_then(|(place, number)| Some((place, self.senders.get(place)?, number)));
+        let Some((place, sender, number)) = stamped else {
             self.unexpected();
             return None;
         };
-        let Some(mut sender) = self.senders.get(place).map(RefCell::borrow_mut) else {
-            self.unexpected();
-            return None;
-        };
+        let mut sender = sender.borrow_mut();
         let mut tally = self.tally.borrow_mut();
         if number >= sender.ledger.sent() {
             tally.wrong.add(Wrong::Unexpected, 1);
             return None;
         }
         if sender.receiver != receiver {
-            tally.wrong.add(Wrong::Misdelivered, 1);
+            match self.promise {
+                Promise::Broker => tally.wrong.add(Wrong::Misdelivered, 1),
+                Promise::Network => self.elsewhere.set(self.elsewhere.get() + 1),
+            }
             return None;
         }
-        if !sender.message.is_same(array) {
+        if !is_same(&sender) {
             tally.wrong.add(Wrong::Altered, 1);
         }
-        match sender.sequence.arrived(number) {
-            Arrival::InOrder => {}
-            Arrival::OutOfOrder => tally.wrong.add(Wrong::OutOfOrder, 1),
-            Arrival::Duplicate => {
+        match (sender.sequence.arrived(number), self.promise) {
+            (Arrival::InOrder, _) => {}
+            (Arrival::OutOfOrder, Promise::Broker) => tally.wrong.add(Wrong::OutOfOrder, 1),
+            (Arrival::OutOfOrder, Promise::Network) => {
+                self.overtaken.set(self.overtaken.get() + 1);
+            }
+            (Arrival::Duplicate, _) => {
                 tally.wrong.add(Wrong::Duplicate, 1);
                 return None;
             }
@@ -282,7 +316,7 @@ impl Traffic {
         self.tally.borrow_mut().measure_until(now_ns);
         self.phase.set(Phase::Settling);
         if let Loop::Open(schedule) = &self.pace {
-            self.mark_due(schedule, now_ns, &mut Vec::new());
+            schedule.all_before(now_ns).for_each(|place| self.mark_due(place));
         }
     }
 
@@ -322,6 +356,10 @@ impl Traffic {
         }
         if let Loop::Open(_) = self.pace {
             measured.figures.push(("unsent", all_unsent as f64));
+        }
+        if self.promise == Promise::Network {
+            measured.figures.push(("overtaken", self.overtaken.get() as f64));
+            measured.figures.push(("copies_elsewhere", self.elsewhere.get() as f64));
         }
         let right = self.senders.first().map_or("OK", |sender| sender.borrow().answer.name());
         tally.tell(right, measured);

@@ -1,51 +1,16 @@
-//! Every mode against the real broker: nothing is wrong, and everything is told.
+//! Every mode of nodes against the real broker: nothing is wrong, and everything is told.
 
 use std::time::{Duration, Instant};
 
-use crolang_broker::config::Config;
 use crolang_broker::server::Server;
 use serde_json::Value;
 
+use crate::broker::{assert_told, broker, broker_with, number, well_with};
 use crate::program::{command, measure, run, told};
-
-/// A broker in this process, on a free port.
-async fn broker() -> Server {
-    broker_with(|_| ()).await
-}
-
-async fn broker_with(change: impl FnOnce(&mut Config)) -> Server {
-    let mut config = Config { host: [127, 0, 0, 1].into(), port: 0, ..Config::default() };
-    change(&mut config);
-    Server::bind(&config).await.unwrap()
-}
 
 /// Runs a mode against a broker of its own; all must be well.
 async fn well(arguments: &str) -> Value {
-    let broker = broker().await;
-    let this = std::process::id();
-    let told = measure(broker.address(), &format!("{arguments} --pid {this}")).await;
-    assert_eq!((told.code, told.err.as_str()), (Some(0), ""), "{}", told.out);
-    let json = told.json();
-    assert_eq!(json["ok"], true);
-    assert_eq!(json["ended_early"], false);
-    assert!(json["wrong"].as_object().unwrap().values().all(|count| *count == 0), "{json}");
-    assert!(number(&json, "/count") > 0.0 && number(&json, "/per_s") > 0.0, "{json}");
-    let server = &json["servers"][0];
-    assert_eq!(server["pid"], this);
-    assert!(number(server, "/resident_kb") > 100.0, "{json}");
-    assert!(number(&json, "/load/cpu_s") > 0.0, "{json}");
-    json
-}
-
-fn number(json: &Value, path: &str) -> f64 {
-    json.pointer(path).and_then(Value::as_f64).unwrap_or_else(|| panic!("{path} in {json}"))
-}
-
-/// That a latency is told, from its shortest to its longest.
-fn assert_told(json: &Value, name: &str) {
-    let all = ["p50", "p90", "p99", "p999", "max"];
-    let all = all.map(|part| number(json, &format!("/latency_us/{name}/{part}")));
-    assert!(all.is_sorted() && all[0] > 0.0, "{all:?}");
+    well_with(broker().await.address(), arguments).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,11 @@
 //! that misbehave, where it must say so.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops there")]
 
+mod broker;
+mod discovery;
 mod fake;
+mod floor;
 mod honest;
 mod misbehaved;
+mod overlay;
 mod program;
