@@ -27,8 +27,9 @@ pub type SocketIoService = Service<()>;
 /// How long a client may take from the upgrade to its CONNECT packet.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What one connection's read buffer holds between messages.
-const READ_BUFFER_BYTES: usize = 4096;
+/// What one connection's read buffer holds between messages. The link reads more than that at once
+/// and hands it on in portions, so a small buffer costs no system calls.
+const READ_BUFFER_BYTES: usize = 1024;
 
 /// Places in a connection's queue for packets that the link does not count: heartbeats, the
 /// packets of connecting and closing.
