@@ -29,7 +29,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What one connection's read buffer holds between messages. The link reads more than that at once
 /// and hands it on in portions, so a small buffer costs no system calls.
-const READ_BUFFER_BYTES: usize = 1024;
+const READ_BUFFER_BYTES: usize = 512;
 
 /// Places in a connection's queue for packets that the link does not count: heartbeats, the
 /// packets of connecting and closing.
