@@ -43,6 +43,8 @@ pub(super) struct Stream {
     turn_bytes: usize,
     /// Bytes that were read and not yet taken for a sign of life.
     unheard_bytes: usize,
+    /// The peer has said goodbye: what it said before that is handed on all the same.
+    is_parting: bool,
     /// Both are set once the stream carries WebSocket frames.
     incoming: Option<Incoming>,
     pub(super) outgoing: Option<FrameScanner>,
@@ -64,6 +66,7 @@ impl Link {
             handle,
             turn_bytes: 0,
             unheard_bytes: 0,
+            is_parting: false,
             incoming: None,
             outgoing: None,
             ping_left: 0,
@@ -128,7 +131,12 @@ impl Stream {
         let shared = &*self.handle.0;
         match &mut self.incoming {
             Some(incoming) if !incoming.is_empty() => {
-                if shared.phase() > Phase::Open || shared.is_reading_paused() {
+                match shared.phase() {
+                    Phase::Open => {}
+                    Phase::Closing if self.is_parting => {}
+                    _ => return false,
+                }
+                if shared.is_reading_paused() {
                     return false;
                 }
                 match shared.gate() {
@@ -174,7 +182,9 @@ impl Stream {
             }
             // What is held comes first; as long as there is any, all else goes behind it.
             let space = (gate == Gate::Open && !is_paused).then_some(&mut *buf);
+            let flows = space.is_some();
             let is_goodbye = incoming.take_in(read, space);
+            self.is_parting |= is_goodbye && flows;
             self.handle.0.note_incoming(is_goodbye);
             if buf.filled().len() > before {
                 return Poll::Ready(Ok(()));
