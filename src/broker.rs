@@ -109,7 +109,7 @@ impl Broker {
     ) -> bool {
         let Admission { node, owner, .. } = admission;
         self.connections.connect(node, owner.connection, receiver, |receiver| {
-            receiver.deliver(AUTHENTICATED, rtc.as_argument())
+            receiver.greet(AUTHENTICATED, rtc.as_argument())
         })
     }
 

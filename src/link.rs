@@ -11,17 +11,24 @@
 //! - A write that makes no progress for [`LinkLimits::write_timeout`] ends it.
 //! - [`LinkHandle::reserve`] bounds what may wait to be written; the stream gives the room back
 //!   when the bytes have left.
+//! - Long messages do not pass through the transport as a whole, whose buffers would keep their
+//!   size: incoming ones come to it in pieces, outgoing ones go past it, with
+//!   [`LinkHandle::send_parcel`].
 //! - Bytes behind a node's CONNECT packet are held back until [`LinkHandle::admit`], because the
 //!   transport would take them for a protocol error while it is still connecting the node.
 
 mod close_reason;
 mod frames;
-mod read_ahead;
+mod incoming;
+mod parcels;
+mod pieces;
 mod room;
 mod set;
 mod stream;
 
 pub use close_reason::CloseReason;
+pub use parcels::{PARCEL_BYTES, STAND_IN_EVENT};
+pub use pieces::MAX_MESSAGE_BYTES;
 pub use room::{NoRoom, PACKET_OVERHEAD_BYTES};
 pub use set::{BareLink, LinkSet};
 pub use stream::Link;
@@ -34,6 +41,8 @@ use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
 use tokio::sync::Notify;
+
+use parcels::Parcels;
 
 /// The limits of every link.
 #[derive(Debug, Clone, Copy)]
@@ -65,6 +74,7 @@ struct Shared {
     queued_bytes: AtomicUsize,
     queued_acks: AtomicUsize,
     waiting_events: AtomicUsize,
+    parcels: Parcels,
     end: Mutex<End>,
 }
 
@@ -113,6 +123,7 @@ impl LinkHandle {
             queued_bytes: AtomicUsize::new(0),
             queued_acks: AtomicUsize::new(0),
             waiting_events: AtomicUsize::new(0),
+            parcels: Parcels::default(),
             end: Mutex::default(),
         }))
     }
@@ -288,6 +299,14 @@ impl Shared {
                     | CloseReason::Overflow
             )
         )
+    }
+
+    /// A node that says goodbye has left, although the transport will know only later: with a full
+    /// queue, much later.
+    fn note_incoming(&self, is_goodbye: bool) {
+        if is_goodbye {
+            self.finish(Phase::Closing, CloseReason::NodeLeft);
+        }
     }
 
     fn heard(&self, bytes: usize) {

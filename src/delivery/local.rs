@@ -9,10 +9,13 @@ use std::sync::Arc;
 use socketioxide::socket::Socket;
 
 use super::Delivered;
-use crate::link::{CloseReason, LinkHandle, NoRoom};
+use crate::link::{CloseReason, LinkHandle, NoRoom, PARCEL_BYTES, STAND_IN_EVENT};
 use crate::node::{ConnectionId, NodeId, Owner};
 use crate::protocol::JsonString;
 use crate::sharded::ShardedMap;
+
+/// The arguments of a stand-in.
+const NO_ARGUMENTS: [(); 0] = [];
 
 /// All connections of this replica; a cheap handle.
 #[derive(Clone)]
@@ -169,21 +172,41 @@ impl Receiver {
 
     /// Queues an event with one argument.
     pub fn deliver(&self, event: &str, argument: JsonString<'_>) -> Delivered {
-        // The packet's text is 42["<event>",<argument>].
-        let packet_bytes = event.len() + argument.as_str().len() + "42[\"\",]".len();
+        let is_long = packet_bytes(event, argument) >= PARCEL_BYTES;
+        self.send(event, argument, is_long)
+    }
+
+    /// The same for an event that is often the longest of a connection: the transport's write
+    /// buffer would keep its size.
+    pub fn greet(&self, event: &str, argument: JsonString<'_>) -> Delivered {
+        self.send(event, argument, true)
+    }
+
+    fn send(&self, event: &str, argument: JsonString<'_>, is_parcel: bool) -> Delivered {
+        let packet_bytes = packet_bytes(event, argument);
         match self.link.reserve(packet_bytes) {
             Ok(()) => {}
             Err(NoRoom::Full) => return Delivered::QueueFull,
             Err(NoRoom::Over) => return Delivered::NotConnected,
         }
-        match self.socket.emit(event, &argument) {
-            Ok(()) => Delivered::Yes,
-            // The queue has more places than the link's limit lets be filled, so this socket is
-            // closed: it is the same as if it had left a moment ago.
-            Err(_) => {
-                self.link.unreserve(packet_bytes);
-                Delivered::NotConnected
-            }
+        let is_sent = if is_parcel {
+            let parts = ["42[\"", event, "\",", argument.as_str(), "]"];
+            let send_stand_in = || self.socket.emit(STAND_IN_EVENT, &NO_ARGUMENTS).is_ok();
+            self.link.send_parcel(&parts, send_stand_in)
+        } else {
+            self.socket.emit(event, &argument).is_ok()
+        };
+        if is_sent {
+            return Delivered::Yes;
         }
+        // The queue has more places than the link's limit lets be filled, so this socket is
+        // closed: it is the same as if it had left a moment ago.
+        self.link.unreserve(packet_bytes);
+        Delivered::NotConnected
     }
+}
+
+/// The length of an event's packet, whose text is `42["<event>",<argument>]`.
+fn packet_bytes(event: &str, argument: JsonString<'_>) -> usize {
+    event.len() + argument.as_str().len() + "42[\"\",]".len()
 }

@@ -18,20 +18,18 @@ use super::events::Events;
 use super::upgrade::Verdict;
 use crate::broker::{Admission, Broker};
 use crate::delivery::Receiver;
-use crate::link::{CloseReason, PACKET_OVERHEAD_BYTES};
+use crate::link::{CloseReason, MAX_MESSAGE_BYTES, PACKET_OVERHEAD_BYTES};
 use crate::protocol::RtcConfiguration;
 
 /// What takes over an upgraded connection.
 pub type SocketIoService = Service<()>;
 
-/// The longest message, in bytes, as announced to clients.
-const MAX_MESSAGE_BYTES: usize = 1_000_000;
-
 /// How long a client may take from the upgrade to its CONNECT packet.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What one connection's read buffer holds between messages.
-const READ_BUFFER_BYTES: usize = 4096;
+/// What one connection's read buffer holds between messages. The link reads more than that at once
+/// and hands it on in portions, so a small buffer costs no system calls.
+const READ_BUFFER_BYTES: usize = 512;
 
 /// Places in a connection's queue for packets that the link does not count: heartbeats, the
 /// packets of connecting and closing.

@@ -5,7 +5,7 @@
 //! counts as a message of its own; other control frames are passed over.
 
 /// Follows one direction of a WebSocket.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct FrameScanner {
     header: [u8; MAX_HEADER_BYTES],
     header_bytes: u8,
@@ -14,7 +14,7 @@ pub(super) struct FrameScanner {
 }
 
 /// The frame whose payload is being passed over.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Frame {
     is_control: bool,
     is_close: bool,
@@ -34,7 +34,32 @@ pub(super) struct Message {
     pub(super) bytes: u64,
 }
 
-const MAX_HEADER_BYTES: usize = 14;
+/// What a scanner stops at.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// Nothing: all bytes were passed over.
+    Nothing,
+    /// A message has ended.
+    Message(Message),
+    /// The header of a long data frame has ended.
+    LongFrame(LongFrame),
+}
+
+/// The header of a data frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LongFrame {
+    /// FIN, the reserved bits and the opcode.
+    pub(super) first_byte: u8,
+    pub(super) mask: Option<[u8; 4]>,
+    /// The payload's length in bytes.
+    pub(super) length: u64,
+    /// The header's.
+    pub(super) header_bytes: usize,
+}
+
+/// The longest header of a frame.
+pub(super) const MAX_HEADER_BYTES: usize = 14;
+
 const PREFIX_BYTES: usize = 3;
 
 impl Message {
@@ -79,6 +104,20 @@ impl FrameScanner {
     /// Passes over `bytes` up to the end of the next message: how many bytes that took, and the
     /// message. `None` if all bytes were passed over and no message ended with them.
     pub(super) fn next_message(&mut self, bytes: &[u8]) -> Option<(usize, Message)> {
+        match self.next(bytes, u64::MAX) {
+            (taken, Found::Message(message)) => Some((taken, message)),
+            _ => None,
+        }
+    }
+
+    /// The part of a header that has been passed over so far, if it is not complete.
+    pub(super) fn begun_header(&self) -> ([u8; MAX_HEADER_BYTES], usize) {
+        (self.header, usize::from(self.header_bytes))
+    }
+
+    /// As [`FrameScanner::next_message`], but stops also behind the header of a data frame whose
+    /// payload is longer than `long` bytes.
+    pub(super) fn next(&mut self, bytes: &[u8], long: u64) -> (usize, Found) {
         let mut at = 0;
         loop {
             let frame = match &mut self.frame {
@@ -86,8 +125,11 @@ impl FrameScanner {
                 None => {
                     at += self.read_header(&bytes[at..]);
                     match &mut self.frame {
+                        Some(frame) if frame.length > long && !frame.is_control => {
+                            return (at, Found::LongFrame(LongFrame::new(&self.header, frame)));
+                        }
                         Some(frame) => frame,
-                        None => return None,
+                        None => return (at, Found::Nothing),
                     }
                 }
             };
@@ -100,19 +142,19 @@ impl FrameScanner {
             frame.passed += taken as u64;
             at += taken;
             if frame.passed < frame.length {
-                return None;
+                return (at, Found::Nothing);
             }
             let ends_message = frame.is_final && !frame.is_control;
             let is_close = frame.is_close;
             self.frame = None;
             if is_close {
-                return Some((at, Message { is_close, ..Message::default() }));
+                return (at, Found::Message(Message { is_close, ..Message::default() }));
             }
             if ends_message {
-                return Some((at, std::mem::take(&mut self.message)));
+                return (at, Found::Message(std::mem::take(&mut self.message)));
             }
             if at == bytes.len() {
-                return None;
+                return (at, Found::Nothing);
             }
         }
     }
@@ -168,6 +210,18 @@ impl Frame {
             mask,
             length,
             passed: 0,
+        }
+    }
+}
+
+impl LongFrame {
+    fn new(header: &[u8; MAX_HEADER_BYTES], frame: &Frame) -> Self {
+        let is_masked = header[1] & 0x80 != 0;
+        Self {
+            first_byte: header[0],
+            mask: is_masked.then_some(frame.mask),
+            length: frame.length,
+            header_bytes: header_length(header),
         }
     }
 }

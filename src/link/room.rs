@@ -126,6 +126,11 @@ impl Shared {
         }
     }
 
+    /// A parcel has left; what its stand-in holds of the room is given back with that.
+    pub(super) fn parcel_left(&self, bytes: usize) {
+        self.queued_bytes.fetch_sub(bytes, Ordering::SeqCst);
+    }
+
     /// A packet has left. The reader may have waited for room for more answers.
     pub(super) fn written(&self, packet_bytes: usize, is_ack: bool) {
         self.give_back(packet_bytes);

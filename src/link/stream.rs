@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
@@ -13,7 +14,8 @@ use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
 use super::frames::FrameScanner;
-use super::read_ahead::ReadAhead;
+use super::incoming::Incoming;
+use super::parcels::Outgoing;
 use super::set::Place;
 use super::{CloseReason, Gate, LinkHandle, Phase, Shared};
 
@@ -27,60 +29,72 @@ const TURN_BYTES: usize = 64 * 1024;
 /// How long a closing link waits for the peer to close too.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// A client's TCP stream with everything that [`super`] promises of it.
-pub struct Link {
-    stream: TcpStream,
-    handle: LinkHandle,
+/// The most that one read takes from the socket, in bytes. The buffer is on the stack: all
+/// connections of a thread share it.
+const READ_BYTES: usize = 64 * 1024;
+
+/// A client's TCP stream with everything that [`super`] promises of it. Boxed, because whoever
+/// takes it over keeps places for it in several stages of its own task.
+pub struct Link(Box<Stream>);
+
+pub(super) struct Stream {
+    pub(super) socket: TcpStream,
+    pub(super) handle: LinkHandle,
     turn_bytes: usize,
     /// Bytes that were read and not yet taken for a sign of life.
     unheard_bytes: usize,
+    /// The peer has said goodbye: what it said before that is handed on all the same.
+    is_parting: bool,
     /// Both are set once the stream carries WebSocket frames.
-    incoming: Option<FrameScanner>,
-    outgoing: Option<FrameScanner>,
+    incoming: Option<Incoming>,
+    pub(super) outgoing: Option<FrameScanner>,
     /// Bytes of a ping that still have to be written before anything else.
     ping_left: usize,
-    /// There until the node is admitted, and while reading is paused.
-    ahead: Option<Box<ReadAhead>>,
+    /// Messages that are written past the transport.
+    pub(super) parcels: Outgoing,
     /// Runs while a write waits for the peer.
-    deadline: Option<Pin<Box<Sleep>>>,
+    pub(super) deadline: Option<Pin<Box<Sleep>>>,
     /// Runs while a closing link waits for the peer to close too.
     linger: Option<Pin<Box<Sleep>>>,
     _place: Place,
 }
 
 impl Link {
-    pub(super) fn new(stream: TcpStream, handle: LinkHandle, place: Place) -> Self {
-        Self {
-            stream,
+    pub(super) fn new(socket: TcpStream, handle: LinkHandle, place: Place) -> Self {
+        Self(Box::new(Stream {
+            socket,
             handle,
             turn_bytes: 0,
             unheard_bytes: 0,
+            is_parting: false,
             incoming: None,
             outgoing: None,
             ping_left: 0,
-            ahead: None,
+            parcels: Outgoing::default(),
             deadline: None,
             linger: None,
             _place: place,
-        }
+        }))
     }
 
     /// The handle by which the rest of the broker knows this link.
     pub fn handle(&self) -> LinkHandle {
-        self.handle.clone()
+        self.0.handle.clone()
     }
 
     /// From here on the stream carries WebSocket frames; `read_ahead` was read behind the upgrade
     /// request and comes first.
     pub fn upgrade(&mut self, read_ahead: Bytes) {
-        self.incoming = Some(FrameScanner::default());
-        self.outgoing = Some(FrameScanner::default());
-        let mut ahead = Box::<ReadAhead>::default();
-        self.hold(&mut ahead, &read_ahead);
-        self.ahead = Some(ahead);
-        self.handle.0.upgraded.store(true, Ordering::SeqCst);
+        let stream = &mut *self.0;
+        let mut incoming = Incoming::default();
+        stream.handle.0.note_incoming(incoming.take_in(&read_ahead, None));
+        stream.incoming = Some(incoming);
+        stream.outgoing = Some(FrameScanner::default());
+        stream.handle.0.upgraded.store(true, Ordering::SeqCst);
     }
+}
 
+impl Stream {
     /// Reads from the peer and takes note of its end.
     fn poll_peer(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.turn_bytes >= TURN_BYTES {
@@ -90,7 +104,7 @@ impl Link {
         }
         let before = buf.filled().len();
         let shared = &*self.handle.0;
-        match Pin::new(&mut self.stream).poll_read(cx, buf) {
+        match Pin::new(&mut self.socket).poll_read(cx, buf) {
             Poll::Pending => {
                 self.turn_bytes = 0;
                 Poll::Pending
@@ -112,81 +126,70 @@ impl Link {
         }
     }
 
+    /// Hands on what was read before, if nothing keeps it from the transport.
+    fn hand_on(&mut self, buf: &mut ReadBuf<'_>) -> bool {
+        let shared = &*self.handle.0;
+        match &mut self.incoming {
+            Some(incoming) if !incoming.is_empty() => {
+                match shared.phase() {
+                    Phase::Open => {}
+                    Phase::Closing if self.is_parting => {}
+                    _ => return false,
+                }
+                if shared.is_reading_paused() {
+                    return false;
+                }
+                match shared.gate() {
+                    Gate::Open => incoming.release(),
+                    Gate::Hold => {}
+                    Gate::Discard => return false,
+                }
+                incoming.hand_on(buf)
+            }
+            _ => false,
+        }
+    }
+
     /// Hands on what the transport may see, and reads ahead what it may not: then the peer's end,
     /// its goodbye and its signs of life are noticed all the same.
-    fn poll_ahead(
+    fn poll_incoming(
         &mut self,
-        mut ahead: Box<ReadAhead>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let gate = self.handle.0.gate();
+        if gate == Gate::Discard {
+            return self.poll_discarding(cx, buf);
+        }
+        let before = buf.filled().len();
         let is_paused = self.handle.0.is_reading_paused();
-        match self.handle.0.gate() {
-            Gate::Open if ahead.is_empty() && !is_paused => return self.poll_frames_in(cx, buf),
-            Gate::Open => ahead.release(),
-            Gate::Hold => {}
-            Gate::Discard => {
-                self.ahead = Some(ahead);
-                return self.poll_discarding(cx, buf);
+        loop {
+            if self.hand_on(buf) {
+                return Poll::Ready(Ok(()));
             }
-        }
-        let before = buf.filled().len();
-        let polled = loop {
-            if !is_paused && ahead.hand_on(buf) {
-                break Poll::Ready(Ok(()));
+            let room = self.incoming.as_ref().map_or(0, Incoming::room);
+            if room == 0 {
+                return Poll::Pending;
             }
-            if ahead.is_full() {
-                break Poll::Pending;
-            }
-            let polled = self.poll_peer(cx, buf);
-            let read = &buf.filled()[before..];
+            let mut scratch = [MaybeUninit::uninit(); READ_BYTES];
+            let mut scratch = ReadBuf::uninit(&mut scratch[..room.min(READ_BYTES)]);
+            let polled = self.poll_peer(cx, &mut scratch);
+            let (read, Some(incoming)) = (scratch.filled(), &mut self.incoming) else {
+                return polled;
+            };
             if read.is_empty() {
-                break polled;
+                return polled;
             }
-            self.hold(&mut ahead, read);
-            buf.set_filled(before);
-        };
-        self.ahead = Some(ahead);
-        polled
-    }
-
-    /// Takes in what was read ahead, and notes what it says.
-    fn hold(&mut self, ahead: &mut ReadAhead, read: &[u8]) {
-        let end = self.note_incoming(read, !ahead.connect_seen());
-        ahead.take_in(read, end);
-        if let Some(end) = end {
-            self.note_incoming(&read[end..], false);
-        }
-    }
-
-    /// Reads frames, once the node is admitted.
-    fn poll_frames_in(
-        &mut self,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = self.poll_peer(cx, buf);
-        self.note_incoming(&buf.filled()[before..], false);
-        polled
-    }
-
-    /// Takes note of what a node says. A node that says goodbye has left, although the transport
-    /// will know only later: with a full queue, much later. Returns where the CONNECT packet ends
-    /// if that is looked for and ends here; what stands behind it has not been noted then.
-    fn note_incoming(&mut self, bytes: &[u8], until_connect: bool) -> Option<usize> {
-        let scanner = self.incoming.as_mut()?;
-        let mut at = 0;
-        while let Some((taken, message)) = scanner.next_message(&bytes[at..]) {
-            at += taken;
-            if message.is_goodbye() {
-                self.handle.0.finish(Phase::Closing, CloseReason::NodeLeft);
-            }
-            if until_connect && message.is_connect() {
-                return Some(at);
+            // What is held comes first; as long as there is any, all else goes behind it.
+            let space = (gate == Gate::Open && !is_paused).then_some(&mut *buf);
+            let flows = space.is_some();
+            let is_goodbye = incoming.take_in(read, space);
+            self.is_parting |= is_goodbye && flows;
+            self.handle.0.note_incoming(is_goodbye);
+            if buf.filled().len() > before {
+                return Poll::Ready(Ok(()));
             }
         }
-        None
     }
 
     /// Reads only to notice the peer's end.
@@ -219,7 +222,7 @@ impl Link {
         }
         let linger = self.linger.get_or_insert_with(|| {
             // Fails if the connection is gone, which the next read tells.
-            let _ = socket2::SockRef::from(&self.stream).shutdown(std::net::Shutdown::Write);
+            let _ = socket2::SockRef::from(&self.socket).shutdown(std::net::Shutdown::Write);
             Box::pin(tokio::time::sleep(LINGER))
         });
         if linger.as_mut().poll(cx).is_ready() {
@@ -227,7 +230,7 @@ impl Link {
         }
         let before = buf.filled().len();
         loop {
-            ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+            ready!(Pin::new(&mut self.socket).poll_read(cx, buf))?;
             if buf.filled().len() == before {
                 return Poll::Ready(Ok(()));
             }
@@ -240,12 +243,15 @@ impl Link {
     fn try_ping(&mut self) {
         if self.ping_left == 0 {
             let between = self.outgoing.as_ref().is_some_and(FrameScanner::is_between_frames);
-            if !between || !self.handle.0.ping_due.swap(false, Ordering::AcqRel) {
+            if !between
+                || self.parcels.is_under_way()
+                || !self.handle.0.ping_due.swap(false, Ordering::AcqRel)
+            {
                 return;
             }
             self.ping_left = PING.len();
         }
-        match self.stream.try_write(&PING[PING.len() - self.ping_left..]) {
+        match self.socket.try_write(&PING[PING.len() - self.ping_left..]) {
             Ok(written) => self.ping_left -= written,
             // Nothing of it has left: it is due again at the next chance.
             Err(_) if self.ping_left == PING.len() => {
@@ -260,9 +266,13 @@ impl Link {
     fn poll_frames(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         while self.ping_left > 0 {
             let rest = &PING[PING.len() - self.ping_left..];
-            self.ping_left -= ready!(Pin::new(&mut self.stream).poll_write(cx, rest))?;
+            self.ping_left -= ready!(Pin::new(&mut self.socket).poll_write(cx, rest))?;
         }
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        self.parcels.fetch(&self.handle.0);
+        if !self.parcels.is_empty() {
+            return self.poll_parcels(cx, bytes);
+        }
+        Pin::new(&mut self.socket).poll_write(cx, bytes)
     }
 
     /// Takes note of bytes that have left and gives back the room of whole packets.
@@ -300,25 +310,27 @@ impl AsyncRead for Link {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let link = self.get_mut();
+        let stream = &mut *self.get_mut().0;
+        if stream.hand_on(buf) {
+            return Poll::Ready(Ok(()));
+        }
         // Before anything is looked at, so that no change after the look goes unnoticed.
-        link.handle.0.reader.register(cx.waker());
-        match link.handle.0.phase() {
+        stream.handle.0.reader.register(cx.waker());
+        match stream.handle.0.phase() {
             Phase::Open => {}
-            Phase::Closing => return link.poll_closing(cx, buf),
+            Phase::Closing => return stream.poll_closing(cx, buf),
             Phase::Dead => return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
         }
-        if link.ping_left > 0 || link.handle.0.ping_due.load(Ordering::Acquire) {
-            link.try_ping();
+        if stream.ping_left > 0 || stream.handle.0.ping_due.load(Ordering::Acquire) {
+            stream.try_ping();
         }
-        let polled = match link.ahead.take() {
-            Some(ahead) => link.poll_ahead(ahead, cx, buf),
-            None if link.handle.0.is_reading_paused() => link.poll_ahead(Box::default(), cx, buf),
-            None => link.poll_frames_in(cx, buf),
+        let polled = match stream.incoming {
+            Some(_) => stream.poll_incoming(cx, buf),
+            None => stream.poll_peer(cx, buf),
         };
         // Only now that a goodbye among them has been noted: it would count as a sign of life.
-        if link.unheard_bytes > 0 {
-            link.handle.0.heard(std::mem::take(&mut link.unheard_bytes));
+        if stream.unheard_bytes > 0 {
+            stream.handle.0.heard(std::mem::take(&mut stream.unheard_bytes));
         }
         polled
     }
@@ -330,43 +342,43 @@ impl AsyncWrite for Link {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let link = self.get_mut();
-        if link.handle.0.phase() == Phase::Dead {
+        let stream = &mut *self.get_mut().0;
+        if stream.handle.0.phase() == Phase::Dead {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        if link.handle.0.ping_due.load(Ordering::Acquire) {
-            link.try_ping();
+        if stream.handle.0.ping_due.load(Ordering::Acquire) {
+            stream.try_ping();
         }
-        match link.poll_frames(cx, bytes) {
+        match stream.poll_frames(cx, bytes) {
             Poll::Ready(Ok(written)) => {
-                link.deadline = None;
-                link.wrote(&bytes[..written]);
+                stream.deadline = None;
+                stream.wrote(&bytes[..written]);
                 Poll::Ready(Ok(written))
             }
             Poll::Ready(Err(error)) => {
-                link.handle.0.finish(Phase::Dead, CloseReason::Broken);
+                stream.handle.0.finish(Phase::Dead, CloseReason::Broken);
                 Poll::Ready(Err(error))
             }
-            Poll::Pending => link.poll_deadline(cx).map(Err),
+            Poll::Pending => stream.poll_deadline(cx).map(Err),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+        Pin::new(&mut self.get_mut().0.socket).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+        Pin::new(&mut self.get_mut().0.socket).poll_shutdown(cx)
     }
 }
 
-impl Drop for Link {
+impl Drop for Stream {
     fn drop(&mut self) {
         let shared: &Shared = &self.handle.0;
         shared.finish(Phase::Dead, CloseReason::Transport);
         if shared.is_abortive() {
             // Otherwise the kernel would go on for minutes to offer the peer what it never reads.
-            let _ = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+            let _ = socket2::SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
         }
     }
 }

@@ -137,3 +137,28 @@ async fn whoever_leaves_while_it_is_being_authenticated_leaves_nothing() {
     }
     assert_eq!(metric(&server, "crolang_admissions_total"), 0.0);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_node_says_before_its_goodbye_is_relayed() {
+    let server = start().await;
+    let mut bob = Node::connect(server.address(), "bob").await;
+    for goodbye in [frame(0x88, &[3, 232]), frame(0x81, b"41"), frame(0x81, b"1")] {
+        let mut alice = Node::connect(server.address(), "alice").await;
+        let message = |n| {
+            format!(
+                r#"42["SOCKET_MSG_EXCHANGE","{{\"to\":\"bob\",\"n\":{n},\"s\":\"{0:200}\"}}"]"#,
+                ""
+            )
+        };
+        let mut all: Vec<u8> = (0..50).flat_map(|n| frame(0x81, message(n).as_bytes())).collect();
+        all.extend(goodbye);
+        alice.send_bytes(&all).await;
+        for n in 0..50 {
+            assert_eq!(bob.text().await, message(n));
+        }
+        alice.end().await;
+        eventually("the ID is free", || metric(&server, "crolang_nodes") == 1.0).await;
+    }
+    drop(bob);
+    back_at_the_start(&server).await;
+}

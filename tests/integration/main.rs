@@ -20,6 +20,7 @@ mod discovery_waiting;
 mod duplicates;
 mod http_connections;
 mod leaving;
+mod long_messages;
 mod overlay_bridge;
 mod overlay_bridge_outage;
 mod overlay_broker;

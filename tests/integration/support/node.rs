@@ -216,6 +216,12 @@ impl Node {
         TcpStream::from_std(socket.into()).unwrap()
     }
 
+    /// Gives back the memory of what has been read; nothing may be left unread.
+    pub fn forget_buffer(&mut self) {
+        assert!(self.buffer.is_empty());
+        self.buffer = Default::default();
+    }
+
     async fn read_head(&mut self) -> String {
         loop {
             if let Some(end) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") {

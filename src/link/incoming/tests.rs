@@ -1,0 +1,198 @@
+//! What comes out is, for the WebSocket layer itself, what went in.
+
+use std::io::{self, Read, Write};
+
+use proptest::prelude::*;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Message, WebSocket};
+
+use super::*;
+
+const FINAL: u8 = 0x80;
+
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![first];
+    match payload.len() {
+        n @ 0..=125 => bytes.push(0x80 | n as u8),
+        n @ 126..=65535 => {
+            bytes.push(0x80 | 126);
+            bytes.extend((n as u16).to_be_bytes());
+        }
+        n => {
+            bytes.push(0x80 | 127);
+            bytes.extend((n as u64).to_be_bytes());
+        }
+    }
+    let mask = [0x11, 0x47, 0xa5, first];
+    bytes.extend(mask);
+    bytes.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    bytes
+}
+
+/// A stream that has these bytes and takes everything.
+struct Recorded<'a>(&'a [u8]);
+
+impl Read for Recorded<'_> {
+    fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
+        self.0.read(space)
+    }
+}
+
+impl Write for Recorded<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The messages in `bytes` as the WebSocket layer reads them, and why it stopped.
+fn messages(bytes: &[u8]) -> (Vec<Message>, String) {
+    let config = WebSocketConfig::default()
+        .max_message_size(Some(50_000))
+        .max_frame_size(Some(50_000))
+        .read_buffer_size(1024);
+    let mut socket = WebSocket::from_raw_socket(Recorded(bytes), Role::Server, Some(config));
+    let mut messages = Vec::new();
+    loop {
+        match socket.read() {
+            Ok(message) => messages.push(message),
+            Err(error) => return (messages, error.to_string()),
+        }
+    }
+}
+
+/// Takes `read` in and hands it on, in portions of `space` bytes.
+fn through(incoming: &mut Incoming, read: &[u8], space: usize) -> Vec<u8> {
+    let mut space = vec![0; space];
+    let mut buf = ReadBuf::new(&mut space);
+    incoming.take_in(read, Some(&mut buf));
+    let mut all = buf.filled().to_vec();
+    loop {
+        buf.clear();
+        incoming.release();
+        if !incoming.hand_on(&mut buf) {
+            return all;
+        }
+        all.extend_from_slice(buf.filled());
+    }
+}
+
+fn handed_on(incoming: &mut Incoming) -> Vec<u8> {
+    let mut space = [0; 4];
+    let mut all = Vec::new();
+    loop {
+        let mut buf = ReadBuf::new(&mut space);
+        if !incoming.hand_on(&mut buf) {
+            return all;
+        }
+        all.extend_from_slice(buf.filled());
+    }
+}
+
+#[test]
+fn what_stands_behind_connect_waits_for_the_release() {
+    let (ping, connect) = (frame(0x89, b"ping"), frame(0x81, b"40{}"));
+    let (event, more) = (frame(0x81, b"42[\"E\"]"), frame(0x81, b"42[\"F\"]"));
+    let mut incoming = Incoming::default();
+    incoming.take_in(&ping, None);
+    incoming.take_in(&[&connect[..], &event].concat(), None);
+    incoming.take_in(&more, None);
+    assert_eq!(handed_on(&mut incoming), [ping, connect].concat());
+    assert!(!incoming.is_empty());
+    incoming.release();
+    assert_eq!(handed_on(&mut incoming), [event, more].concat());
+    assert!(incoming.is_empty());
+    assert_eq!(incoming.held.capacity(), 0, "no buffer is kept");
+}
+
+#[test]
+fn not_everything_is_read_ahead() {
+    let mut incoming = Incoming::default();
+    incoming.take_in(&frame(0x82, &[0; MAX_HELD_BYTES / 2]), None);
+    assert!(incoming.room() < MAX_HELD_BYTES / 2);
+    incoming.take_in(&frame(0x82, &[0; MAX_HELD_BYTES / 2]), None);
+    assert_eq!(incoming.room(), 0);
+}
+
+#[test]
+fn a_goodbye_is_noticed() {
+    for goodbye in [frame(0x88, b""), frame(0x81, b"41"), frame(0x81, b"1")] {
+        let read = [frame(0x81, b"42[]"), goodbye].concat();
+        assert!(Incoming::default().take_in(&read, None));
+    }
+    assert!(!Incoming::default().take_in(&frame(0x81, b"42[]"), None));
+}
+
+#[test]
+fn no_frame_that_is_handed_on_is_long_unless_it_is_refused_anyway() {
+    let long = frame(0x81, "abcdefgh".repeat(5_000).as_bytes());
+    let handed = through(&mut Incoming::default(), &long, 1000);
+    let (taken, found) = FrameScanner::default().next(&handed, MAX_PIECE_BYTES);
+    assert!(matches!(found, Found::Message(_)) && taken == handed.len());
+    assert_eq!(messages(&handed), messages(&long));
+    // Longer than any limit: the transport is to see that at once.
+    let endless = [0x81, 0xff, 0, 0, 0, 1, 0, 0, 0, 0, 1, 2, 3, 4, 5];
+    assert_eq!(through(&mut Incoming::default(), &endless, 1000), endless);
+    // No control frame is that long, and these opcodes do not exist.
+    for first in [0x89, 0x83] {
+        let odd = frame(first, &[7; 5_000]);
+        assert_eq!(through(&mut Incoming::default(), &odd, 1000), odd);
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Sent {
+    first: u8,
+    payload: Vec<u8>,
+}
+
+/// Frames of all kinds, most of them valid text messages, whole or in fragments.
+fn sent() -> impl Strategy<Value = Sent> {
+    let first = prop_oneof![
+        12 => Just(0x81u8),
+        3 => Just(0x01),
+        2 => Just(0x00),
+        3 => Just(FINAL),
+        2 => Just(0x82),
+        2 => Just(0x89),
+        1 => any::<u8>(),
+    ];
+    let length = prop_oneof![0usize..130, 4_090usize..4_110, 8_188usize..8_200, 0usize..30_000];
+    let payload = (length, prop::sample::select(vec!["a", "4", "\u{e9}", "\u{1f600}x"]))
+        .prop_map(|(length, unit)| unit.repeat(length / unit.len()).into_bytes());
+    let broken = prop::collection::vec(any::<u8>(), 0..6_000);
+    (first, prop_oneof![9 => payload, 1 => broken])
+        .prop_map(|(first, payload)| Sent { first, payload })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+    #[test]
+    fn the_websocket_layer_reads_the_same(
+        frames in prop::collection::vec(sent(), 1..8),
+        reads in prop::collection::vec(prop_oneof![1usize..20, 1usize..9_000], 1..20),
+        spaces in prop::collection::vec(1usize..2_000, 1..5),
+    ) {
+        let bytes: Vec<u8> =
+            frames.iter().flat_map(|sent| frame(sent.first, &sent.payload)).collect();
+        let mut incoming = Incoming::default();
+        let (mut handed, mut rest) = (Vec::new(), &*bytes);
+        let (mut reads, mut spaces) = (reads.iter().cycle(), spaces.iter().cycle());
+        while !rest.is_empty() {
+            let (read, tail) = rest.split_at(rest.len().min(*reads.next().unwrap()));
+            handed.extend(through(&mut incoming, read, *spaces.next().unwrap()));
+            rest = tail;
+        }
+        let (whole, whole_end) = messages(&bytes);
+        let (cut, cut_end) = messages(&handed);
+        prop_assert_eq!(whole, cut);
+        // Both stop for the same reason, but text that is not UTF-8 is found out sooner.
+        let kind = |end: &str| end.split([':', '(']).next().unwrap().to_owned();
+        if !whole_end.contains("UTF-8") {
+            prop_assert_eq!(kind(&whole_end), kind(&cut_end));
+        }
+    }
+}
