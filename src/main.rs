@@ -1,5 +1,7 @@
 //! The program: log, configuration, server, and a signal to stop it.
 
+#[path = "main/memory.rs"]
+mod memory;
 #[path = "main/peer.rs"]
 mod peer;
 
@@ -10,6 +12,7 @@ use crolang_broker::config::{Config, VARIABLES};
 use crolang_broker::server::{Server, StartError};
 use crolang_broker::telemetry;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::task::AbortOnDropHandle;
 
 /// The exit code for a configuration that cannot be used.
 const BAD_CONFIGURATION: u8 = 2;
@@ -54,6 +57,7 @@ async fn run(config: &Config) -> Result<(), StartError> {
     raise_open_files_limit();
     let server = Server::bind(config).await?;
     announce(config, &server);
+    let _memory = AbortOnDropHandle::new(tokio::spawn(memory::give_back(server.links().clone())));
     let received = signals.next().await;
     tracing::info!(signal = received, "stopping");
     tokio::select! {

@@ -24,6 +24,8 @@ struct Inner {
 struct Links {
     last_key: u64,
     open: HashMap<u64, LinkHandle>,
+    /// The most that were open since somebody asked.
+    peak: usize,
 }
 
 /// A link's place in the set; given up when dropped.
@@ -84,6 +86,7 @@ impl LinkSet {
         links.last_key += 1;
         let key = links.last_key;
         links.open.insert(key, handle.clone());
+        links.peak = links.peak.max(links.open.len());
         drop(links);
         Some((handle, Place { set: self.clone(), key }))
     }
@@ -91,6 +94,13 @@ impl LinkSet {
     /// How many links are open.
     pub fn len(&self) -> usize {
         self.lock().open.len()
+    }
+
+    /// The most links that were open at a time since the last call.
+    pub fn take_peak(&self) -> usize {
+        let mut links = self.lock();
+        let open = links.open.len();
+        std::mem::replace(&mut links.peak, open)
     }
 
     /// Whether no link is open.

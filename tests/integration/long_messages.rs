@@ -3,7 +3,7 @@
 
 use tokio::io::AsyncWriteExt;
 
-use crate::support::{Node, Process, frame, start};
+use crate::support::{Node, Process, frame, resident_bytes, start};
 
 /// A message for `to` whose text has about `length` bytes, not all of them one byte long.
 fn message(ack: &str, to: &str, length: usize) -> String {
@@ -84,10 +84,4 @@ async fn no_connection_keeps_the_memory_of_one() {
     let grown = resident_bytes(broker.pid()).saturating_sub(before);
     // Each node has read one and written one. Half of one of the two would be over the limit.
     assert!(grown < NODES * LENGTH / 2, "grown by {grown} bytes");
-}
-
-fn resident_bytes(pid: u32) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
 }

@@ -21,6 +21,7 @@ mod duplicates;
 mod http_connections;
 mod leaving;
 mod long_messages;
+mod memory;
 mod overlay_bridge;
 mod overlay_bridge_outage;
 mod overlay_broker;

@@ -106,6 +106,13 @@ pub fn metric(server: &Server, name: &str) -> f64 {
     line.map_or(0.0, |value| value.parse().unwrap())
 }
 
+/// How much memory a process has.
+pub fn resident_bytes(pid: u32) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+}
+
 /// Waits until the server holds nothing for anybody any more.
 pub async fn back_at_the_start(server: &Server) {
     eventually("no links", || server.links().is_empty()).await;

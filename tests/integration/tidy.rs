@@ -25,9 +25,15 @@ fn sources(folder: &str) -> Vec<(PathBuf, String)> {
 
 #[test]
 fn every_file_says_what_lives_in_it_and_is_short() {
-    for folder in
-        ["src", "tests/integration", "benches", "examples", "tools/load/src", "tools/load/tests"]
-    {
+    for folder in [
+        "src",
+        "crates",
+        "tests/integration",
+        "benches",
+        "examples",
+        "tools/load/src",
+        "tools/load/tests",
+    ] {
         for (path, text) in sources(folder) {
             assert!(text.starts_with("//!"), "{}: does not open with //!", path.display());
             let lines = text.lines().count();
