@@ -9,6 +9,7 @@
 //! What was answered survives the end of the process, whatever ends it; the end of the machine may
 //! take the last moments with it (`synchronous=NORMAL`), as sessions live for minutes.
 
+mod queue;
 mod rows;
 mod schema;
 mod writer;
@@ -17,16 +18,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::memory::{Kind, MemoryStore};
 use super::{
     Code, JsonText, NewSession, OpenError, Origin, Side, StoreError, StoreLimits, Timestamp,
 };
-use writer::{Change, Order, Writer};
-
-/// How many changes may wait for the writer; who comes later waits for room.
-const MAX_QUEUED_ORDERS: usize = 1024;
+use queue::Queue;
+use writer::{Change, Writer};
 
 /// The most sessions that are cleaned up in one step.
 const CLEANED_AT_ONCE: usize = 256;
@@ -38,7 +37,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(4);
 #[derive(Clone)]
 pub(super) struct SqliteStore {
     memory: MemoryStore,
-    orders: mpsc::Sender<Order>,
+    queue: Queue,
 }
 
 impl SqliteStore {
@@ -73,12 +72,12 @@ impl SqliteStore {
         let memory = MemoryStore::new(limits);
         rows::load(&mut connection, &memory, now).map_err(failed)?;
         let writer = Writer::new(connection, memory.clone()).map_err(failed)?;
-        let (orders, queue) = mpsc::channel(MAX_QUEUED_ORDERS);
+        let (jobs, todo) = mpsc::channel(1);
         std::thread::Builder::new()
             .name("sessions".into())
-            .spawn(move || writer.run(queue))
+            .spawn(move || writer.run(todo))
             .map_err(OpenError::Thread)?;
-        Ok(Self { memory, orders })
+        Ok(Self { memory, queue: Queue::start(jobs) })
     }
 
     /// What is in the file, for questions: to change it here would not change it there.
@@ -95,7 +94,7 @@ impl SqliteStore {
                 self.memory.pend(session)?
             }
         };
-        self.change(Change::Create(pending)).await
+        self.queue.change(Change::Create(pending)).await
     }
 
     pub(super) async fn add_answer(
@@ -106,7 +105,7 @@ impl SqliteStore {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let pending = self.memory.pend_text(code, origin, Kind::Answer, answer, now)?;
-        self.change(Change::Leave(pending)).await
+        self.queue.change(Change::Leave(pending)).await
     }
 
     pub(super) async fn add_candidate(
@@ -119,12 +118,12 @@ impl SqliteStore {
     ) -> Result<(), StoreError> {
         let kind = Kind::Candidate(side);
         let pending = self.memory.pend_text(code, origin, kind, candidate, now)?;
-        self.change(Change::Leave(pending)).await
+        self.queue.change(Change::Leave(pending)).await
     }
 
     pub(super) async fn delete(&self, code: Code) -> Result<(), StoreError> {
         match self.memory.known(code) {
-            Some(kept) => self.change(Change::Remove(vec![kept])).await,
+            Some(kept) => self.queue.change(Change::Remove(vec![kept])).await,
             None => Ok(()),
         }
     }
@@ -141,24 +140,13 @@ impl SqliteStore {
         if gone.is_empty() {
             return Ok(false);
         }
-        self.change(Change::Remove(gone)).await?;
+        self.queue.change(Change::Remove(gone)).await?;
         Ok(true)
     }
 
     /// Ends the writer, when it has put everything into the file itself.
     pub(super) async fn close(&self) {
-        let (closed, end) = oneshot::channel();
-        if self.orders.send(Order::Close(closed)).await.is_ok() {
-            // Fails if the thread is gone, which is what is waited for.
-            let _ = end.await;
-        }
-    }
-
-    async fn change(&self, change: Change) -> Result<(), StoreError> {
-        let (done, answer) = oneshot::channel();
-        let order = Order::Change { change, done };
-        self.orders.send(order).await.map_err(|_| StoreError::Unavailable)?;
-        answer.await.map_err(|_| StoreError::Unavailable)?
+        self.queue.close().await;
     }
 }
 

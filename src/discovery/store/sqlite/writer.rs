@@ -9,21 +9,13 @@ use super::super::{NewSession, Side, StoreError};
 use super::failure;
 use super::rows::{self, ANSWERER, OFFERER};
 
-/// The most changes in one transaction.
-const MAX_GROUPED: usize = 256;
-
 /// What the writer is told.
-pub(super) enum Order {
-    Change {
-        change: Change,
-        done: Done,
-    },
-    /// The last order; answered when everything before it is in the file.
+pub(super) enum Job {
+    /// Answered with what became of each change.
+    Write { changes: Vec<Change>, written: oneshot::Sender<Vec<Result<(), StoreError>>> },
+    /// The last job; answered when the file is closed.
     Close(oneshot::Sender<()>),
 }
-
-/// Who waits for a change.
-type Done = oneshot::Sender<Result<(), StoreError>>;
 
 /// A change that memory has agreed to, and that is made there when it is in the file.
 pub(super) enum Change {
@@ -57,57 +49,45 @@ impl Writer {
         Ok(Self { connection, memory, last_candidate })
     }
 
-    /// Writes until nobody can give orders any more.
-    pub(super) fn run(mut self, mut orders: mpsc::Receiver<Order>) {
-        let mut group = Vec::new();
-        while let Some(first) = orders.blocking_recv() {
-            let mut next = Some(first);
-            let (mut closed, mut is_full) = (None, false);
-            while let Some(order) = next {
-                match order {
-                    Order::Change { change, done } => {
-                        // What is removed takes nothing more: so that nothing comes after it in
-                        // its transaction, where memory does not yet know that it is gone.
-                        is_full = matches!(change, Change::Remove(_));
-                        group.push((change, done));
-                    }
-                    Order::Close(end) => closed = Some(end),
+    /// Writes until nobody can give it jobs any more.
+    pub(super) fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
+        while let Some(job) = jobs.blocking_recv() {
+            match job {
+                Job::Write { changes, written } => {
+                    // Fails if nobody waits for it any more.
+                    let _ = written.send(self.write(changes));
                 }
-                is_full |= group.len() >= MAX_GROUPED || closed.is_some();
-                next = if is_full { None } else { orders.try_recv().ok() };
-            }
-            self.write(&mut group);
-            if let Some(end) = closed {
-                // Before the answer, so that the file is closed by then.
-                drop(self);
-                let _ = end.send(());
-                return;
+                Job::Close(end) => {
+                    // Before the answer, so that the file is closed by then.
+                    drop(self);
+                    let _ = end.send(());
+                    return;
+                }
             }
         }
     }
 
-    /// Makes the changes of a group and answers them. If that fails, each is tried by itself, so
-    /// that one that cannot be made costs no other.
-    fn write(&mut self, group: &mut Vec<(Change, Done)>) {
-        if group.is_empty() {
-            return;
-        }
-        let written = self.transact(group);
+    /// Makes changes in one transaction. If that fails, each is tried by itself, so that one that
+    /// cannot be made costs no other.
+    fn write(&mut self, changes: Vec<Change>) -> Vec<Result<(), StoreError>> {
+        let written = self.transact(&changes);
         // A file that is away is so for all of them, and each try may take its time.
         let is_over =
-            group.len() == 1 || written.is_ok() || written == Err(StoreError::Unavailable);
-        for one in group.drain(..) {
-            let written = if is_over { written } else { self.transact(std::slice::from_ref(&one)) };
-            let (change, done) = one;
+            changes.len() == 1 || written.is_ok() || written == Err(StoreError::Unavailable);
+        let make = |change: Change| {
+            let written =
+                if is_over { written } else { self.transact(std::slice::from_ref(&change)) };
             // A change that is not in the file is dropped, and memory has no trace of it.
-            let answer = written.and_then(|()| change.make(&self.memory));
-            // Fails if nobody waits for it any more.
-            let _ = done.send(answer);
-        }
+            written.and_then(|()| change.make(&self.memory))
+        };
+        changes.into_iter().map(make).collect()
     }
 
     /// Writes all changes into the file, or none.
-    fn transact(&mut self, changes: &[(Change, Done)]) -> Result<(), StoreError> {
+    fn transact(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
         let written = self.try_transact(changes);
         if written.is_err() && !self.connection.is_autocommit() {
             let _ = self.connection.execute_batch("ROLLBACK");
@@ -115,9 +95,9 @@ impl Writer {
         written.map_err(|error| failure(&error))
     }
 
-    fn try_transact(&mut self, changes: &[(Change, Done)]) -> rusqlite::Result<()> {
+    fn try_transact(&mut self, changes: &[Change]) -> rusqlite::Result<()> {
         self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute(())?;
-        for (change, _) in changes {
+        for change in changes {
             match change {
                 Change::Create(pending) => self.create(pending.number(), pending.session())?,
                 Change::Leave(text) => self.leave(text)?,
