@@ -61,8 +61,7 @@ impl Queue {
 async fn group(mut orders: mpsc::Receiver<Order>, jobs: mpsc::Sender<Job>) {
     let mut waiting = Vec::new();
     while let Some(first) = orders.recv().await {
-        // Behind all that can run now: what that asks for comes into the same group.
-        tokio::task::yield_now().await;
+        for_the_rest(&orders).await;
         let mut changes = Vec::new();
         let (mut next, mut closed) = (Some(first), None);
         while let Some(order) = next {
@@ -94,5 +93,15 @@ async fn group(mut orders: mpsc::Receiver<Order>, jobs: mpsc::Sender<Job>) {
             let _ = jobs.send(Job::Close(end)).await;
             return;
         }
+    }
+}
+
+/// Waits as long as those who can run now ask for more, which comes into the same group. If there
+/// are none, that is no time at all.
+async fn for_the_rest(orders: &mpsc::Receiver<Order>) {
+    let mut before = None;
+    while before != Some(orders.len()) && orders.len() < MAX_GROUPED {
+        before = Some(orders.len());
+        tokio::task::yield_now().await;
     }
 }

@@ -74,6 +74,8 @@ pub(super) fn prepare(connection: &mut Connection) -> rusqlite::Result<bool> {
     connection.pragma_update(None, "journal_mode", "wal")?;
     connection.pragma_update(None, "synchronous", "normal")?;
     connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
+    // In pages: what is written there again and again is copied into the file itself only once.
+    connection.pragma_update(None, "wal_autocheckpoint", 4000)?;
     // Only version 1 had any.
     connection.pragma_update(None, "foreign_keys", false)?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
