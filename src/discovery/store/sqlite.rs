@@ -6,6 +6,9 @@
 //! sees it in memory, and it is answered. So nobody sees what the file does not have, and of a
 //! transaction that fails memory has no trace.
 //!
+//! One process uses the file. If another one opens it, for example the next version while this one
+//! ends, that one has it from then on, and here every change is refused.
+//!
 //! What was answered survives the end of the process, whatever ends it; the end of the machine may
 //! take the last moments with it (`synchronous=NORMAL`), as sessions live for minutes.
 
@@ -66,12 +69,13 @@ impl SqliteStore {
         now: Timestamp,
     ) -> Result<Self, OpenError> {
         let failed = |source| OpenError::Sqlite { path: path.clone(), source };
-        if !schema::prepare(&mut connection).map_err(failed)? {
+        let process = rand::random();
+        if !schema::prepare(&mut connection, process).map_err(failed)? {
             return Err(OpenError::Newer { path });
         }
         let memory = MemoryStore::new(limits);
         rows::load(&mut connection, &memory, now).map_err(failed)?;
-        let writer = Writer::new(connection, memory.clone()).map_err(failed)?;
+        let writer = Writer::new(connection, process, memory.clone()).map_err(failed)?;
         let (jobs, todo) = mpsc::channel(1);
         std::thread::Builder::new()
             .name("sessions".into())

@@ -43,7 +43,8 @@ pub(super) const VERSION_1: &str = "
 
 /// From version 2 on the file is only there to survive: it is written row by row and read at the
 /// start, so it has no index, and keys that grow. Sessions have the numbers that they have in
-/// memory; those of candidates are in the order in which they came.
+/// memory; those of candidates are in the order in which they came. The owner is the process that
+/// has opened the file last, as one number.
 const VERSION_2: &str = "
     CREATE TABLE sessions (
         number INTEGER PRIMARY KEY,
@@ -67,10 +68,11 @@ const VERSION_2: &str = "
         candidate TEXT NOT NULL,
         PRIMARY KEY (session, number)
     ) STRICT, WITHOUT ROWID;
+    CREATE TABLE owner (process INTEGER NOT NULL) STRICT;
 ";
 
-/// Makes the file ready for use; false if a newer version wrote it.
-pub(super) fn prepare(connection: &mut Connection) -> rusqlite::Result<bool> {
+/// Makes the file ready for use by a process; false if a newer version wrote it.
+pub(super) fn prepare(connection: &mut Connection, process: i64) -> rusqlite::Result<bool> {
     connection.pragma_update(None, "journal_mode", "wal")?;
     connection.pragma_update(None, "synchronous", "normal")?;
     connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
@@ -85,6 +87,8 @@ pub(super) fn prepare(connection: &mut Connection) -> rusqlite::Result<bool> {
         step(&transaction)?;
     }
     transaction.pragma_update(None, "user_version", STEPS.len())?;
+    transaction.execute("DELETE FROM owner", ())?;
+    transaction.execute("INSERT INTO owner VALUES (?1)", [process])?;
     transaction.commit()?;
     Ok(true)
 }

@@ -177,7 +177,7 @@ async fn a_file_of_the_original_is_taken_over() {
         assert_eq!(session.offer_candidates, [text("c1"), text("c2")]);
         store.close().await;
     }
-    assert_eq!(tables(&file.shell()), ["answers", "candidates", "sessions"]);
+    assert_eq!(tables(&file.shell()), ["answers", "candidates", "owner", "sessions"]);
 }
 
 fn tables(shell: &Connection) -> Vec<String> {
@@ -218,7 +218,7 @@ async fn a_file_of_version_1_is_taken_over() {
         assert_eq!(listed(&store).len(), 1);
         store.close().await;
     }
-    assert_eq!(tables(&file.shell()), ["answers", "candidates", "sessions"]);
+    assert_eq!(tables(&file.shell()), ["answers", "candidates", "owner", "sessions"]);
 }
 
 #[tokio::test]
@@ -346,4 +346,21 @@ async fn what_is_removed_takes_nothing_more() {
     assert_eq!((deleted, refused), (Ok(()), Err(StoreError::NotFound)));
     assert!(store.memory().is_empty());
     assert_eq!(rows(&file.shell(), "candidates"), 0);
+}
+
+#[tokio::test]
+async fn the_last_to_open_the_file_has_it() {
+    let file = File::new();
+    let first = file.open().await.unwrap();
+    let old = filled(&first).await;
+    let second = file.open().await.unwrap();
+    let new = session();
+    assert_eq!(first.create(&new).await, Err(StoreError::Unavailable));
+    assert_eq!(first.delete(old.code).await, Err(StoreError::Unavailable));
+    assert_eq!(listed(&first), listed(&second));
+    second.create(&new).await.unwrap();
+    assert_eq!(listed(&second).len(), 2);
+    first.close().await;
+    second.close().await;
+    assert_eq!(rows(&file.shell(), "sessions"), 2);
 }

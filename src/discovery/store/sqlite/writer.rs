@@ -1,7 +1,8 @@
 //! The thread that writes.
 
-use rusqlite::{Connection, params};
 use std::sync::Arc;
+
+use rusqlite::{Connection, params};
 use tokio::sync::{mpsc, oneshot};
 
 use super::super::memory::{Kept, Kind, MemoryStore, PendingSession, PendingText};
@@ -38,15 +39,21 @@ impl Change {
 /// The one connection to the file.
 pub(super) struct Writer {
     connection: Connection,
+    /// This process's number.
+    process: i64,
     memory: MemoryStore,
     /// The number of the last candidate; only ever grows.
     last_candidate: u64,
 }
 
 impl Writer {
-    pub(super) fn new(connection: Connection, memory: MemoryStore) -> rusqlite::Result<Self> {
+    pub(super) fn new(
+        connection: Connection,
+        process: i64,
+        memory: MemoryStore,
+    ) -> rusqlite::Result<Self> {
         let last_candidate = rows::last_candidate(&connection)?;
-        Ok(Self { connection, memory, last_candidate })
+        Ok(Self { connection, process, memory, last_candidate })
     }
 
     /// Writes until nobody can give it jobs any more.
@@ -89,14 +96,27 @@ impl Writer {
             return Ok(());
         }
         let written = self.try_transact(changes);
-        if written.is_err() && !self.connection.is_autocommit() {
+        if !self.connection.is_autocommit() {
             let _ = self.connection.execute_batch("ROLLBACK");
         }
-        written.map_err(|error| failure(&error))
+        match written {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                tracing::error!("another process has opened the sessions' file");
+                Err(StoreError::Unavailable)
+            }
+            Err(error) => Err(failure(&error)),
+        }
     }
 
-    fn try_transact(&mut self, changes: &[Change]) -> rusqlite::Result<()> {
+    /// False if the file is another process's by now.
+    fn try_transact(&mut self, changes: &[Change]) -> rusqlite::Result<bool> {
         self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute(())?;
+        let mut owner = self.connection.prepare_cached("SELECT process FROM owner")?;
+        if owner.query_row((), |row| row.get::<_, i64>(0))? != self.process {
+            return Ok(false);
+        }
+        drop(owner);
         for change in changes {
             match change {
                 Change::Create(pending) => self.create(pending.number(), pending.session())?,
@@ -107,7 +127,7 @@ impl Writer {
             }
         }
         self.connection.prepare_cached("COMMIT")?.execute(())?;
-        Ok(())
+        Ok(true)
     }
 
     fn create(&self, number: u64, session: &NewSession) -> rusqlite::Result<()> {
