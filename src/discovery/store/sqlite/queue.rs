@@ -67,6 +67,8 @@ async fn group(mut orders: mpsc::Receiver<Order>, jobs: mpsc::Sender<Job>) {
         while let Some(order) = next {
             let mut is_full = false;
             match order {
+                // Whoever asked for it has left, or was told that the store is not available.
+                Order::Change { done, .. } if done.is_closed() => {}
                 Order::Change { change, done } => {
                     // What is removed takes nothing more: so that nothing comes after it in its
                     // transaction, where memory does not yet know that it is gone.

@@ -266,7 +266,7 @@ async fn one_change_that_fails_costs_no_other() {
     assert_eq!(rows(&file.shell(), "sessions"), 5);
 }
 
-/// What can be seen of a store in which `session` is all there is, with one candidate.
+/// Makes a session with one candidate.
 async fn filled(store: &SqliteStore) -> NewSession {
     let session = session();
     store.create(&session).await.unwrap();
@@ -363,4 +363,18 @@ async fn the_last_to_open_the_file_has_it() {
     first.close().await;
     second.close().await;
     assert_eq!(rows(&file.shell(), "sessions"), 2);
+}
+
+#[tokio::test]
+async fn what_nobody_waits_for_any_more_is_not_made() {
+    let file = File::new();
+    let store = file.open().await.unwrap();
+    let new = session();
+    let mut creating = Box::pin(store.create(&new));
+    assert!(futures_util::poll!(&mut creating).is_pending());
+    drop(creating);
+    // Comes behind it.
+    let other = filled(&store).await;
+    assert_eq!(listed(&store).iter().map(|it| it.code).collect::<Vec<_>>(), [other.code]);
+    assert_eq!((store.memory().count(), rows(&file.shell(), "sessions")), (1, 1));
 }
