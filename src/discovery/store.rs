@@ -173,7 +173,9 @@ impl Store {
         let news = News::new(limits.max_sessions, lifetime);
         let backend = match storage {
             Storage::Memory => Backend::Memory(MemoryStore::new(limits)),
-            Storage::Sqlite(path) => Backend::Sqlite(SqliteStore::open(path, limits).await?),
+            Storage::Sqlite(path) => {
+                Backend::Sqlite(SqliteStore::open(path, limits, Timestamp::now()).await?)
+            }
             Storage::Redis(settings) => {
                 let (settings, metrics) = (settings.clone(), metrics.clone());
                 Backend::Redis(RedisStore::open(settings, limits, news.clone(), metrics).await)
@@ -192,13 +194,12 @@ impl Store {
     /// # Errors
     /// There may be too many, or the store may not be available.
     pub async fn create(&self, session: NewSession) -> Result<(), StoreError> {
-        let news = session.clone();
         match &self.backend {
-            Backend::Memory(memory) => memory.create(session)?,
-            Backend::Sqlite(sqlite) => in_time(sqlite.create(session)).await?,
-            Backend::Redis(redis) => in_time(redis.create(session)).await?,
+            Backend::Memory(memory) => memory.create(&session)?,
+            Backend::Sqlite(sqlite) => in_time(sqlite.create(&session)).await?,
+            Backend::Redis(redis) => in_time(redis.create(&session)).await?,
         }
-        self.news.created(&news);
+        self.news.created(&session);
         Ok(())
     }
 
@@ -214,7 +215,7 @@ impl Store {
     ) -> Result<Topics, StoreError> {
         match &self.backend {
             Backend::Memory(memory) => Ok(memory.topics(origin, page, now)),
-            Backend::Sqlite(sqlite) => in_time(sqlite.topics(origin.clone(), page, now)).await,
+            Backend::Sqlite(sqlite) => Ok(sqlite.memory().topics(origin, page, now)),
             Backend::Redis(redis) => in_time(redis.topics(origin, page, now)).await,
         }
     }
@@ -232,9 +233,7 @@ impl Store {
     ) -> Result<Vec<Session>, StoreError> {
         match &self.backend {
             Backend::Memory(memory) => Ok(memory.sessions(origin, topic, now)),
-            Backend::Sqlite(sqlite) => {
-                in_time(sqlite.sessions(origin.clone(), topic.clone(), now)).await
-            }
+            Backend::Sqlite(sqlite) => Ok(sqlite.memory().sessions(origin, topic, now)),
             Backend::Redis(redis) => in_time(redis.sessions(origin, topic, now)).await,
         }
     }
@@ -251,7 +250,7 @@ impl Store {
     ) -> Result<Session, StoreError> {
         match &self.backend {
             Backend::Memory(memory) => memory.get(code, origin, now),
-            Backend::Sqlite(sqlite) => in_time(sqlite.get(code, origin.clone(), now)).await,
+            Backend::Sqlite(sqlite) => sqlite.memory().get(code, origin, now),
             Backend::Redis(redis) => in_time(redis.get(code, origin, now)).await,
         }
     }
@@ -270,7 +269,7 @@ impl Store {
         match &self.backend {
             Backend::Memory(memory) => memory.add_answer(code, origin, answer, now)?,
             Backend::Sqlite(sqlite) => {
-                in_time(sqlite.add_answer(code, origin.clone(), answer, now)).await?;
+                in_time(sqlite.add_answer(code, origin, answer, now)).await?;
             }
             Backend::Redis(redis) => {
                 in_time(redis.add_answer(code, origin, answer, now)).await?;
@@ -296,7 +295,7 @@ impl Store {
         match &self.backend {
             Backend::Memory(memory) => memory.add_candidate(code, origin, side, candidate, now)?,
             Backend::Sqlite(sqlite) => {
-                in_time(sqlite.add_candidate(code, origin.clone(), side, candidate, now)).await?;
+                in_time(sqlite.add_candidate(code, origin, side, candidate, now)).await?;
             }
             Backend::Redis(redis) => {
                 in_time(redis.add_candidate(code, origin, side, candidate, now)).await?;

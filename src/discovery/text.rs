@@ -17,13 +17,13 @@ pub struct JsonText(Arc<RawValue>);
 impl JsonText {
     /// The value if it is a string and not empty.
     pub fn new(value: &RawValue) -> Option<Self> {
-        let text = value.get();
-        (text.starts_with('"') && text != r#""""#).then(|| Self(value.to_owned().into()))
+        is_text(value).then(|| Self(value.to_owned().into()))
     }
 
     /// Reads back what [`JsonText::as_json`] gave.
     pub fn from_json(text: String) -> Option<Self> {
-        Self::new(&RawValue::from_string(text).ok()?)
+        let value = RawValue::from_string(text).ok()?;
+        is_text(&value).then(|| Self(value.into()))
     }
 
     /// The string literal.
@@ -48,6 +48,10 @@ impl JsonText {
         }
         units
     }
+}
+
+fn is_text(value: &RawValue) -> bool {
+    value.get().starts_with('"') && value.get() != r#""""#
 }
 
 impl fmt::Debug for JsonText {

@@ -3,11 +3,18 @@
 //! Two maps, each in shards so that two requests rarely meet at one lock: by code, for those who
 //! know a session, and by origin and topic, for those who look for one. A lock is held for a
 //! look or a change; where two are held, that of the code comes first.
+//!
+//! Every change has two steps: it takes its room ([`pending`]), and is made. Here one follows the
+//! other at once; where sessions are kept in a file too, that comes between them.
+
+mod kept;
+mod pending;
+mod room;
 
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, Hash};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::super::session::text_bytes;
@@ -16,6 +23,9 @@ use super::{
     NewSession, Origin, Page, Session, Side, StoreError, StoreLimits, Timestamp, Topic, TopicCount,
     Topics,
 };
+pub(super) use kept::{Exchange, Kept};
+pub(super) use pending::{Kind, PendingSession, PendingText};
+use room::Room;
 
 const SHARDS: usize = 64;
 
@@ -24,14 +34,12 @@ const SHARDS: usize = 64;
 pub(super) struct MemoryStore(Arc<Inner>);
 
 struct Inner {
-    limits: StoreLimits,
+    room: Room,
     hasher: RandomState,
     by_code: Box<[Mutex<Codes>]>,
     listed: Box<[Mutex<Listed>]>,
-    of_origin: Box<[Mutex<HashMap<Origin, usize>>]>,
-    sessions: AtomicUsize,
-    bytes: AtomicUsize,
-    created: AtomicU64,
+    /// The number of the next session.
+    next: AtomicU64,
 }
 
 #[derive(Default)]
@@ -44,27 +52,6 @@ struct Codes {
 /// The sessions without an answer, in the order in which they were made.
 type Listed = HashMap<Origin, HashMap<Topic, BTreeMap<(Timestamp, u64), Arc<Kept>>>>;
 
-/// A session that is kept.
-struct Kept {
-    session: NewSession,
-    /// Tells apart what was made in the same millisecond.
-    order: u64,
-    exchange: Mutex<Exchange>,
-}
-
-/// What the two sides have left.
-#[derive(Default)]
-struct Exchange {
-    answer: Option<JsonText>,
-    answers: u32,
-    offer_candidates: Vec<JsonText>,
-    answer_candidates: Vec<JsonText>,
-    /// What it takes of the store's room.
-    bytes: usize,
-    /// It has given its room back, and takes no more.
-    is_gone: bool,
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -73,47 +60,72 @@ fn shards<T: Default>() -> Box<[Mutex<T>]> {
     (0..SHARDS).map(|_| Mutex::default()).collect()
 }
 
-/// Adds to a count if it stays within its limit.
-fn take(count: &AtomicUsize, amount: usize, most: usize) -> bool {
-    let add = |now: usize| now.checked_add(amount).filter(|sum| *sum <= most);
-    count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_ok()
-}
-
 impl MemoryStore {
     pub(super) fn new(limits: StoreLimits) -> Self {
         Self(Arc::new(Inner {
-            limits,
+            room: Room::new(limits),
             hasher: RandomState::new(),
             by_code: shards(),
             listed: shards(),
-            of_origin: shards(),
-            sessions: AtomicUsize::new(0),
-            bytes: AtomicUsize::new(0),
-            created: AtomicU64::new(0),
+            next: AtomicU64::new(0),
         }))
     }
 
-    pub(super) fn create(&self, session: NewSession) -> Result<(), StoreError> {
-        if self.reserve(&session).is_err() {
+    pub(super) fn create(&self, session: &NewSession) -> Result<(), StoreError> {
+        let pending = self.pend(session).or_else(|_| {
             // What is gone may still take room.
             self.clean_up(session.created_at);
-            self.reserve(&session)?;
-        }
-        let order = self.0.created.fetch_add(1, Ordering::Relaxed);
-        let exchange = Exchange { bytes: session.bytes(), ..Exchange::default() };
-        let kept = Arc::new(Kept { session, order, exchange: Mutex::new(exchange) });
-        let session = &kept.session;
-        // Held until the session is in both maps: whoever finds it in a list can use its code.
-        let mut codes = lock(self.codes(session.code));
-        lock(self.listed(&session.origin, &session.topic))
-            .entry(session.origin.clone())
-            .or_default()
-            .entry(session.topic.clone())
-            .or_default()
-            .insert((session.created_at, order), kept.clone());
-        codes.expiring.insert((session.expires_at, order), session.code);
-        codes.sessions.insert(session.code, kept.clone());
+            self.pend(session)
+        });
+        pending?.make();
         Ok(())
+    }
+
+    /// Takes the room for a new session, which nobody sees yet.
+    pub(super) fn pend(&self, session: &NewSession) -> Result<PendingSession, StoreError> {
+        self.0.room.take_session(&session.origin, session.bytes())?;
+        let number = self.0.next.fetch_add(1, Ordering::Relaxed);
+        let exchange = Exchange { bytes: session.bytes(), ..Exchange::default() };
+        let kept = Kept { session: session.clone(), number, exchange: Mutex::new(exchange) };
+        Ok(PendingSession::new(self.clone(), Arc::new(kept)))
+    }
+
+    /// Puts back a session that was kept elsewhere, if there is room for it.
+    pub(super) fn restore(
+        &self,
+        number: u64,
+        session: NewSession,
+        mut exchange: Exchange,
+    ) -> Result<(), StoreError> {
+        let candidates = exchange.offer_candidates.iter().chain(&exchange.answer_candidates);
+        let texts: usize = candidates.chain(&exchange.answer).map(text_bytes).sum();
+        exchange.bytes = session.bytes() + texts;
+        self.0.room.take_session(&session.origin, exchange.bytes)?;
+        let kept = Arc::new(Kept { session, number, exchange: Mutex::new(exchange) });
+        PendingSession::new(self.clone(), kept).make();
+        Ok(())
+    }
+
+    /// New sessions have greater numbers than this one from now on.
+    pub(super) fn count_on_from(&self, number: u64) {
+        self.0.next.fetch_max(number.saturating_add(1), Ordering::Relaxed);
+    }
+
+    /// Shows a session that has its room to everybody.
+    fn insert(&self, kept: &Arc<Kept>) {
+        let NewSession { code, origin, topic, created_at, expires_at, .. } = &kept.session;
+        // Held until the session is in both maps: whoever finds it in a list can use its code.
+        let mut codes = lock(self.codes(*code));
+        if lock(&kept.exchange).answer.is_none() {
+            lock(self.listed(origin, topic))
+                .entry(origin.clone())
+                .or_default()
+                .entry(topic.clone())
+                .or_default()
+                .insert((*created_at, kept.number), kept.clone());
+        }
+        codes.expiring.insert((*expires_at, kept.number), *code);
+        codes.sessions.insert(*code, kept.clone());
     }
 
     pub(super) fn topics(&self, origin: &Origin, page: Page, now: Timestamp) -> Topics {
@@ -169,15 +181,7 @@ impl MemoryStore {
         answer: JsonText,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let kept = self.find(code, origin, now)?;
-        let mut exchange = lock(&kept.exchange);
-        let replaced = exchange.answer.as_ref().map_or(0, text_bytes);
-        self.resize(&mut exchange, text_bytes(&answer), replaced)?;
-        exchange.answer = Some(answer);
-        exchange.answers += 1;
-        drop(exchange);
-        self.unlist(&kept);
-        Ok(())
+        self.pend_text(code, origin, Kind::Answer, answer, now)?.make()
     }
 
     pub(super) fn add_candidate(
@@ -188,27 +192,51 @@ impl MemoryStore {
         candidate: JsonText,
         now: Timestamp,
     ) -> Result<(), StoreError> {
+        self.pend_text(code, origin, Kind::Candidate(side), candidate, now)?.make()
+    }
+
+    /// Takes the room for a text that nobody sees yet.
+    pub(super) fn pend_text(
+        &self,
+        code: Code,
+        origin: &Origin,
+        kind: Kind,
+        text: JsonText,
+        now: Timestamp,
+    ) -> Result<PendingText, StoreError> {
         let kept = self.find(code, origin, now)?;
         let mut exchange = lock(&kept.exchange);
-        if exchange.offer_candidates.len() + exchange.answer_candidates.len() >= MAX_CANDIDATES {
+        if exchange.is_gone {
+            return Err(StoreError::NotFound);
+        }
+        if matches!(kind, Kind::Candidate(_)) && exchange.candidates() >= MAX_CANDIDATES {
             return Err(StoreError::TooManyCandidates);
         }
-        self.resize(&mut exchange, text_bytes(&candidate), 0)?;
-        match side {
-            Side::Offerer => exchange.offer_candidates.push(candidate),
-            Side::Answerer => exchange.answer_candidates.push(candidate),
+        let more = text_bytes(&text);
+        let less = match kind {
+            Kind::Answer => exchange.answer.as_ref().map_or(0, text_bytes),
+            Kind::Candidate(_) => 0,
+        };
+        if exchange.bytes + more - less > MAX_SESSION_BYTES {
+            return Err(StoreError::SessionTooLarge);
         }
-        Ok(())
+        // The room of an answer that is replaced comes back when the new one is made.
+        self.0.room.take(more)?;
+        exchange.bytes += more;
+        if let Kind::Candidate(_) = kind {
+            exchange.pending_candidates += 1;
+        }
+        drop(exchange);
+        Ok(PendingText::new(self.clone(), kept, kind, text))
     }
 
     pub(super) fn delete(&self, code: Code) {
-        let mut codes = lock(self.codes(code));
-        let Some(kept) = codes.sessions.remove(&code) else { return };
-        codes.expiring.remove(&(kept.session.expires_at, kept.order));
-        drop(codes);
-        self.forget(&kept);
+        if let Some(kept) = self.known(code) {
+            self.remove(&kept);
+        }
     }
 
+    /// Frees the room of all sessions that are gone, and tells how many are left.
     pub(super) fn clean_up(&self, now: Timestamp) -> usize {
         for shard in &self.0.by_code {
             let mut codes = lock(shard);
@@ -219,53 +247,58 @@ impl MemoryStore {
             drop(codes);
             gone.iter().for_each(|kept| self.forget(kept));
         }
-        self.0.sessions.load(Ordering::Relaxed)
+        self.count()
+    }
+
+    /// How many sessions have their room.
+    pub(super) fn count(&self) -> usize {
+        self.0.room.sessions()
+    }
+
+    /// The session with a code, whoever's it is.
+    pub(super) fn known(&self, code: Code) -> Option<Arc<Kept>> {
+        lock(self.codes(code)).sessions.get(&code).cloned()
+    }
+
+    /// Sessions that are gone and still take room, at most so many.
+    pub(super) fn gone(&self, now: Timestamp, most: usize) -> Vec<Arc<Kept>> {
+        let mut gone = Vec::new();
+        for shard in &self.0.by_code {
+            let codes = lock(shard);
+            let expired = codes.expiring.range(..=(now, u64::MAX)).map(|(_, code)| code);
+            let kept = expired.filter_map(|code| codes.sessions.get(code));
+            gone.extend(kept.take(most - gone.len()).cloned());
+        }
+        gone
+    }
+
+    /// Forgets a session, unless it is forgotten already.
+    pub(super) fn remove(&self, kept: &Arc<Kept>) {
+        let NewSession { code, expires_at, .. } = &kept.session;
+        let mut codes = lock(self.codes(*code));
+        if codes.sessions.get(code).is_none_or(|known| !Arc::ptr_eq(known, kept)) {
+            return;
+        }
+        codes.sessions.remove(code);
+        codes.expiring.remove(&(*expires_at, kept.number));
+        drop(codes);
+        self.forget(kept);
     }
 
     fn find(&self, code: Code, origin: &Origin, now: Timestamp) -> Result<Arc<Kept>, StoreError> {
-        let kept = lock(self.codes(code)).sessions.get(&code).cloned();
         let is_meant =
             |kept: &Arc<Kept>| kept.session.origin == *origin && kept.session.expires_at > now;
-        kept.filter(is_meant).ok_or(StoreError::NotFound)
-    }
-
-    /// Takes the room for a new session, or nothing.
-    fn reserve(&self, session: &NewSession) -> Result<(), StoreError> {
-        let limits = &self.0.limits;
-        if !take(&self.0.sessions, 1, limits.max_sessions) {
-            return Err(StoreError::TooManySessions);
-        }
-        if !take(&self.0.bytes, session.bytes(), limits.max_bytes) {
-            self.0.sessions.fetch_sub(1, Ordering::Relaxed);
-            return Err(StoreError::TooManyBytes);
-        }
-        let mut origins = lock(self.origins(&session.origin));
-        let of_origin = origins.entry(session.origin.clone()).or_default();
-        if *of_origin >= limits.max_sessions_per_origin {
-            drop(origins);
-            self.0.sessions.fetch_sub(1, Ordering::Relaxed);
-            self.0.bytes.fetch_sub(session.bytes(), Ordering::Relaxed);
-            return Err(StoreError::TooManyOfOrigin);
-        }
-        *of_origin += 1;
-        Ok(())
+        self.known(code).filter(is_meant).ok_or(StoreError::NotFound)
     }
 
     /// Gives back everything that a session took, once its code is known no more.
     fn forget(&self, kept: &Kept) {
         let mut exchange = lock(&kept.exchange);
         exchange.is_gone = true;
-        self.0.bytes.fetch_sub(exchange.bytes, Ordering::Relaxed);
+        let bytes = exchange.bytes;
         drop(exchange);
         self.unlist(kept);
-        self.0.sessions.fetch_sub(1, Ordering::Relaxed);
-        let mut origins = lock(self.origins(&kept.session.origin));
-        if let Some(sessions) = origins.get_mut(&kept.session.origin) {
-            *sessions -= 1;
-            if *sessions == 0 {
-                origins.remove(&kept.session.origin);
-            }
-        }
+        self.0.room.free_session(&kept.session.origin, bytes);
     }
 
     fn unlist(&self, kept: &Kept) {
@@ -273,29 +306,13 @@ impl MemoryStore {
         let mut shard = lock(self.listed(origin, topic));
         let Some(topics) = shard.get_mut(origin) else { return };
         let Some(sessions) = topics.get_mut(topic) else { return };
-        sessions.remove(&(*created_at, kept.order));
+        sessions.remove(&(*created_at, kept.number));
         if sessions.is_empty() {
             topics.remove(topic);
         }
         if topics.is_empty() {
             shard.remove(origin);
         }
-    }
-
-    /// Takes room for what comes into a session, and gives back that of what it replaces.
-    fn resize(&self, exchange: &mut Exchange, more: usize, less: usize) -> Result<(), StoreError> {
-        if exchange.is_gone {
-            return Err(StoreError::NotFound);
-        }
-        if exchange.bytes + more - less > MAX_SESSION_BYTES {
-            return Err(StoreError::SessionTooLarge);
-        }
-        if !take(&self.0.bytes, more, self.0.limits.max_bytes) {
-            return Err(StoreError::TooManyBytes);
-        }
-        self.0.bytes.fetch_sub(less, Ordering::Relaxed);
-        exchange.bytes = exchange.bytes + more - less;
-        Ok(())
     }
 
     fn codes(&self, code: Code) -> &Mutex<Codes> {
@@ -306,25 +323,19 @@ impl MemoryStore {
         &self.0.listed[self.shard((origin, topic))]
     }
 
-    fn origins(&self, origin: &Origin) -> &Mutex<HashMap<Origin, usize>> {
-        &self.0.of_origin[self.shard(origin)]
+    /// Whether nothing is left anywhere.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.room.is_free()
+            && self.0.listed.iter().all(|shard| lock(shard).is_empty())
+            && self.0.by_code.iter().all(|shard| {
+                let codes = lock(shard);
+                codes.sessions.is_empty() && codes.expiring.is_empty()
+            })
     }
 
     fn shard(&self, key: impl Hash) -> usize {
         self.0.hasher.hash_one(key) as usize % SHARDS
-    }
-}
-
-impl Kept {
-    fn as_session(&self) -> Session {
-        let exchange = lock(&self.exchange);
-        Session {
-            answer: exchange.answer.clone(),
-            answers: exchange.answers,
-            offer_candidates: exchange.offer_candidates.clone(),
-            answer_candidates: exchange.answer_candidates.clone(),
-            ..self.session.as_session()
-        }
     }
 }
 
@@ -341,16 +352,37 @@ mod tests {
         let session = contract::session("a", "t", Timestamp(1), Timestamp(5));
         let (code, origin) = (session.code, session.origin.clone());
         let text = contract::text("x");
-        store.create(session).unwrap();
+        store.create(&session).unwrap();
         store.add_candidate(code, &origin, Side::Offerer, text.clone(), Timestamp(2)).unwrap();
         store.add_answer(code, &origin, text.clone(), Timestamp(2)).unwrap();
         store.add_answer(code, &origin, text, Timestamp(2)).unwrap();
         assert_eq!((store.clean_up(Timestamp(4)), store.clean_up(Timestamp(5))), (1, 0));
-        let inner = &store.0;
-        assert_eq!(inner.bytes.load(Ordering::Relaxed), 0);
-        assert!(inner.by_code.iter().all(|shard| lock(shard).sessions.is_empty()));
-        assert!(inner.by_code.iter().all(|shard| lock(shard).expiring.is_empty()));
-        assert!(inner.listed.iter().all(|shard| lock(shard).is_empty()));
-        assert!(inner.of_origin.iter().all(|shard| lock(shard).is_empty()));
+        assert!(store.is_empty());
+    }
+
+    #[test]
+    fn what_is_not_made_leaves_nothing() {
+        let store = MemoryStore::new(contract::LIMITS);
+        let session = contract::session("a", "t", Timestamp(1), Timestamp(5));
+        drop(store.pend(&session).unwrap());
+        assert!(store.is_empty());
+        store.create(&session).unwrap();
+        let pend = |kind, text| {
+            store.pend_text(session.code, &session.origin, kind, contract::text(text), Timestamp(1))
+        };
+        let half = "x".repeat(MAX_SESSION_BYTES / 2);
+        for _ in 0..2 * MAX_CANDIDATES {
+            drop(pend(Kind::Candidate(Side::Offerer), &half).unwrap());
+            drop(pend(Kind::Answer, &half).unwrap());
+        }
+        assert_eq!(
+            store.get(session.code, &session.origin, Timestamp(1)),
+            Ok(session.as_session())
+        );
+        // The room of both comes back once, whichever goes first.
+        let pending = pend(Kind::Candidate(Side::Offerer), "x").unwrap();
+        store.delete(session.code);
+        assert_eq!(pending.make(), Err(StoreError::NotFound));
+        assert!(store.is_empty());
     }
 }

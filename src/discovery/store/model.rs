@@ -5,18 +5,35 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::contract::{LIMITS, in_a_file, in_memory, origin, session, text};
+use super::contract::{LIMITS, in_a_file, in_memory, open, origin, session, text};
 use super::redis::tests::in_redis;
 use super::*;
 
 #[derive(Debug, Clone)]
 enum Step {
-    Create { origin: u8, topic: u8, lifetime: u64 },
-    Answer { nth: usize, origin: u8 },
-    Candidate { nth: usize, origin: u8, side: Side },
-    Delete { nth: usize },
-    Pass { time: u64 },
+    Create {
+        origin: u8,
+        topic: u8,
+        lifetime: u64,
+    },
+    Answer {
+        nth: usize,
+        origin: u8,
+    },
+    Candidate {
+        nth: usize,
+        origin: u8,
+        side: Side,
+    },
+    Delete {
+        nth: usize,
+    },
+    Pass {
+        time: u64,
+    },
     CleanUp,
+    /// For a backend whose sessions survive it.
+    Restart,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -30,6 +47,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..9usize).prop_map(|nth| Step::Delete { nth }),
         2 => (1..8u64).prop_map(|time| Step::Pass { time }),
         1 => Just(Step::CleanUp),
+        1 => Just(Step::Restart),
     ]
 }
 
@@ -58,8 +76,10 @@ impl Model {
     }
 }
 
-async fn walk(store: Store, steps: &[Step]) {
-    let (mut model, mut now, mut codes) = (Model::default(), Timestamp(1_000), Vec::new());
+async fn walk(mut store: Store, restart: impl AsyncFn(Store) -> Store, steps: &[Step]) {
+    // Later than the clock says: who is opened by the clock then forgets nothing too early.
+    let start = Timestamp::now().after(Duration::from_secs(3600));
+    let (mut model, mut now, mut codes) = (Model::default(), start, Vec::new());
     for (number, step) in steps.iter().enumerate() {
         let code = |nth: usize| codes.get(nth % codes.len().max(1)).copied();
         let of = |number: &u8| origin(&format!("o{number}"));
@@ -98,6 +118,7 @@ async fn walk(store: Store, steps: &[Step]) {
                 model.0.retain(|(new, _)| new.expires_at > now);
                 assert_eq!(store.clean_up(now).await, Ok(model.0.len()));
             }
+            Step::Restart => store = restart(store).await,
         }
         agree(&store, &mut model, &codes, now).await;
     }
@@ -131,6 +152,10 @@ async fn agree(store: &Store, model: &mut Model, codes: &[Code], now: Timestamp)
     }
 }
 
+async fn goes_on(store: Store) -> Store {
+    store
+}
+
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
@@ -140,7 +165,7 @@ proptest! {
 
     #[test]
     fn memory_agrees(steps in proptest::collection::vec(step(), 1..60)) {
-        runtime().block_on(async { walk(in_memory().await.1, &steps).await });
+        runtime().block_on(async { walk(in_memory().await.1, goes_on, &steps).await });
     }
 }
 
@@ -150,8 +175,12 @@ proptest! {
     #[test]
     fn sqlite_agrees(steps in proptest::collection::vec(step(), 1..40)) {
         runtime().block_on(async {
-            let (_folder, store) = in_a_file().await;
-            walk(store, &steps).await;
+            let (folder, store) = in_a_file().await;
+            let restart = async |store: Store| {
+                store.close().await;
+                open(&Storage::Sqlite(folder.path().join("data.db"))).await
+            };
+            walk(store, restart, &steps).await;
         });
     }
 
@@ -159,7 +188,7 @@ proptest! {
     fn redis_agrees(steps in proptest::collection::vec(step(), 1..40)) {
         runtime().block_on(async {
             let (_server, store) = in_redis().await;
-            walk(store, &steps).await;
+            walk(store, goes_on, &steps).await;
         });
     }
 }

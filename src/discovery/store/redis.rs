@@ -124,8 +124,8 @@ impl RedisStore {
         Self { scripts, _listener: Arc::new(listener) }
     }
 
-    pub(super) async fn create(&self, session: NewSession) -> Result<(), StoreError> {
-        let NewSession { code, origin, topic, info, offer, created_at, expires_at } = &session;
+    pub(super) async fn create(&self, session: &NewSession) -> Result<(), StoreError> {
+        let NewSession { code, origin, topic, info, offer, created_at, expires_at } = session;
         let limits = &self.scripts.0.limits;
         let lifetime = expires_at.since(*created_at) + SLACK;
         let message = Message::created(self.scripts.0.replica, *code, origin, topic);

@@ -1,32 +1,37 @@
 //! Sessions in a SQLite file that one process uses.
 //!
-//! One thread writes: it takes what waits, up to a limit, into one transaction, and answers when
-//! that is committed. Readers stand beside it and never wait for it (WAL). What was answered
-//! survives the end of the process, whatever ends it; the end of the machine may take the last
-//! moments with it (`synchronous=NORMAL`), as sessions live for minutes.
+//! They live in memory, where every question is answered, and the file is what makes changes
+//! survive. A change takes its room in memory first, which decides whether it may be made; one
+//! thread writes it, with what else waits, in one transaction; when that is committed, everybody
+//! sees it in memory, and it is answered. So nobody sees what the file does not have, and of a
+//! transaction that fails memory has no trace.
+//!
+//! One process uses the file. If another one opens it, for example the next version while this one
+//! ends, that one has it from then on, and here every change is refused.
+//!
+//! What was answered survives the end of the process, whatever ends it; the end of the machine may
+//! take the last moments with it (`synchronous=NORMAL`), as sessions live for minutes.
 
-mod readers;
+mod queue;
 mod rows;
 mod schema;
 mod writer;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
+use super::memory::{Kind, MemoryStore};
 use super::{
-    Code, JsonText, NewSession, OpenError, Origin, Page, Session, Side, StoreError, StoreLimits,
-    Timestamp, Topic, Topics,
+    Code, JsonText, NewSession, OpenError, Origin, Side, StoreError, StoreLimits, Timestamp,
 };
-use readers::Readers;
-use writer::{CLEANED_AT_ONCE, Change, Order, Writer};
+use queue::Queue;
+use writer::{Change, Writer};
 
-/// How many changes may wait for the writer; who comes later waits for room.
-const MAX_QUEUED_ORDERS: usize = 1024;
+/// The most sessions that are cleaned up in one step.
+const CLEANED_AT_ONCE: usize = 256;
 
 /// How long to wait for somebody else who holds the file, for example an operator's shell.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(4);
@@ -34,124 +39,127 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(4);
 /// One file of sessions; a cheap handle. The writer ends when the last handle is dropped.
 #[derive(Clone)]
 pub(super) struct SqliteStore {
-    orders: mpsc::Sender<Order>,
-    readers: Readers,
-    sessions: Arc<AtomicUsize>,
+    memory: MemoryStore,
+    queue: Queue,
 }
 
 impl SqliteStore {
-    pub(super) async fn open(path: &Path, limits: StoreLimits) -> Result<Self, OpenError> {
+    /// Opens the file and reads all that is not gone by `now`.
+    pub(super) async fn open(
+        path: &Path,
+        limits: StoreLimits,
+        now: Timestamp,
+    ) -> Result<Self, OpenError> {
         let path = path.to_owned();
-        let opening = tokio::task::spawn_blocking(move || Self::open_now(path, limits));
+        let opening = tokio::task::spawn_blocking(move || Self::open_now(path, limits, now));
         opening.await.map_err(|panic| OpenError::Thread(panic.into()))?
     }
 
-    fn open_now(path: PathBuf, limits: StoreLimits) -> Result<Self, OpenError> {
-        let failed = |source| OpenError::Sqlite { path: path.clone(), source };
-        let mut connection = connect(&path, OpenFlags::SQLITE_OPEN_CREATE).map_err(failed)?;
-        if !schema::prepare(&mut connection).map_err(failed)? {
-            return Err(OpenError::Newer { path });
-        }
-        let readers = Readers::open(|| connect(&path, OpenFlags::empty())).map_err(failed)?;
-        let sessions = Arc::<AtomicUsize>::default();
-        let writer = Writer::new(connection, limits, sessions.clone()).map_err(failed)?;
-        let (orders, queue) = mpsc::channel(MAX_QUEUED_ORDERS);
-        std::thread::Builder::new()
-            .name("sessions".into())
-            .spawn(move || writer.run(queue))
-            .map_err(OpenError::Thread)?;
-        Ok(Self { orders, readers, sessions })
+    fn open_now(path: PathBuf, limits: StoreLimits, now: Timestamp) -> Result<Self, OpenError> {
+        let connection = connect(&path);
+        let connection =
+            connection.map_err(|source| OpenError::Sqlite { path: path.clone(), source })?;
+        Self::start(connection, path, limits, now)
     }
 
-    pub(super) async fn create(&self, session: NewSession) -> Result<(), StoreError> {
-        self.change(Change::Create(session)).await.map(drop)
+    fn start(
+        mut connection: Connection,
+        path: PathBuf,
+        limits: StoreLimits,
+        now: Timestamp,
+    ) -> Result<Self, OpenError> {
+        let failed = |source| OpenError::Sqlite { path: path.clone(), source };
+        let process = rand::random();
+        if !schema::prepare(&mut connection, process).map_err(failed)? {
+            return Err(OpenError::Newer { path });
+        }
+        let memory = MemoryStore::new(limits);
+        rows::load(&mut connection, &memory, now).map_err(failed)?;
+        let writer = Writer::new(connection, process, memory.clone()).map_err(failed)?;
+        let (jobs, todo) = mpsc::channel(1);
+        std::thread::Builder::new()
+            .name("sessions".into())
+            .spawn(move || writer.run(todo))
+            .map_err(OpenError::Thread)?;
+        Ok(Self { memory, queue: Queue::start(jobs) })
+    }
+
+    /// What is in the file, for questions: to change it here would not change it there.
+    pub(super) fn memory(&self) -> &MemoryStore {
+        &self.memory
+    }
+
+    pub(super) async fn create(&self, session: &NewSession) -> Result<(), StoreError> {
+        let pending = match self.memory.pend(session) {
+            Ok(pending) => pending,
+            Err(_) => {
+                // What is gone may still take room.
+                self.clean_up_some(session.created_at).await?;
+                self.memory.pend(session)?
+            }
+        };
+        self.queue.change(Change::Create(pending)).await
     }
 
     pub(super) async fn add_answer(
         &self,
         code: Code,
-        origin: Origin,
+        origin: &Origin,
         answer: JsonText,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        self.change(Change::Answer { code, origin, answer, now }).await.map(drop)
+        let pending = self.memory.pend_text(code, origin, Kind::Answer, answer, now)?;
+        self.queue.change(Change::Leave(pending)).await
     }
 
     pub(super) async fn add_candidate(
         &self,
         code: Code,
-        origin: Origin,
+        origin: &Origin,
         side: Side,
         candidate: JsonText,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        self.change(Change::Candidate { code, origin, side, candidate, now }).await.map(drop)
+        let kind = Kind::Candidate(side);
+        let pending = self.memory.pend_text(code, origin, kind, candidate, now)?;
+        self.queue.change(Change::Leave(pending)).await
     }
 
     pub(super) async fn delete(&self, code: Code) -> Result<(), StoreError> {
-        self.change(Change::Delete(code)).await.map(drop)
+        match self.memory.known(code) {
+            Some(kept) => self.queue.change(Change::Remove(vec![kept])).await,
+            None => Ok(()),
+        }
     }
 
     /// In steps, so that others get their turn between them.
     pub(super) async fn clean_up(&self, now: Timestamp) -> Result<usize, StoreError> {
-        while self.change(Change::CleanUp(now)).await? == CLEANED_AT_ONCE {}
-        Ok(self.sessions.load(Ordering::Relaxed))
+        while self.clean_up_some(now).await? {}
+        Ok(self.memory.count())
     }
 
-    pub(super) async fn topics(
-        &self,
-        origin: Origin,
-        page: Page,
-        now: Timestamp,
-    ) -> Result<Topics, StoreError> {
-        self.readers.read(move |connection| rows::topics(connection, &origin, page, now)).await
-    }
-
-    pub(super) async fn sessions(
-        &self,
-        origin: Origin,
-        topic: Topic,
-        now: Timestamp,
-    ) -> Result<Vec<Session>, StoreError> {
-        self.readers.read(move |connection| rows::sessions(connection, &origin, &topic, now)).await
-    }
-
-    pub(super) async fn get(
-        &self,
-        code: Code,
-        origin: Origin,
-        now: Timestamp,
-    ) -> Result<Session, StoreError> {
-        let found = self.readers.read(move |connection| rows::get(connection, code, &origin, now));
-        found.await?.ok_or(StoreError::NotFound)
-    }
-
-    /// The readers first, so that the writer's end is the file's: it puts everything into it.
-    pub(super) async fn close(&self) {
-        self.readers.close();
-        let (closed, end) = oneshot::channel();
-        if self.orders.send(Order::Close(closed)).await.is_ok() {
-            // Fails if the thread is gone, which is what is waited for.
-            let _ = end.await;
+    /// One step; whether there was anything to do.
+    async fn clean_up_some(&self, now: Timestamp) -> Result<bool, StoreError> {
+        let gone = self.memory.gone(now, CLEANED_AT_ONCE);
+        if gone.is_empty() {
+            return Ok(false);
         }
+        self.queue.change(Change::Remove(gone)).await?;
+        Ok(true)
     }
 
-    async fn change(&self, change: Change) -> Result<usize, StoreError> {
-        let (done, answer) = oneshot::channel();
-        let order = Order::Change { change, done };
-        self.orders.send(order).await.map_err(|_| StoreError::Unavailable)?;
-        answer.await.map_err(|_| StoreError::Unavailable)?
+    /// Ends the writer, when it has put everything into the file itself.
+    pub(super) async fn close(&self) {
+        self.queue.close().await;
     }
 }
 
-/// Opens the file; readers may change nothing in it.
-fn connect(path: &Path, more: OpenFlags) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | more;
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    if !more.contains(OpenFlags::SQLITE_OPEN_CREATE) {
-        connection.pragma_update(None, "query_only", true)?;
-    }
     Ok(connection)
 }
 

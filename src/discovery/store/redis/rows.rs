@@ -46,11 +46,28 @@ pub(super) fn topics(value: Value) -> Result<Topics, StoreError> {
 }
 
 pub(super) fn sessions(value: Value) -> Result<Vec<Session>, StoreError> {
-    let sessions = pairs(value)?.map(|(code, fields)| {
+    let sessions = pairs(value)?.map(|(code, values)| {
         let code = Code::parse(&text(code)?).ok_or(StoreError::Broken)?;
-        session(code, fields)
+        listed_session(code, values)
     });
     sessions.collect()
+}
+
+/// A session as lists have it.
+fn listed_session(code: Code, values: Value) -> Result<Session, StoreError> {
+    let mut values = list(values)?.into_iter();
+    let mut next = || values.next().ok_or(StoreError::Broken);
+    Ok(Session {
+        code,
+        info: json(next()?)?,
+        offer: json(next()?)?,
+        answer: None,
+        answers: 0,
+        answer_candidates: Vec::new(),
+        created_at: Timestamp(number(&next()?)?),
+        expires_at: Timestamp(number(&next()?)?),
+        offer_candidates: values.map(json).collect::<Result<_, _>>()?,
+    })
 }
 
 /// A session of its fields, which come in no order.

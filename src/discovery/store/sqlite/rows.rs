@@ -1,127 +1,96 @@
-//! From rows to sessions: the questions that readers ask.
-
-use std::collections::HashMap;
+//! From rows to sessions and back.
 
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, Row, Statement};
 
-use super::super::{
-    Code, JsonText, MAX_LISTED_BYTES, MAX_LISTED_SESSIONS, Origin, Page, Session, Timestamp, Topic,
-    TopicCount, Topics,
-};
+use super::super::memory::{Exchange, MemoryStore};
+use super::super::{Code, JsonText, NewSession, Origin, Timestamp, Topic};
 
 /// The numbers of the sides in the file.
 pub(super) const OFFERER: i64 = 0;
 pub(super) const ANSWERER: i64 = 1;
 
-/// The columns that [`session`] reads.
-const COLUMNS: &str = "id, code, info, offer, answer, answers, created_at, expires_at";
-
-pub(super) fn topics(
-    connection: &Connection,
-    origin: &Origin,
-    page: Page,
+/// Puts the sessions of a file into memory, the newest first, as far as there is room; deletes
+/// those that are gone. What there is no room for stays in the file for a start that has some.
+pub(super) fn load(
+    connection: &mut Connection,
+    memory: &MemoryStore,
     now: Timestamp,
-) -> rusqlite::Result<Topics> {
-    // One look, so that the page and the total fit each other.
-    let mut topics = connection.prepare_cached(
-        "SELECT topic, count(*), count(*) OVER () FROM sessions
-         WHERE origin = ?1 AND answer IS NULL AND expires_at > ?2
-         GROUP BY topic ORDER BY topic",
+) -> rusqlite::Result<()> {
+    delete_gone(connection, now)?;
+    let mut sessions = connection.prepare(
+        "SELECT number, code, origin, topic, info, offer, created_at, expires_at, answers, answer
+         FROM sessions LEFT JOIN answers ON session = number ORDER BY number DESC",
     )?;
-    let (mut found, mut total) = (Vec::new(), 0);
-    let (first, behind) = (page.offset(), page.offset().saturating_add(page.limit));
-    let mut rows = topics.query(params![origin, now])?;
-    let mut place = 0;
+    let mut candidates = connection
+        .prepare("SELECT side, candidate FROM candidates WHERE session = ?1 ORDER BY number")?;
+    let (mut rows, mut no_room, mut unreadable) = (sessions.query(())?, 0_usize, 0_usize);
     while let Some(row) = rows.next()? {
-        total = row.get(2)?;
-        if place >= behind || first >= total {
-            break;
+        let number = row.get(0)?;
+        // Also of those that are left out: their numbers are taken.
+        memory.count_on_from(number);
+        match session(row).and_then(|session| Ok((session, exchange(row, &mut candidates)?))) {
+            Ok((session, exchange)) => {
+                no_room += usize::from(memory.restore(number, session, exchange).is_err());
+            }
+            // It is about this row only: somebody else has written it.
+            Err(error) if error.sqlite_error_code().is_none() => unreadable += 1,
+            Err(error) => return Err(error),
         }
-        if place >= first {
-            let topic = Topic::stored(row.get(0)?);
-            found.push(TopicCount { topic, count: row.get(1)? });
-        }
-        place += 1;
     }
-    Ok(Topics { topics: found, total })
+    if no_room + unreadable > 0 {
+        tracing::warn!(no_room, unreadable, "some sessions stay in the file, and are not served");
+    }
+    Ok(())
 }
 
-pub(super) fn sessions(
-    connection: &Connection,
-    origin: &Origin,
-    topic: &Topic,
-    now: Timestamp,
-) -> rusqlite::Result<Vec<Session>> {
-    // Both questions look at the same state.
-    let look = connection.unchecked_transaction()?;
-    let listed =
-        "FROM sessions WHERE origin = ?1 AND topic = ?2 AND answer IS NULL AND expires_at > ?3
-         ORDER BY created_at DESC, id DESC LIMIT ?4";
-    let mut query = look.prepare_cached(&format!("SELECT {COLUMNS}, bytes {listed}"))?;
-    let mut rows = query.query(params![origin, topic, now, MAX_LISTED_SESSIONS])?;
-    let (mut sessions, mut bytes) = (Vec::new(), 0);
-    while let Some(row) = rows.next()? {
-        bytes += row.get::<_, usize>(8)?;
-        if bytes > MAX_LISTED_BYTES {
-            break;
-        }
-        sessions.push(session(row)?);
+fn delete_gone(connection: &mut Connection, now: Timestamp) -> rusqlite::Result<()> {
+    let transaction = connection.transaction()?;
+    for delete in [
+        "DELETE FROM answers WHERE session IN
+             (SELECT number FROM sessions WHERE expires_at <= ?1)",
+        "DELETE FROM candidates WHERE session IN
+             (SELECT number FROM sessions WHERE expires_at <= ?1)",
+        "DELETE FROM sessions WHERE expires_at <= ?1",
+    ] {
+        transaction.execute(delete, [now])?;
     }
-    drop(rows);
-    let count = sessions.len();
-    let mut places: HashMap<i64, _> =
-        sessions.iter_mut().map(|(id, session)| (*id, session)).collect();
-    let mut query = look.prepare_cached(&format!(
-        "SELECT session, candidate FROM candidates
-         WHERE side = {OFFERER} AND session IN (SELECT id {listed}) ORDER BY id"
-    ))?;
-    let mut rows = query.query(params![origin, topic, now, count])?;
-    while let Some(row) = rows.next()? {
-        if let Some(session) = places.get_mut(&row.get(0)?) {
-            session.offer_candidates.push(row.get(1)?);
-        }
-    }
-    Ok(sessions.into_iter().map(|(_, session)| session).collect())
+    transaction.commit()
 }
 
-pub(super) fn get(
-    connection: &Connection,
-    code: Code,
-    origin: &Origin,
-    now: Timestamp,
-) -> rusqlite::Result<Option<Session>> {
-    let mut query = connection.prepare_cached(&format!(
-        "SELECT {COLUMNS} FROM sessions WHERE code = ?1 AND origin = ?2 AND expires_at > ?3"
-    ))?;
-    let found = query.query_row(params![code, origin, now], session).optional()?;
-    let Some((id, mut session)) = found else { return Ok(None) };
-    let mut query = connection
-        .prepare_cached("SELECT side, candidate FROM candidates WHERE session = ?1 ORDER BY id")?;
-    let mut rows = query.query([id])?;
+/// The number of the last candidate in a file.
+pub(super) fn last_candidate(connection: &Connection) -> rusqlite::Result<u64> {
+    let query = "SELECT coalesce(max(number), 0) FROM candidates";
+    connection.query_row(query, (), |row| row.get(0))
+}
+
+/// What was left in the session of a row.
+fn exchange(row: &Row<'_>, candidates: &mut Statement<'_>) -> rusqlite::Result<Exchange> {
+    let mut exchange = Exchange::default();
+    if let Some(answers) = row.get(8)? {
+        exchange.answers = answers;
+        exchange.answer = row.get(9)?;
+    }
+    let mut rows = candidates.query([row.get::<_, i64>(0)?])?;
     while let Some(row) = rows.next()? {
         match row.get(0)? {
-            OFFERER => session.offer_candidates.push(row.get(1)?),
-            _ => session.answer_candidates.push(row.get(1)?),
+            OFFERER => exchange.offer_candidates.push(row.get(1)?),
+            _ => exchange.answer_candidates.push(row.get(1)?),
         }
     }
-    Ok(Some(session))
+    Ok(exchange)
 }
 
-/// The session in a row of [`COLUMNS`], still without its candidates, and its number.
-fn session(row: &Row<'_>) -> rusqlite::Result<(i64, Session)> {
-    let session = Session {
+fn session(row: &Row<'_>) -> rusqlite::Result<NewSession> {
+    Ok(NewSession {
         code: row.get(1)?,
-        info: row.get(2)?,
-        offer: row.get(3)?,
-        answer: row.get(4)?,
-        answers: row.get(5)?,
-        offer_candidates: Vec::new(),
-        answer_candidates: Vec::new(),
+        origin: Origin::stored(row.get_ref(2)?.as_str()?),
+        topic: Topic::stored(row.get(3)?),
+        info: row.get(4)?,
+        offer: row.get(5)?,
         created_at: row.get(6)?,
         expires_at: row.get(7)?,
-    };
-    Ok((row.get(0)?, session))
+    })
 }
 
 impl ToSql for Origin {

@@ -10,11 +10,11 @@ use super::super::MAX_CANDIDATES;
 use super::rows::{ANSWERER, OFFERER};
 
 /// Steps from each version to the next.
-const STEPS: [fn(&Transaction<'_>) -> rusqlite::Result<()>; 1] = [from_version_0];
+const STEPS: [fn(&Transaction<'_>) -> rusqlite::Result<()>; 2] = [from_version_0, from_version_1];
 
-/// Texts are kept as the JSON literals that they came as; `bytes` is the room that a session
+/// In version 1 questions were answered from the file. Texts are kept as the JSON literals that they came as; `bytes` is the room that a session
 /// takes, `candidates` how many it has of both sides.
-const VERSION_1: &str = "
+pub(super) const VERSION_1: &str = "
     CREATE TABLE sessions (
         id INTEGER PRIMARY KEY,
         code TEXT NOT NULL UNIQUE,
@@ -41,12 +41,44 @@ const VERSION_1: &str = "
     CREATE INDEX candidates_of_session ON candidates (session, side);
 ";
 
-/// Makes the file ready for use; false if a newer version wrote it.
-pub(super) fn prepare(connection: &mut Connection) -> rusqlite::Result<bool> {
+/// From version 2 on the file is only there to survive: it is written row by row and read at the
+/// start, so it has no index, and keys that grow. Sessions have the numbers that they have in
+/// memory; those of candidates are in the order in which they came. The owner is the process that
+/// has opened the file last, as one number.
+const VERSION_2: &str = "
+    CREATE TABLE sessions (
+        number INTEGER PRIMARY KEY,
+        code TEXT NOT NULL,
+        origin TEXT NOT NULL,
+        topic TEXT NOT NULL,
+        info TEXT NOT NULL,
+        offer TEXT NOT NULL,
+        created_at INTEGER NOT NULL,
+        expires_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE answers (
+        session INTEGER PRIMARY KEY,
+        answers INTEGER NOT NULL,
+        answer TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE candidates (
+        session INTEGER NOT NULL,
+        number INTEGER NOT NULL,
+        side INTEGER NOT NULL,
+        candidate TEXT NOT NULL,
+        PRIMARY KEY (session, number)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE owner (process INTEGER NOT NULL) STRICT;
+";
+
+/// Makes the file ready for use by a process; false if a newer version wrote it.
+pub(super) fn prepare(connection: &mut Connection, process: i64) -> rusqlite::Result<bool> {
     connection.pragma_update(None, "journal_mode", "wal")?;
     connection.pragma_update(None, "synchronous", "normal")?;
     connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
-    // Off for the steps: a table that is renamed would take those that refer to it along.
+    // In pages: what is written there again and again is copied into the file itself only once.
+    connection.pragma_update(None, "wal_autocheckpoint", 4000)?;
+    // Only version 1 had any.
     connection.pragma_update(None, "foreign_keys", false)?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let version: usize = transaction.query_row("PRAGMA user_version", (), |row| row.get(0))?;
@@ -55,8 +87,9 @@ pub(super) fn prepare(connection: &mut Connection) -> rusqlite::Result<bool> {
         step(&transaction)?;
     }
     transaction.pragma_update(None, "user_version", STEPS.len())?;
+    transaction.execute("DELETE FROM owner", ())?;
+    transaction.execute("INSERT INTO owner VALUES (?1)", [process])?;
     transaction.commit()?;
-    connection.pragma_update(None, "foreign_keys", true)?;
     Ok(true)
 }
 
@@ -70,6 +103,23 @@ fn from_version_0(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     copy_rondevus(transaction)?;
     // Its indexes go with it.
     transaction.execute_batch("DROP TABLE rondevu_sessions")
+}
+
+fn from_version_1(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    transaction.execute_batch(
+        "ALTER TABLE sessions RENAME TO old_sessions;
+         ALTER TABLE candidates RENAME TO old_candidates;",
+    )?;
+    transaction.execute_batch(VERSION_2)?;
+    // The candidates before the sessions that they refer to; indexes go with their tables.
+    transaction.execute_batch(
+        "INSERT INTO candidates SELECT session, id, side, candidate FROM old_candidates;
+         INSERT INTO answers SELECT id, answers, answer FROM old_sessions WHERE answer IS NOT NULL;
+         INSERT INTO sessions SELECT id, code, origin, topic, info, offer, created_at, expires_at
+             FROM old_sessions;
+         DROP TABLE old_candidates;
+         DROP TABLE old_sessions;",
+    )
 }
 
 /// Copies what the original kept: texts as they are, and candidates as JSON arrays.

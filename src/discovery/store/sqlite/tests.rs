@@ -2,8 +2,8 @@
 
 use tempfile::TempDir;
 
-use super::super::Storage;
 use super::super::contract::{self, LIMITS, contract, origin, text};
+use super::super::{MAX_CANDIDATES, Page, Session, Topic};
 use super::*;
 
 contract!(contract::in_a_file());
@@ -21,7 +21,7 @@ impl File {
     }
 
     async fn open(&self) -> Result<SqliteStore, OpenError> {
-        SqliteStore::open(&self.path(), LIMITS).await
+        SqliteStore::open(&self.path(), LIMITS, Timestamp(1)).await
     }
 
     fn shell(&self) -> Connection {
@@ -29,31 +29,119 @@ impl File {
     }
 }
 
+/// A session of origin `a` and topic `t` that lives from 1 to 9.
+fn session() -> NewSession {
+    contract::session("a", "t", Timestamp(1), Timestamp(9))
+}
+
+fn listed(store: &SqliteStore) -> Vec<Session> {
+    store.memory().sessions(&origin("a"), &Topic::stored("t".into()), Timestamp(1))
+}
+
+fn rows(shell: &Connection, table: &str) -> i64 {
+    shell.query_row(&format!("SELECT count(*) FROM {table}"), (), |row| row.get(0)).unwrap()
+}
+
 #[tokio::test]
 async fn a_closed_store_is_found_again_with_its_room_taken() {
     let file = File::new();
     let store = file.open().await.unwrap();
-    let session = contract::session("a", "t", Timestamp(1), Timestamp(9));
-    let (code, a) = (session.code, origin("a"));
+    let (last, a) = (session(), origin("a"));
     for _ in 1..LIMITS.max_sessions_per_origin {
-        store.create(contract::session("a", "t", Timestamp(1), Timestamp(9))).await.unwrap();
+        store.create(&session()).await.unwrap();
     }
-    store.create(session).await.unwrap();
-    store.add_answer(code, a.clone(), text("x"), Timestamp(2)).await.unwrap();
-    let before = store.get(code, a.clone(), Timestamp(2)).await.unwrap();
+    store.create(&last).await.unwrap();
+    store.add_answer(last.code, &a, text("x"), Timestamp(2)).await.unwrap();
     store.close().await;
-    assert_eq!(store.delete(code).await, Err(StoreError::Unavailable));
-    assert_eq!(store.get(code, a.clone(), Timestamp(2)).await, Err(StoreError::Unavailable));
+    assert_eq!(store.delete(last.code).await, Err(StoreError::Unavailable));
     assert!(!file.path().with_extension("db-wal").exists(), "everything is in the file itself");
 
     let again = file.open().await.unwrap();
-    assert_eq!(again.get(code, a, Timestamp(2)).await.unwrap(), before);
-    let refused = again.create(contract::session("a", "t", Timestamp(2), Timestamp(9))).await;
-    assert_eq!(refused, Err(StoreError::TooManyOfOrigin));
+    assert_eq!(again.create(&session()).await, Err(StoreError::TooManyOfOrigin));
     assert_eq!(again.clean_up(Timestamp(9)).await, Ok(0));
-    let left: i64 =
-        file.shell().query_row("SELECT count(*) FROM candidates", (), |row| row.get(0)).unwrap();
-    assert_eq!(left, 0);
+    let shell = file.shell();
+    assert_eq!(["sessions", "answers", "candidates"].map(|table| rows(&shell, table)), [0; 3]);
+}
+
+#[tokio::test]
+async fn a_restart_changes_nothing_that_can_be_seen() {
+    let file = File::new();
+    let store = file.open().await.unwrap();
+    let (a, now) = (origin("a"), Timestamp(2));
+    let sessions: Vec<_> = (0..50)
+        .map(|n| {
+            contract::session("a", ["t", "u"][n % 2], Timestamp(1 + n as u64 % 3), Timestamp(9))
+        })
+        .collect();
+    for (n, session) in sessions.iter().enumerate() {
+        store.create(session).await.unwrap();
+        for m in 0..n % 5 {
+            let side = if m % 2 == 0 { Side::Offerer } else { Side::Answerer };
+            let candidate = text(&format!("{n}/{m}"));
+            store.add_candidate(session.code, &a, side, candidate, now).await.unwrap();
+        }
+        for m in 0..(n % 7).saturating_sub(3) {
+            let answer = text(&format!("{m}"));
+            store.add_answer(session.code, &a, answer, now).await.unwrap();
+        }
+    }
+    let seen = |store: &SqliteStore| {
+        let memory = store.memory();
+        let each: Vec<_> = sessions.iter().map(|it| memory.get(it.code, &a, now)).collect();
+        let lists = ["t", "u"].map(|it| memory.sessions(&a, &Topic::stored(it.into()), now));
+        (each, lists, memory.topics(&a, Page { number: 1, limit: 9 }, now))
+    };
+    let before = seen(&store);
+    assert!(before.0.iter().all(Result::is_ok));
+    store.close().await;
+    let store = file.open().await.unwrap();
+    assert_eq!(seen(&store), before);
+    // What is new stands before what was made in the same millisecond before the restart.
+    let last = contract::session("a", "t", Timestamp(3), Timestamp(9));
+    store.create(&last).await.unwrap();
+    assert_eq!(listed(&store)[0].code, last.code);
+}
+
+#[tokio::test]
+async fn what_is_gone_at_the_start_is_deleted() {
+    let file = File::new();
+    let store = file.open().await.unwrap();
+    let (gone, live) = (session(), contract::session("a", "t", Timestamp(1), Timestamp(10)));
+    for session in [&gone, &live] {
+        store.create(session).await.unwrap();
+        let (code, a) = (session.code, origin("a"));
+        store.add_candidate(code, &a, Side::Offerer, text("c"), Timestamp(1)).await.unwrap();
+        store.add_answer(code, &a, text("x"), Timestamp(1)).await.unwrap();
+    }
+    store.close().await;
+    let store = SqliteStore::open(&file.path(), LIMITS, Timestamp(9)).await.unwrap();
+    let get = |code| store.memory().get(code, &origin("a"), Timestamp(1)).map(|it| it.code);
+    assert_eq!((get(gone.code), get(live.code)), (Err(StoreError::NotFound), Ok(live.code)));
+    let shell = file.shell();
+    assert_eq!(["sessions", "answers", "candidates"].map(|table| rows(&shell, table)), [1; 3]);
+}
+
+#[tokio::test]
+async fn lower_limits_leave_the_oldest_in_the_file() {
+    let file = File::new();
+    let store = file.open().await.unwrap();
+    let sessions = [session(), session(), session()];
+    for session in &sessions {
+        store.create(session).await.unwrap();
+    }
+    store.close().await;
+    let codes =
+        |store: &SqliteStore| -> Vec<_> { listed(store).iter().map(|it| it.code).collect() };
+    let [first, second, third] = sessions.map(|session| session.code);
+    let fewer = StoreLimits { max_sessions: 2, ..LIMITS };
+    let store = SqliteStore::open(&file.path(), fewer, Timestamp(1)).await.unwrap();
+    assert_eq!(codes(&store), [third, second]);
+    store.delete(third).await.unwrap();
+    let fourth = session();
+    store.create(&fourth).await.unwrap();
+    store.close().await;
+    let store = file.open().await.unwrap();
+    assert_eq!(codes(&store), [fourth.code, second, first]);
 }
 
 #[tokio::test]
@@ -83,21 +171,54 @@ async fn a_file_of_the_original_is_taken_over() {
     drop(shell);
     for _ in 0..2 {
         let store = file.open().await.unwrap();
-        let listed = store.sessions(origin("a"), Topic::stored("t".into()), Timestamp(1)).await;
-        let [session] = &listed.unwrap()[..] else { panic!() };
+        let listed = listed(&store);
+        let [session] = &listed[..] else { panic!() };
         assert_eq!((session.code, &session.info), (code, &text("say \"hi\"")));
         assert_eq!(session.offer_candidates, [text("c1"), text("c2")]);
         store.close().await;
     }
-    let tables: Vec<String> = file
-        .shell()
-        .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")
-        .unwrap()
-        .query_map((), |row| row.get(0))
-        .unwrap()
-        .collect::<Result<_, _>>()
+    assert_eq!(tables(&file.shell()), ["answers", "candidates", "owner", "sessions"]);
+}
+
+fn tables(shell: &Connection) -> Vec<String> {
+    let query = "SELECT name FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name";
+    let mut query = shell.prepare(query).unwrap();
+    query.query_map((), |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+}
+
+#[tokio::test]
+async fn a_file_of_version_1_is_taken_over() {
+    let file = File::new();
+    let (code, answered) = (Code::random(), Code::random());
+    let shell = file.shell();
+    shell.execute_batch(schema::VERSION_1).unwrap();
+    shell.pragma_update(None, "user_version", 1).unwrap();
+    shell
+        .execute(
+            r#"INSERT INTO sessions VALUES
+                   (3, ?1, 'a', 't', '"i"', '"o"', NULL, 0, 3, 900, 1, 9),
+                   (7, ?2, 'a', 't', '"i"', '"o"', '"x"', 2, 0, 700, 1, 9)"#,
+            [code.to_string(), answered.to_string()],
+        )
         .unwrap();
-    assert_eq!(tables, ["candidates", "sessions"]);
+    shell
+        .execute_batch(
+            r#"INSERT INTO candidates VALUES (1, 3, 0, '"c1"'), (2, 3, 1, '"d"'), (5, 3, 0, '"c2"')"#,
+        )
+        .unwrap();
+    drop(shell);
+    for _ in 0..2 {
+        let store = file.open().await.unwrap();
+        let get = |code| store.memory().get(code, &origin("a"), Timestamp(1)).unwrap();
+        let session = get(code);
+        assert_eq!(session.offer_candidates, [text("c1"), text("c2")]);
+        assert_eq!((session.answer_candidates, session.answer), (vec![text("d")], None));
+        let session = get(answered);
+        assert_eq!((session.answers, session.answer), (2, Some(text("x"))));
+        assert_eq!(listed(&store).len(), 1);
+        store.close().await;
+    }
+    assert_eq!(tables(&file.shell()), ["answers", "candidates", "owner", "sessions"]);
 }
 
 #[tokio::test]
@@ -120,7 +241,7 @@ async fn files_that_cannot_be_used_are_refused_and_left_as_they_are() {
         .unwrap();
     assert_eq!(column, "other");
 
-    let nowhere = SqliteStore::open(Path::new("/nowhere/at/all.db"), LIMITS).await;
+    let nowhere = SqliteStore::open(Path::new("/nowhere/at/all.db"), LIMITS, Timestamp(1)).await;
     assert!(matches!(nowhere, Err(OpenError::Sqlite { .. })));
 }
 
@@ -128,32 +249,132 @@ async fn files_that_cannot_be_used_are_refused_and_left_as_they_are() {
 async fn one_change_that_fails_costs_no_other() {
     let file = File::new();
     let store = file.open().await.unwrap();
-    // A code twice cannot be stored, and is not expected: the whole transaction fails with it.
-    let session = contract::session("a", "t", Timestamp(1), Timestamp(9));
-    store.create(session.clone()).await.unwrap();
-    let others: Vec<_> =
-        (0..5).map(|_| contract::session("a", "t", Timestamp(1), Timestamp(9))).collect();
-    let (twice, others) = futures_util::join!(
-        store.create(session.clone()),
-        futures_util::future::join_all(others.iter().cloned().map(|it| store.create(it))),
+    let refuse = "CREATE TRIGGER refuse BEFORE INSERT ON sessions WHEN NEW.topic = 'refused'
+                  BEGIN SELECT RAISE(ABORT, 'refused'); END";
+    file.shell().execute_batch(refuse).unwrap();
+    let refused = contract::session("b", "refused", Timestamp(1), Timestamp(9));
+    let others: Vec<_> = (0..5).map(|_| session()).collect();
+    let (first, others_first) = others.split_at(2);
+    let (before, broken, after) = futures_util::join!(
+        futures_util::future::join_all(first.iter().map(|it| store.create(it))),
+        store.create(&refused),
+        futures_util::future::join_all(others_first.iter().map(|it| store.create(it))),
     );
-    assert_eq!(twice, Err(StoreError::Broken));
-    assert_eq!(others, [Ok(()); 5]);
-    assert_eq!(store.clean_up(Timestamp(1)).await, Ok(6));
+    assert_eq!(broken, Err(StoreError::Broken));
+    assert_eq!([before, after].concat(), [Ok(()); 5]);
+    assert_eq!(store.memory().count(), 5);
+    assert_eq!(rows(&file.shell(), "sessions"), 5);
+}
+
+/// Makes a session with one candidate.
+async fn filled(store: &SqliteStore) -> NewSession {
+    let session = session();
+    store.create(&session).await.unwrap();
+    let (code, a) = (session.code, origin("a"));
+    store.add_candidate(code, &a, Side::Offerer, text("c"), Timestamp(1)).await.unwrap();
+    session
 }
 
 #[tokio::test]
 async fn a_file_that_somebody_holds_is_not_available_and_then_is() {
     let file = File::new();
-    let store = contract::open(&Storage::Sqlite(file.path())).await;
+    let store = file.open().await.unwrap();
+    let old = filled(&store).await;
+    let (code, a, now) = (old.code, origin("a"), Timestamp(1));
+    let before = listed(&store);
     let shell = file.shell();
-    shell.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let session = contract::session("a", "t", Timestamp(1), Timestamp(9));
-    assert_eq!(store.create(session.clone()).await, Err(StoreError::Unavailable));
-    // Readers do not care.
-    assert!(store.get(session.code, &origin("a"), Timestamp(1)).await.is_err());
+    shell.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let new = session();
+    let refused = futures_util::join!(
+        store.create(&new),
+        store.add_candidate(code, &a, Side::Offerer, text("d"), now),
+        store.add_answer(code, &a, text("x"), now),
+        store.delete(code),
+        async {
+            // Whoever only reads does not care, and sees nothing of what is on its way.
+            assert_eq!(listed(&store), before);
+        },
+    );
+    let away = Err(StoreError::Unavailable);
+    assert_eq!((refused.0, refused.1, refused.2, refused.3), (away, away, away, away));
+    assert_eq!(listed(&store), before);
+    assert_eq!(store.memory().count(), 1);
     shell.execute_batch("COMMIT").unwrap();
     drop(shell);
-    store.create(session.clone()).await.unwrap();
-    assert!(store.get(session.code, &origin("a"), Timestamp(1)).await.is_ok());
+    store.create(&new).await.unwrap();
+    assert_eq!(listed(&store).len(), 2);
+    // All candidates have their room, so none was taken by the one that was refused.
+    for _ in 1..MAX_CANDIDATES {
+        store.add_candidate(code, &a, Side::Answerer, text("d"), now).await.unwrap();
+    }
+    let more = store.add_candidate(code, &a, Side::Answerer, text("d"), now).await;
+    assert_eq!(more, Err(StoreError::TooManyCandidates));
+}
+
+#[tokio::test]
+async fn a_disk_that_is_full_leaves_no_trace() {
+    let file = File::new();
+    let connection = connect(&file.path()).unwrap();
+    connection.pragma_update(None, "max_page_count", 64).unwrap();
+    let store = SqliteStore::start(connection, file.path(), LIMITS, Timestamp(1)).unwrap();
+    let old = filled(&store).await;
+    let mut large = session();
+    large.offer = text(&"x".repeat(512 << 10));
+    assert_eq!(store.create(&large).await, Err(StoreError::Unavailable));
+    let answer = text(&"x".repeat(512 << 10));
+    let refused = store.add_answer(old.code, &origin("a"), answer, Timestamp(1)).await;
+    assert_eq!(refused, Err(StoreError::Unavailable));
+    assert_eq!(listed(&store).len(), 1);
+    // All that fits goes on, and can be deleted again, with nothing left of it.
+    store.create(&session()).await.unwrap();
+    assert_eq!(listed(&store).len(), 2);
+    assert_eq!(store.clean_up(Timestamp(9)).await, Ok(0));
+    assert!(store.memory().is_empty());
+    assert_eq!(rows(&file.shell(), "sessions"), 0);
+}
+
+#[tokio::test]
+async fn what_is_removed_takes_nothing_more() {
+    let file = File::new();
+    let store = file.open().await.unwrap();
+    let old = filled(&store).await;
+    let a = origin("a");
+    let (deleted, refused) = futures_util::join!(
+        store.delete(old.code),
+        store.add_candidate(old.code, &a, Side::Answerer, text("d"), Timestamp(1)),
+    );
+    assert_eq!((deleted, refused), (Ok(()), Err(StoreError::NotFound)));
+    assert!(store.memory().is_empty());
+    assert_eq!(rows(&file.shell(), "candidates"), 0);
+}
+
+#[tokio::test]
+async fn the_last_to_open_the_file_has_it() {
+    let file = File::new();
+    let first = file.open().await.unwrap();
+    let old = filled(&first).await;
+    let second = file.open().await.unwrap();
+    let new = session();
+    assert_eq!(first.create(&new).await, Err(StoreError::Unavailable));
+    assert_eq!(first.delete(old.code).await, Err(StoreError::Unavailable));
+    assert_eq!(listed(&first), listed(&second));
+    second.create(&new).await.unwrap();
+    assert_eq!(listed(&second).len(), 2);
+    first.close().await;
+    second.close().await;
+    assert_eq!(rows(&file.shell(), "sessions"), 2);
+}
+
+#[tokio::test]
+async fn what_nobody_waits_for_any_more_is_not_made() {
+    let file = File::new();
+    let store = file.open().await.unwrap();
+    let new = session();
+    let mut creating = Box::pin(store.create(&new));
+    assert!(futures_util::poll!(&mut creating).is_pending());
+    drop(creating);
+    // Comes behind it.
+    let other = filled(&store).await;
+    assert_eq!(listed(&store).iter().map(|it| it.code).collect::<Vec<_>>(), [other.code]);
+    assert_eq!((store.memory().count(), rows(&file.shell(), "sessions")), (1, 1));
 }
