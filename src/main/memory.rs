@@ -22,7 +22,7 @@ pub(super) async fn give_back(links: LinkSet) {
         checks.tick().await;
         if tide.is_out(links.take_peak(), links.len()) {
             let began = Instant::now();
-            // It takes the time of an answer or two, in which no task should have to wait.
+            // It takes milliseconds, and as many more as there is to give.
             if tokio::task::spawn_blocking(malloc_trim::trim).await.is_ok_and(|given| given) {
                 tracing::debug!(elapsed = ?began.elapsed(), "memory was given back");
             }

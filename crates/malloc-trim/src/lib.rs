@@ -3,7 +3,7 @@
 //! A crate of its own for one call, so that `unsafe` can stay forbidden in the broker.
 
 /// Gives back all pages that hold nothing, of all threads' arenas. Takes about a millisecond for
-/// every ten megabytes; who allocates meanwhile may wait for a part of that. Returns whether
+/// every five megabytes; who allocates meanwhile may wait for a part of that. Returns whether
 /// anything was given back; where the C library is not glibc nothing is.
 pub fn trim() -> bool {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
