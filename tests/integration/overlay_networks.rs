@@ -8,7 +8,7 @@ use crolang_broker::overlay::{
 };
 use tokio::task::JoinSet;
 
-use crate::support::{PEERS, SOON, eventually, start_with};
+use crate::support::{PEERS, SOON, eventually, eventually_within, start_with};
 
 /// How long a network may take to deliver a message, sent again and again while it forms.
 const FORMED: Duration = Duration::from_secs(40);
@@ -127,7 +127,7 @@ async fn fifty_peers_find_each_other_and_survive_that_a_fifth_leaves() {
     all_pairs_deliver(&peers).await;
     // Of those that each knew at first, nobody has so many.
     let has_enough = |peer: &Peer| peer.neighbours().len() >= 5;
-    eventually("all find neighbours", || peers.iter().all(has_enough)).await;
+    eventually_within(FORMED, "all find neighbours", || peers.iter().all(has_enough)).await;
     let gone: Vec<_> = (0..10).map(|number| peers.remove(number * 4)).collect();
     // Half of them without a word.
     let (said, dropped): (Vec<_>, Vec<_>) =
