@@ -18,6 +18,7 @@
 //!   transport would take them for a protocol error while it is still connecting the node.
 
 mod close_reason;
+mod closing;
 mod frames;
 mod incoming;
 mod parcels;

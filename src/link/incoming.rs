@@ -113,6 +113,11 @@ impl Incoming {
         self.held.is_empty()
     }
 
+    /// Whether there is something, and nothing of it may be handed on.
+    pub(super) fn is_held_back(&self) -> bool {
+        self.free == 0 && !self.held.is_empty()
+    }
+
     /// Lets everything be handed on.
     pub(super) fn release(&mut self) {
         self.free = self.held.len();

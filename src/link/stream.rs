@@ -26,9 +26,6 @@ const PING: [u8; 2] = [0x89, 0x00];
 /// fill its receiver's queue before the receiver's writer had a turn.
 const TURN_BYTES: usize = 64 * 1024;
 
-/// How long a closing link waits for the peer to close too.
-const LINGER: Duration = Duration::from_secs(1);
-
 /// The most that one read takes from the socket, in bytes. The buffer is on the stack: all
 /// connections of a thread share it.
 const READ_BYTES: usize = 64 * 1024;
@@ -44,9 +41,9 @@ pub(super) struct Stream {
     /// Bytes that were read and not yet taken for a sign of life.
     unheard_bytes: usize,
     /// The peer has said goodbye: what it said before that is handed on all the same.
-    is_parting: bool,
+    pub(super) is_parting: bool,
     /// Both are set once the stream carries WebSocket frames.
-    incoming: Option<Incoming>,
+    pub(super) incoming: Option<Incoming>,
     pub(super) outgoing: Option<FrameScanner>,
     /// Bytes of a ping that still have to be written before anything else.
     ping_left: usize,
@@ -55,7 +52,9 @@ pub(super) struct Stream {
     /// Runs while a write waits for the peer.
     pub(super) deadline: Option<Pin<Box<Sleep>>>,
     /// Runs while a closing link waits for the peer to close too.
-    linger: Option<Pin<Box<Sleep>>>,
+    pub(super) linger: Option<Pin<Box<Sleep>>>,
+    /// Runs while a parting peer's admission may still come.
+    pub(super) admission: Option<Pin<Box<Sleep>>>,
     _place: Place,
 }
 
@@ -73,6 +72,7 @@ impl Link {
             parcels: Outgoing::default(),
             deadline: None,
             linger: None,
+            admission: None,
             _place: place,
         }))
     }
@@ -133,7 +133,7 @@ impl Stream {
             Some(incoming) if !incoming.is_empty() => {
                 match shared.phase() {
                     Phase::Open => {}
-                    Phase::Closing if self.is_parting => {}
+                    Phase::Closing if self.is_parting && shared.gate() == Gate::Open => {}
                     _ => return false,
                 }
                 if shared.is_reading_paused() {
@@ -184,7 +184,7 @@ impl Stream {
             let space = (gate == Gate::Open && !is_paused).then_some(&mut *buf);
             let flows = space.is_some();
             let is_goodbye = incoming.take_in(read, space);
-            self.is_parting |= is_goodbye && flows;
+            self.is_parting |= is_goodbye && (flows || gate == Gate::Hold);
             self.handle.0.note_incoming(is_goodbye);
             if buf.filled().len() > before {
                 return Poll::Ready(Ok(()));
@@ -201,36 +201,6 @@ impl Stream {
         let before = buf.filled().len();
         loop {
             ready!(self.poll_peer(cx, buf))?;
-            if buf.filled().len() == before {
-                return Poll::Ready(Ok(()));
-            }
-            buf.set_filled(before);
-        }
-    }
-
-    /// Shows the end of the stream, once all that is queued has been written and the peer has
-    /// closed its side too. To close before that would reset the connection if the peer has sent
-    /// anything more, and a reset may take from it what it has not read yet.
-    fn poll_closing(
-        &mut self,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        ready!(self.handle.0.poll_written())?;
-        if self.handle.0.is_closed_by_peer() {
-            return Poll::Ready(Ok(()));
-        }
-        let linger = self.linger.get_or_insert_with(|| {
-            // Fails if the connection is gone, which the next read tells.
-            let _ = socket2::SockRef::from(&self.socket).shutdown(std::net::Shutdown::Write);
-            Box::pin(tokio::time::sleep(LINGER))
-        });
-        if linger.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Ok(()));
-        }
-        let before = buf.filled().len();
-        loop {
-            ready!(Pin::new(&mut self.socket).poll_read(cx, buf))?;
             if buf.filled().len() == before {
                 return Poll::Ready(Ok(()));
             }
@@ -318,7 +288,16 @@ impl AsyncRead for Link {
         stream.handle.0.reader.register(cx.waker());
         match stream.handle.0.phase() {
             Phase::Open => {}
-            Phase::Closing => return stream.poll_closing(cx, buf),
+            Phase::Closing => {
+                ready!(stream.poll_admission(cx));
+                // It may have come just now.
+                let is_handed_on = stream.hand_on(buf);
+                return if is_handed_on {
+                    Poll::Ready(Ok(()))
+                } else {
+                    stream.poll_closing(cx, buf)
+                };
+            }
             Phase::Dead => return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
         }
         if stream.ping_left > 0 || stream.handle.0.ping_due.load(Ordering::Acquire) {
@@ -343,10 +322,11 @@ impl AsyncWrite for Link {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let stream = &mut *self.get_mut().0;
-        if stream.handle.0.phase() == Phase::Dead {
+        let shared = &*stream.handle.0;
+        if shared.phase() == Phase::Dead {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        if stream.handle.0.ping_due.load(Ordering::Acquire) {
+        if shared.ping_due.load(Ordering::Acquire) {
             stream.try_ping();
         }
         match stream.poll_frames(cx, bytes) {
