@@ -21,7 +21,7 @@ use super::{Admission, Broker, Location};
 use crate::delivery::{Delivered, RemoteMessage, ReplyTo};
 use crate::node::Owner;
 use crate::overlay::{Events, PeerEvent, PeerId, SendError};
-use crate::protocol::{Event, JsonString, Payload};
+use crate::protocol::{Event, JsonString};
 use crate::telemetry::EVENTS;
 use lanes::Lanes;
 use letter::{FromNode, Letter};
@@ -34,7 +34,7 @@ impl Broker {
         sender: &Admission,
         event: Event,
         to: &str,
-        payload: Payload<'_>,
+        argument: JsonString<'_>,
     ) -> Delivered {
         let Some(peer) = &self.peer else { return Delivered::NotConnected };
         let Some(id) = peer_named(to) else { return Delivered::NotConnected };
@@ -45,7 +45,7 @@ impl Broker {
         if !self.knows_all_names() {
             return Delivered::Unknown;
         }
-        let letter = FromNode { from: sender.node.as_str(), message: payload.json() };
+        let letter = FromNode { from: sender.node.as_str(), message: argument };
         match peer.send_now(id, &letter) {
             Ok(()) => Delivered::Yes,
             Err(SendError::NoNeighbour | SendError::Ended) => Delivered::NotConnected,

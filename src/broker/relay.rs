@@ -10,7 +10,7 @@
 use super::{Admission, Broker};
 use crate::delivery::{Delivered, RemoteMessage, ReplyTo};
 use crate::node::Owner;
-use crate::protocol::{Ack, Event, Payload};
+use crate::protocol::{Ack, Event, JsonString, Payload};
 use crate::telemetry::EVENTS;
 use crate::webhooks::SocketMessage;
 
@@ -32,7 +32,7 @@ pub enum Turn {
     Behind,
 }
 
-/// A message that waits, without its payload.
+/// A message that waits, without its event's argument.
 #[derive(Debug)]
 pub struct Pending {
     event: Event,
@@ -115,13 +115,14 @@ impl Broker {
                 self.answered(event, Ack::Unauthorized)
             }
             Some(Permission::Granted) if turn == Turn::Now => {
-                match self.deliver_here(event, &envelope.to, payload) {
+                match self.deliver_here(event, &envelope.to, payload.json()) {
                     Some((owner, delivered)) => {
                         let ack = self.close(sender, event, &envelope.to, Some(owner), delivered);
                         self.answered(event, ack)
                     }
                     None if self.remote.is_none() => {
-                        let delivered = self.send_to_peer(sender, event, &envelope.to, payload);
+                        let delivered =
+                            self.send_to_peer(sender, event, &envelope.to, payload.json());
                         let ack = self.close(sender, event, &envelope.to, None, delivered);
                         self.answered(event, ack)
                     }
@@ -191,7 +192,7 @@ impl Broker {
         sender: &Admission,
         pending: &Pending,
         prepared: Prepared,
-        payload: Payload<'_>,
+        argument: JsonString<'_>,
         reply_to: impl FnOnce() -> ReplyTo,
     ) -> HandedOver {
         let Pending { event, ref to, .. } = *pending;
@@ -204,13 +205,13 @@ impl Broker {
             (Permission::Unknown, _) if !may_pass => Ack::Error,
             (_, Location::Unknown) => Ack::Error,
             (_, Location::At(owner)) if owner.replica != self.replica => {
-                return self.send_on(sender, pending, owner, payload, reply_to);
+                return self.send_on(sender, pending, owner, argument, reply_to);
             }
             _ => {
-                let (owner, delivered) = match self.deliver_here(event, to, payload) {
+                let (owner, delivered) = match self.deliver_here(event, to, argument) {
                     Some((owner, delivered)) => (Some(owner), delivered),
                     None if location == Location::Nowhere => {
-                        (None, self.send_to_peer(sender, event, to, payload))
+                        (None, self.send_to_peer(sender, event, to, argument))
                     }
                     None => (None, Delivered::NotConnected),
                 };
@@ -226,7 +227,7 @@ impl Broker {
         sender: &Admission,
         pending: &Pending,
         owner: Owner,
-        payload: Payload<'_>,
+        argument: JsonString<'_>,
         reply_to: impl FnOnce() -> ReplyTo,
     ) -> HandedOver {
         let Some(remote) = &self.remote else { return HandedOver::Answered(Ack::Error) };
@@ -235,7 +236,7 @@ impl Broker {
             to: &pending.to,
             connection: owner.connection,
             event: pending.event,
-            argument: payload.json(),
+            argument,
             opener: opens.then_some((sender.node.as_str(), sender.owner)),
         };
         remote.send(owner.replica, &message, reply_to());
@@ -322,15 +323,15 @@ impl Broker {
         self.connections.owner(to).or_else(|| self.directory.known_location(to))
     }
 
-    /// Hands the payload to the receiver's connection; `None` if it is not on this replica.
+    /// Hands the argument to the receiver's connection; `None` if it is not on this replica.
     fn deliver_here(
         &self,
         event: Event,
         to: &str,
-        payload: Payload<'_>,
+        argument: JsonString<'_>,
     ) -> Option<(Owner, Delivered)> {
         let (owner, receiver) = self.connections.receiver(to)?;
-        Some((owner, receiver.deliver(event.name(), payload.json())))
+        Some((owner, receiver.deliver(event.name(), argument)))
     }
 
     /// What is done when a message has come to its end, and what its sender is answered.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use socketioxide::adapter::LocalAdapter;
 use socketioxide::handler::MessageHandler;
 use socketioxide::socket::Socket;
-use socketioxide_core::Value;
+use socketioxide_core::{Str, Value};
 
 use super::answers::{Answer, AnswerSender};
 use super::waits::{Step, Waits};
@@ -40,7 +40,10 @@ impl Events {
         if let Some(event) = Event::from_name(&packet.name) {
             return match self.broker.relay(&self.admission, event, packet.payload, turn) {
                 Relayed::Answered(ack) => Step::Answer(ack.into()),
-                Relayed::Waits(pending) => Step::Relay(pending, text.clone()),
+                Relayed::Waits(pending) => {
+                    let argument = packet.payload.map_or("", |payload| payload.json().as_str());
+                    Step::Relay(pending, share(text, argument))
+                }
             };
         }
         // Whoever does not listen to the answer needs none worked out.
@@ -52,6 +55,17 @@ impl Events {
             };
         }
         Step::Answer(Ack::Error.into())
+    }
+}
+
+/// Keeps a part of a text, without a copy.
+fn share(text: &Str, part: &str) -> Str {
+    let start = part.as_ptr().addr().wrapping_sub(text.as_str().as_ptr().addr());
+    let range = start..start.wrapping_add(part.len());
+    if text.as_str().get(range.clone()) == Some(part) {
+        text.slice(range)
+    } else {
+        Str::copy_from_slice(part)
     }
 }
 

@@ -15,7 +15,7 @@ use super::waits::{SIDE_BY_SIDE, Step};
 use crate::broker::{Admission, Broker, HandedOver, Location, Pending, Prepared};
 use crate::delivery::{Delivered, ReplyTo};
 use crate::node::Owner;
-use crate::protocol::{Ack, EventPacket};
+use crate::protocol::{Ack, JsonString};
 
 /// The state of one connection. Its lock is held while a message is handed over, so that none
 /// overtakes it, and never across an await.
@@ -33,7 +33,7 @@ pub(super) struct Turns {
 /// A message that is to be handed over.
 pub(super) struct Letter {
     pub(super) pending: Pending,
-    pub(super) text: Str,
+    pub(super) argument: Str,
     pub(super) sender: AnswerSender,
 }
 
@@ -78,13 +78,13 @@ impl Turns {
                     self.finish(sender, &answer);
                     return None;
                 }
-                Step::Relay(pending, text) => match self.broker.prepared(&pending) {
+                Step::Relay(pending, argument) => match self.broker.prepared(&pending) {
                     Some(prepared) => {
-                        let letter = Letter { pending, text, sender };
-                        let (Letter { pending, text, sender }, _) = self.take(letter, prepared)?;
-                        (Step::Relay(pending, text), sender)
+                        let letter = Letter { pending, argument, sender };
+                        let (letter, _) = self.take(letter, prepared)?;
+                        (Step::Relay(letter.pending, letter.argument), letter.sender)
                     }
-                    None => (Step::Relay(pending, text), sender),
+                    None => (Step::Relay(pending, argument), sender),
                 },
                 Step::Find(question) => (Step::Find(question), sender),
             }
@@ -128,16 +128,15 @@ impl Turns {
     }
 
     fn hand_over(&mut self, letter: Letter, prepared: Prepared, is_first: bool) {
-        let payload = EventPacket::parse(&letter.text).ok().and_then(|packet| packet.payload);
-        // It was there when the event came.
-        let Some(payload) = payload else {
+        // It was one when the event came.
+        let Ok(argument) = JsonString::parse(&letter.argument) else {
             return self.finish(letter.sender, &Ack::Error.into());
         };
         self.next_ticket += 1;
         let ticket = self.next_ticket;
         let reply_to = || ReplyTo { sender: self.reply_to.clone(), ticket };
         let handed_over =
-            self.broker.hand_over(&self.admission, &letter.pending, prepared, payload, reply_to);
+            self.broker.hand_over(&self.admission, &letter.pending, prepared, argument, reply_to);
         match handed_over {
             HandedOver::Answered(ack) => self.finish(letter.sender, &ack.into()),
             HandedOver::Sent(owner) => {

@@ -31,7 +31,7 @@ const PLACES: usize = 1024;
 pub(super) enum Step {
     /// It is answered.
     Answer(Answer),
-    /// It is to be relayed, once it may; with the text that came.
+    /// It is to be relayed, once it may; with the event's argument.
     Relay(Pending, Str),
     /// It asks for nodes that are not on this replica.
     Find(Question),
@@ -129,9 +129,9 @@ async fn ask(broker: Arc<Broker>, admission: Admission, step: Step, sender: Answ
             let found = broker.find(&question).await;
             Known::Answer(found.map_or(Ack::Error.into(), Answer::Presence), sender)
         }
-        Step::Relay(pending, text) => {
+        Step::Relay(pending, argument) => {
             let prepared = broker.prepare(&admission, &pending).await;
-            Known::Relay(Letter { pending, text, sender }, prepared)
+            Known::Relay(Letter { pending, argument, sender }, prepared)
         }
     }
 }
