@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
-use crate::support::{Authority, Hook, Node, Process, SOON, get, program};
+use crate::support::{Authority, Hook, Node, Process, SOON, eventually, get, program};
 
 pub fn command(variables: &[(&str, &str)]) -> Command {
     let mut command = Command::from(program(variables));
@@ -116,6 +116,8 @@ async fn as_many_threads_serve_as_are_asked_for() {
     for asked in [1, 3] {
         let process = Process::start(&[("WORKER_THREADS", &asked.to_string())]).await;
         Node::connect(process.address, "a").await;
+        // A thread has its name a moment after it begins.
+        eventually("the threads have begun", || threads(&process) >= asked).await;
         assert_eq!(threads(&process), asked);
     }
 }
