@@ -86,6 +86,9 @@ impl Outbox {
         let mut sequence = 0;
         loop {
             self.filled.notified().await;
+            // Woken by the first entry. Whatever else is ready now gets to add its own: with 100
+            // pairs, one message each on the way, 15 go in a frame instead of 12.
+            tokio::task::yield_now().await;
             let waiting = {
                 let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
                 std::mem::take(&mut *waiting)
