@@ -337,6 +337,14 @@ impl Store {
         }
     }
 
+    /// Whether its Redis can be asked now; a store without one always can.
+    pub fn is_connected(&self) -> bool {
+        match &self.backend {
+            Backend::Memory(_) | Backend::Sqlite(_) => true,
+            Backend::Redis(redis) => redis.is_connected(),
+        }
+    }
+
     /// Ends the store in good order: everything that it took is kept. Whoever asks it for
     /// something afterwards may find it not available.
     pub async fn close(&self) {

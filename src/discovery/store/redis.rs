@@ -129,6 +129,10 @@ impl RedisStore {
         Self { scripts, _listener: Arc::new(listener) }
     }
 
+    pub(super) fn is_connected(&self) -> bool {
+        self.scripts.0.redis.is_connected()
+    }
+
     pub(super) async fn create(&self, session: &NewSession) -> Result<(), StoreError> {
         let NewSession { code, origin, topic, info, offer, created_at, expires_at } = session;
         let limits = &self.scripts.0.limits;
