@@ -117,6 +117,15 @@ impl Discovery {
         routes.layer(middleware::from_fn_with_state(allowed, cors::cors))
     }
 
+    /// Whether sessions can be asked for and changed here now, as far as that depends on this
+    /// process's own connection.
+    ///
+    /// # Errors
+    /// The cause, as it is answered.
+    pub fn ready(&self) -> Result<(), &'static str> {
+        if self.store.is_connected() { Ok(()) } else { Err("discovery_redis_away") }
+    }
+
     /// Frees the room of sessions that are gone, for as long as it is polled.
     pub async fn clean_up(&self) {
         let mut ticks = tokio::time::interval(CLEAN_UP_INTERVAL);

@@ -1,6 +1,5 @@
 //! The plain HTTP side: health, readiness and metrics.
 
-use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Router;
@@ -9,13 +8,16 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use http::{StatusCode, header};
 
-use crate::broker::Broker;
 use crate::metrics::Metrics;
 
-/// Routes for those who watch over the broker.
-pub fn routes(broker: Arc<Broker>, metrics: Metrics) -> Router {
+/// Routes for those who watch over the broker. `ready` tells whether new clients should come
+/// here; if not, why.
+pub fn routes(
+    ready: impl Fn() -> Result<(), &'static str> + Clone + Send + Sync + 'static,
+    metrics: Metrics,
+) -> Router {
     Router::new()
-        .route("/readyz", get(ready).with_state(broker))
+        .route("/readyz", get(async move || readiness(ready())))
         .route("/metrics", get(scrape).with_state(metrics))
 }
 
@@ -34,9 +36,9 @@ async fn health() -> impl IntoResponse {
     )
 }
 
-/// Tells whether nodes are let in now; if not, why. For load balancers.
-async fn ready(State(broker): State<Arc<Broker>>) -> impl IntoResponse {
-    let (status, text) = match broker.ready() {
+/// For load balancers.
+fn readiness(ready: Result<(), &'static str>) -> impl IntoResponse {
+    let (status, text) = match ready {
         Ok(()) => (StatusCode::OK, r#"{"status":"ready"}"#.to_owned()),
         Err(cause) => (
             StatusCode::SERVICE_UNAVAILABLE,

@@ -249,10 +249,15 @@ fn app(
     metrics: Metrics,
 ) -> Router {
     let socket_io = any(gateway::upgrade).with_state((broker.clone(), metrics.clone()));
+    let sessions = discovery.cloned();
+    let ready = move || {
+        broker.ready()?;
+        sessions.as_ref().map_or(Ok(()), Discovery::ready)
+    };
     let mut app = Router::new()
         .route("/socket.io", socket_io.clone())
         .route("/socket.io/", socket_io)
-        .merge(http::routes(broker, metrics.clone()));
+        .merge(http::routes(ready, metrics.clone()));
     if let (Some(path), Some(peer)) = (&peer_relay.path, peer) {
         app = app.route(path, any(gateway::peer_relay).with_state((peer, metrics)));
     }

@@ -1,9 +1,9 @@
 //! Tells those who wait that something has happened: a session has changed, a topic has a new
 //! one.
 //!
-//! A part of the store, because it is the store that knows. It tells of its own changes here; a
-//! backend that others change too does so for what it hears from them, and says when it may have
-//! missed something.
+//! A part of the store, because it is the store that knows. What keeps a change tells of it, not
+//! who asked for it: that client may have left by then. A backend that others change too does so
+//! for what it hears from them, and says when it may have missed something.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -37,6 +37,16 @@ struct Inner {
 /// Sessions of one topic and one origin.
 type Place = (Origin, Topic);
 
+/// What there is to tell of a change that was made.
+pub(super) enum NewsItem {
+    /// A session was made.
+    Created(NewSession),
+    /// A session has an answer or a candidate more.
+    Changed(Code),
+    /// Sessions are gone.
+    Gone(Vec<Code>),
+}
+
 struct Waiting {
     changed: Arc<Notify>,
     watchers: usize,
@@ -50,10 +60,16 @@ impl News {
         Self(Arc::new(Inner { waiting: Mutex::default(), streams: Mutex::default(), shown }))
     }
 
-    /// A session was made.
-    pub(super) fn created(&self, session: &NewSession) {
-        let (origin, topic) = (session.origin.clone(), session.topic.clone());
-        self.stream_session(origin, topic, &session.as_session());
+    /// Tells those whom it concerns of a change that was made.
+    pub(super) fn tell(&self, item: NewsItem) {
+        match item {
+            NewsItem::Created(session) => {
+                let listed = session.as_session();
+                self.stream_session(session.origin, session.topic, &listed);
+            }
+            NewsItem::Changed(code) => self.changed(code),
+            NewsItem::Gone(codes) => codes.into_iter().for_each(|code| self.changed(code)),
+        }
     }
 
     /// Tells those who read the new sessions of a topic of this one.

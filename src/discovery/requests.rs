@@ -166,7 +166,7 @@ impl Page {
 /// The number that a text begins with, as JavaScript's `parseInt` reads it (ECMA-262, 19.2.5);
 /// negative ones give zero.
 fn leading_number(text: &str) -> Option<u64> {
-    let text = text.trim_start();
+    let text = text.trim_start_matches(is_space);
     let (is_negative, digits) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),
@@ -177,6 +177,12 @@ fn leading_number(text: &str) -> Option<u64> {
     }
     // Digits fail to be a number only if there are too many of them.
     Some(if is_negative { 0 } else { digits[..end].parse().unwrap_or(u64::MAX) })
+}
+
+/// JavaScript's white space and line ends (ECMA-262, 12.2 and 12.3): those of Unicode, but the byte
+/// order mark for the next line.
+fn is_space(c: char) -> bool {
+    c == '\u{feff}' || (c.is_whitespace() && c != '\u{85}')
 }
 
 #[cfg(test)]
@@ -193,6 +199,8 @@ mod tests {
         for body in ["", "x", "[]", "null", "{}", r#"{"info":""}"#, r#"{"info":1,"offer":1}"#] {
             assert_eq!(fault(body), Fault::MissingInfo, "{body}");
         }
+        let marked = "\u{feff}{\"info\":\"a\",\"offer\":\"b\"}";
+        assert!(OfferRequest::parse(marked.as_bytes()).is_ok());
         let long = "🙂".repeat(512);
         assert_eq!(fault(&format!(r#"{{"info":"{long}a"}}"#)), Fault::InfoTooLong);
         for offer in ["null", r#""""#, "1", "{}"] {
@@ -258,6 +266,8 @@ mod tests {
         for (query, expected) in [
             ("page=3&limit=7", (3, 7)),
             ("page=2x&limit=%205", (2, 5)),
+            ("page=%EF%BB%BF2&limit=%C2%A0%0B5", (2, 5)),
+            ("page=%C2%852&limit=5", (1, 5)),
             ("page=&limit=x", (1, 100)),
             ("page=0&limit=0", (1, 1)),
             ("page=-4&limit=-4", (1, 1)),

@@ -1,8 +1,9 @@
 //! Where sessions are kept: one interface, several backends, one suite of tests for all of them.
 //!
 //! Every change is one step that nothing comes between: candidates and answers that come at the
-//! same time are all kept. The time is handed in, so that a session is gone for everybody at the
-//! same millisecond, whether it has been cleaned up or not.
+//! same time are all kept. Where it is made it is told, so that those who wait learn of what is
+//! stored even if its client has left. The time is handed in, so that a session is gone for
+//! everybody at the same millisecond, whether it has been cleaned up or not.
 
 mod memory;
 mod redis;
@@ -19,7 +20,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use self::redis::RedisStore;
-use super::news::News;
+use super::news::{News, NewsItem};
 use super::requests::Page;
 use super::session::{Code, NewSession, Origin, Session, Side, Timestamp, Topic};
 use super::text::JsonText;
@@ -174,7 +175,8 @@ impl Store {
         let backend = match storage {
             Storage::Memory => Backend::Memory(MemoryStore::new(limits)),
             Storage::Sqlite(path) => {
-                Backend::Sqlite(SqliteStore::open(path, limits, Timestamp::now()).await?)
+                let now = Timestamp::now();
+                Backend::Sqlite(SqliteStore::open(path, limits, news.clone(), now).await?)
             }
             Storage::Redis(settings) => {
                 let (settings, metrics) = (settings.clone(), metrics.clone());
@@ -195,12 +197,14 @@ impl Store {
     /// There may be too many, or the store may not be available.
     pub async fn create(&self, session: NewSession) -> Result<(), StoreError> {
         match &self.backend {
-            Backend::Memory(memory) => memory.create(&session)?,
-            Backend::Sqlite(sqlite) => in_time(sqlite.create(&session)).await?,
-            Backend::Redis(redis) => in_time(redis.create(&session)).await?,
+            Backend::Memory(memory) => {
+                memory.create(&session)?;
+                self.news.tell(NewsItem::Created(session));
+                Ok(())
+            }
+            Backend::Sqlite(sqlite) => in_time(sqlite.create(&session)).await,
+            Backend::Redis(redis) => in_time(redis.create(&session)).await,
         }
-        self.news.created(&session);
-        Ok(())
     }
 
     /// A page of an origin's topics; only those that have a listed session.
@@ -267,16 +271,14 @@ impl Store {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         match &self.backend {
-            Backend::Memory(memory) => memory.add_answer(code, origin, answer, now)?,
-            Backend::Sqlite(sqlite) => {
-                in_time(sqlite.add_answer(code, origin, answer, now)).await?;
+            Backend::Memory(memory) => {
+                memory.add_answer(code, origin, answer, now)?;
+                self.news.tell(NewsItem::Changed(code));
+                Ok(())
             }
-            Backend::Redis(redis) => {
-                in_time(redis.add_answer(code, origin, answer, now)).await?;
-            }
+            Backend::Sqlite(sqlite) => in_time(sqlite.add_answer(code, origin, answer, now)).await,
+            Backend::Redis(redis) => in_time(redis.add_answer(code, origin, answer, now)).await,
         }
-        self.news.changed(code);
-        Ok(())
     }
 
     /// Puts a candidate behind those that `side` has left.
@@ -293,16 +295,18 @@ impl Store {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         match &self.backend {
-            Backend::Memory(memory) => memory.add_candidate(code, origin, side, candidate, now)?,
+            Backend::Memory(memory) => {
+                memory.add_candidate(code, origin, side, candidate, now)?;
+                self.news.tell(NewsItem::Changed(code));
+                Ok(())
+            }
             Backend::Sqlite(sqlite) => {
-                in_time(sqlite.add_candidate(code, origin, side, candidate, now)).await?;
+                in_time(sqlite.add_candidate(code, origin, side, candidate, now)).await
             }
             Backend::Redis(redis) => {
-                in_time(redis.add_candidate(code, origin, side, candidate, now)).await?;
+                in_time(redis.add_candidate(code, origin, side, candidate, now)).await
             }
         }
-        self.news.changed(code);
-        Ok(())
     }
 
     /// Forgets a session, whoever's it is; one that is not there is forgotten already.
@@ -311,12 +315,14 @@ impl Store {
     /// The store may not be available.
     pub async fn delete(&self, code: Code) -> Result<(), StoreError> {
         match &self.backend {
-            Backend::Memory(memory) => memory.delete(code),
-            Backend::Sqlite(sqlite) => in_time(sqlite.delete(code)).await?,
-            Backend::Redis(redis) => in_time(redis.delete(code)).await?,
+            Backend::Memory(memory) => {
+                memory.delete(code);
+                self.news.tell(NewsItem::Gone(vec![code]));
+                Ok(())
+            }
+            Backend::Sqlite(sqlite) => in_time(sqlite.delete(code)).await,
+            Backend::Redis(redis) => in_time(redis.delete(code)).await,
         }
-        self.news.changed(code);
-        Ok(())
     }
 
     /// Frees the room of sessions that are gone, and says how many sessions are left.
@@ -331,13 +337,21 @@ impl Store {
         }
     }
 
+    /// Whether its Redis can be asked now; a store without one always can.
+    pub fn is_connected(&self) -> bool {
+        match &self.backend {
+            Backend::Memory(_) | Backend::Sqlite(_) => true,
+            Backend::Redis(redis) => redis.is_connected(),
+        }
+    }
+
     /// Ends the store in good order: everything that it took is kept. Whoever asks it for
     /// something afterwards may find it not available.
     pub async fn close(&self) {
         match &self.backend {
-            // What Redis was asked for, it has done when it has answered.
-            Backend::Memory(_) | Backend::Redis(_) => {}
+            Backend::Memory(_) => {}
             Backend::Sqlite(sqlite) => sqlite.close().await,
+            Backend::Redis(redis) => redis.close().await,
         }
     }
 }

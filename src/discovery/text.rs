@@ -10,6 +10,9 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
+/// What some programs write before a text in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
 /// A JSON string that is not empty, with its quotes and escapes.
 #[derive(Clone)]
 pub struct JsonText(Arc<RawValue>);
@@ -88,8 +91,10 @@ pub(super) struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     /// The fields of a body. What is no JSON object has none, so that the answer names the first
-    /// one that is missing.
+    /// one that is missing. A byte order mark is passed over, which RFC 8259 (8.1) allows and
+    /// Rondevu does.
     pub(super) fn parse(body: &'a [u8]) -> Self {
+        let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
         serde_json::from_slice(body).unwrap_or_default()
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::discovery::offer;
 use crate::support::{
-    Proxy, RedisCluster, RedisServer, SOON, Web, eventually, metric, start_with_variables,
+    Node, Proxy, RedisCluster, RedisServer, SOON, Web, eventually, metric, start_with_variables,
     url_through,
 };
 
@@ -315,4 +315,32 @@ async fn what_else_comes_on_the_channel_is_passed_over() {
     let code = offer(&mut web, "t", "o").await;
     let event = stream.until("\n\n").await;
     assert!(event.contains("event: session\n") && event.contains(&code), "{event}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readiness_is_that_of_discovery_too() {
+    let redis = RedisServer::start().await;
+    let server = replica(&redis.url(), &[]).await;
+    let mut web = Web::open(server.address()).await;
+    let ready = async |web: &mut Web, expected: (u16, Value)| {
+        let reading = async {
+            loop {
+                let answer = web.get("/readyz").await;
+                if (answer.status, answer.json()) == expected {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(SOON, reading).await.unwrap_or_else(|_| panic!("never {expected:?}"));
+    };
+    ready(&mut web, (200, json!({"status": "ready"}))).await;
+    // Its channel is the one that begins with a brace: the broker's own connection stays.
+    redis.command(&["ACL", "SETUSER", "default", "resetchannels", "&crolang:channel:[a-z0-9]*"]);
+    let cause = json!({"status": "not ready", "cause": "discovery_redis_away"});
+    ready(&mut web, (503, cause)).await;
+    assert_eq!(web.get("/t/sessions").await.status, 503);
+    Node::connect(server.address(), "a").await;
+    redis.command(&["ACL", "SETUSER", "default", "allchannels"]);
+    ready(&mut web, (200, json!({"status": "ready"}))).await;
+    offer(&mut web, "t", "o").await;
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::discovery::{offer, start_discovery};
-use crate::support::{SOON, Web, eventually, metric};
+use crate::support::{RedisServer, SOON, Web, eventually, metric, start_with_variables};
 
 const WAITING: &str = "crolang_discovery_waiting";
 
@@ -224,4 +224,96 @@ async fn a_stream_that_nobody_reads_is_ended() {
     tokio::time::timeout(2 * SOON, filling).await.expect("it is ended");
     // Nobody else is any the worse for it.
     assert_eq!(web.get("/").await.status, 200);
+}
+
+/// Keeps a storage from making changes.
+struct Hold<'a> {
+    redis: &'a RedisServer,
+    file: Option<rusqlite::Connection>,
+}
+
+impl Hold<'_> {
+    fn begin(&self) {
+        match &self.file {
+            Some(file) => file.execute_batch("BEGIN IMMEDIATE").unwrap(),
+            None => self.redis.pause(),
+        }
+    }
+
+    fn end(&self) {
+        match &self.file {
+            Some(file) => file.execute_batch("COMMIT").unwrap(),
+            None => self.redis.resume(),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_stored_is_told_though_its_client_has_left() {
+    for storage in ["sqlite", "redis"] {
+        let (folder, redis) = (tempfile::tempdir().unwrap(), RedisServer::start().await);
+        let path = folder.path().join("data.db");
+        let server = start_with_variables(&[
+            ("STORAGE_TYPE", storage),
+            ("STORAGE_PATH", path.to_str().unwrap()),
+            ("REDIS_URL", &redis.url()),
+        ])
+        .await;
+        let file = (storage == "sqlite").then(|| rusqlite::Connection::open(&path).unwrap());
+        let hold = Hold { redis: &redis, file };
+        let address = server.address();
+        let mut web = Web::open(address).await;
+        let code = offer(&mut web, "t", "o").await;
+        let mut waiting = Web::open(address).await;
+        let body = json!({"code": code, "side": "offerer", "wait": 30_000});
+        waiting.send("POST", "/poll", "", &body.to_string()).await;
+        let mut stream = Web::open(address).await;
+        stream.send("GET", "/t/events", "", "").await;
+        stream.head().await.unwrap();
+        stream.until("\n\n").await;
+        eventually("both wait", || metric(&server, WAITING) == 2.0).await;
+
+        let candidate = json!({"code": code, "side": "answerer", "candidate": "left"});
+        let new = json!({"info": "i", "offer": "left"});
+        let state = json!({"code": code, "side": "offerer"});
+        for (target, endpoint, body) in
+            [("/answer", "answer", &candidate), ("/t/offer", "offer", &new)]
+        {
+            let labels = format!(r#"{{endpoint="{endpoint}",outcome="client_left"}}"#);
+            let has_left = format!("crolang_discovery_requests_total{labels}");
+            let storing = async {
+                loop {
+                    hold.begin();
+                    let mut leaver = Web::open(address).await;
+                    leaver.send("POST", target, "", &body.to_string()).await;
+                    web.get("/health").await;
+                    drop(leaver);
+                    for _ in 0..100 {
+                        web.get("/health").await;
+                        if metric(&server, &has_left) > 0.0 {
+                            break;
+                        }
+                    }
+                    hold.end();
+                    // Behind it: by then it is stored, or its client has left too early.
+                    let behind = json!({"info": "i", "offer": "o"});
+                    while web.post("/other/offer", &behind).await.status != 200 {}
+                    let stored = match endpoint {
+                        "answer" => web.post("/poll", &state).await,
+                        _ => web.get("/t/sessions").await,
+                    };
+                    if stored.text.contains("left") {
+                        return;
+                    }
+                }
+            };
+            tokio::time::timeout(SOON, storing).await.expect("it is stored");
+        }
+        let told = async {
+            let state = waiting.answer().await.unwrap().json();
+            assert_eq!(state["answerCandidates"][0], "left");
+            assert!(stream.until("\n\n").await.contains("\"offer\":\"left\""));
+        };
+        tokio::time::timeout(SOON, told).await.unwrap_or_else(|_| panic!("{storage} tells it"));
+    }
 }

@@ -22,10 +22,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{Cmd, Value};
-use tokio::sync::Semaphore;
-use tokio_util::task::AbortOnDropHandle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-use super::super::news::News;
+use super::super::news::{News, NewsItem};
 use super::super::session::{TEXT_OVERHEAD_BYTES, Timestamp};
 use super::{
     Code, JsonText, MAX_CANDIDATES, MAX_LISTED_BYTES, MAX_LISTED_SESSIONS, MAX_SESSION_BYTES,
@@ -91,12 +91,15 @@ struct Inner {
     /// Tells this replica's news from others'.
     replica: u64,
     limits: StoreLimits,
-    turns: Semaphore,
+    news: News,
+    turns: Arc<Semaphore>,
+    /// Changes that Redis was asked for; each has a turn, and ends with its command.
+    changes: TaskTracker,
 }
 
 impl RedisStore {
-    /// Connects; `news` are told of what other replicas change. If Redis is not there within some
-    /// time, it may come later.
+    /// Connects; `news` are told of what this and other replicas change. If Redis is not there
+    /// within some time, it may come later.
     pub(super) async fn open(
         settings: RedisSettings,
         limits: StoreLimits,
@@ -117,11 +120,17 @@ impl RedisStore {
             publish,
             replica: rand::random(),
             limits,
-            turns: Semaphore::new(TURNS),
+            news: news.clone(),
+            turns: Arc::new(Semaphore::new(TURNS)),
+            changes: TaskTracker::new(),
         }));
         let listening = listener::listen(scripts.clone(), frames, state, news);
         let listener = AbortOnDropHandle::new(tokio::spawn(listening));
         Self { scripts, _listener: Arc::new(listener) }
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.scripts.0.redis.is_connected()
     }
 
     pub(super) async fn create(&self, session: &NewSession) -> Result<(), StoreError> {
@@ -134,7 +143,7 @@ impl RedisStore {
         change.arg(session.bytes()).arg(created_at.0).arg(expires_at.0);
         change.arg(lifetime.as_millis() as u64).arg(limits.max_sessions);
         change.arg(limits.max_sessions_per_origin).arg(limits.max_bytes).arg(CLEANED_AT_ONCE);
-        self.scripts.make(change).await
+        self.scripts.make(change, NewsItem::Created(session.clone())).await
     }
 
     pub(super) async fn add_answer(
@@ -145,7 +154,7 @@ impl RedisStore {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let change = self.scripts.addition(ADD_ANSWER, code, origin, &answer, now);
-        self.scripts.make(change).await
+        self.scripts.make(change, NewsItem::Changed(code)).await
     }
 
     pub(super) async fn add_candidate(
@@ -158,12 +167,19 @@ impl RedisStore {
     ) -> Result<(), StoreError> {
         let mut change = self.scripts.addition(ADD_CANDIDATE, code, origin, &candidate, now);
         change.arg(rows::side(side)).arg(MAX_CANDIDATES);
-        self.scripts.make(change).await
+        self.scripts.make(change, NewsItem::Changed(code)).await
     }
 
     pub(super) async fn delete(&self, code: Code) -> Result<(), StoreError> {
         let message = Message::changed(self.scripts.0.replica, code);
-        self.scripts.make(self.scripts.change(DELETE, &message, code)).await
+        let change = self.scripts.change(DELETE, &message, code);
+        self.scripts.make(change, NewsItem::Gone(vec![code])).await
+    }
+
+    /// Waits until Redis has made what it was asked for, or cannot say.
+    pub(super) async fn close(&self) {
+        self.scripts.0.changes.close();
+        self.scripts.0.changes.wait().await;
     }
 
     /// In steps, so that others get their turn between them.
@@ -255,12 +271,32 @@ impl Scripts {
         command
     }
 
-    async fn make(&self, change: Cmd) -> Result<(), StoreError> {
-        rows::done(&self.run(change, 1).await?)
+    /// Makes a change and tells of it, whether or not who asks for it stays until then: Redis
+    /// cannot be asked to forget it.
+    async fn make(&self, change: Cmd, item: NewsItem) -> Result<(), StoreError> {
+        let turn = self.turns(1).await?;
+        let scripts = self.clone();
+        let making = self.0.changes.spawn(async move {
+            let _turn = turn;
+            rows::done(&scripts.ask(change).await?)?;
+            scripts.0.news.tell(item);
+            Ok(())
+        });
+        making.await.unwrap_or(Err(StoreError::Broken))
     }
 
     async fn run(&self, command: Cmd, turns: u32) -> Result<Value, StoreError> {
-        let _turns = self.0.turns.acquire_many(turns).await.map_err(|_| StoreError::Unavailable)?;
+        let _turns = self.turns(turns).await?;
+        self.ask(command).await
+    }
+
+    async fn turns(&self, turns: u32) -> Result<OwnedSemaphorePermit, StoreError> {
+        let free = self.0.turns.clone();
+        free.acquire_many_owned(turns).await.map_err(|_| StoreError::Unavailable)
+    }
+
+    /// Asks Redis; only for who has a turn.
+    async fn ask(&self, command: Cmd) -> Result<Value, StoreError> {
         self.0.redis.run(command).await.map_err(|failure| match failure {
             RedisFailure::Refused(code) if code == "WRONGTYPE" => {
                 tracing::error!(code, "Redis refused a script of discovery");

@@ -23,6 +23,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tokio::sync::mpsc;
 
+use super::super::news::News;
 use super::memory::{Kind, MemoryStore};
 use super::{
     Code, JsonText, NewSession, OpenError, Origin, Side, StoreError, StoreLimits, Timestamp,
@@ -44,28 +45,35 @@ pub(super) struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens the file and reads all that is not gone by `now`.
+    /// Opens the file and reads all that is not gone by `now`; `news` are told of what changes.
     pub(super) async fn open(
         path: &Path,
         limits: StoreLimits,
+        news: News,
         now: Timestamp,
     ) -> Result<Self, OpenError> {
         let path = path.to_owned();
-        let opening = tokio::task::spawn_blocking(move || Self::open_now(path, limits, now));
+        let opening = tokio::task::spawn_blocking(move || Self::open_now(path, limits, news, now));
         opening.await.map_err(|panic| OpenError::Thread(panic.into()))?
     }
 
-    fn open_now(path: PathBuf, limits: StoreLimits, now: Timestamp) -> Result<Self, OpenError> {
+    fn open_now(
+        path: PathBuf,
+        limits: StoreLimits,
+        news: News,
+        now: Timestamp,
+    ) -> Result<Self, OpenError> {
         let connection = connect(&path);
         let connection =
             connection.map_err(|source| OpenError::Sqlite { path: path.clone(), source })?;
-        Self::start(connection, path, limits, now)
+        Self::start(connection, path, limits, news, now)
     }
 
     fn start(
         mut connection: Connection,
         path: PathBuf,
         limits: StoreLimits,
+        news: News,
         now: Timestamp,
     ) -> Result<Self, OpenError> {
         let failed = |source| OpenError::Sqlite { path: path.clone(), source };
@@ -81,7 +89,7 @@ impl SqliteStore {
             .name("sessions".into())
             .spawn(move || writer.run(todo))
             .map_err(OpenError::Thread)?;
-        Ok(Self { memory, queue: Queue::start(jobs) })
+        Ok(Self { memory, queue: Queue::start(jobs, news) })
     }
 
     /// What is in the file, for questions: to change it here would not change it there.

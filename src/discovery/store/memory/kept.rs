@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use super::super::{JsonText, NewSession, Session};
+use super::super::{Code, JsonText, NewSession, Session};
 use super::lock;
 
 /// A session that is kept.
@@ -39,6 +39,11 @@ impl Kept {
     /// Its number; of two sessions the one that was made later has the greater one.
     pub(in super::super) fn number(&self) -> u64 {
         self.number
+    }
+
+    /// Its code.
+    pub(in super::super) fn code(&self) -> Code {
+        self.session.code
     }
 
     pub(super) fn as_session(&self) -> Session {

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::super::super::session::text_bytes;
-use super::super::{JsonText, NewSession, Side, StoreError};
+use super::super::{Code, JsonText, NewSession, Side, StoreError};
 use super::{Kept, MemoryStore, lock};
 
 /// A session that is to be made.
@@ -71,6 +71,11 @@ impl PendingText {
     /// For a text that has its room.
     pub(super) fn new(store: MemoryStore, kept: Arc<Kept>, kind: Kind, text: JsonText) -> Self {
         Self { store, kept, kind, text, is_made: false }
+    }
+
+    /// The code of its session.
+    pub(in super::super) fn code(&self) -> Code {
+        self.kept.code()
     }
 
     /// The number of its session, and what is to be left there; none if that is gone by now.

@@ -1,10 +1,12 @@
 //! Where changes wait for the writer, and become groups.
 //!
 //! A task puts together what is asked for at the same time, so that the two threads wake each
-//! other once for a group and not for every change.
+//! other once for a group and not for every change. It also tells of those that are made: whoever
+//! asked for one may have left meanwhile.
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::super::super::news::News;
 use super::super::StoreError;
 use super::writer::{Change, Job};
 
@@ -31,10 +33,10 @@ enum Order {
 type Done = oneshot::Sender<Result<(), StoreError>>;
 
 impl Queue {
-    /// Starts the task that gives the writer its jobs.
-    pub(super) fn start(jobs: mpsc::Sender<Job>) -> Self {
+    /// Starts the task that gives the writer its jobs, and tells of what is made.
+    pub(super) fn start(jobs: mpsc::Sender<Job>, news: News) -> Self {
         let (orders, queue) = mpsc::channel(MAX_QUEUED_ORDERS);
-        tokio::spawn(group(queue, jobs));
+        tokio::spawn(group(queue, jobs, news));
         Self(orders)
     }
 
@@ -58,7 +60,7 @@ impl Queue {
 
 /// Gives the writer groups of what waits, one after the other, until nobody can give orders any
 /// more, or it is closed.
-async fn group(mut orders: mpsc::Receiver<Order>, jobs: mpsc::Sender<Job>) {
+async fn group(mut orders: mpsc::Receiver<Order>, jobs: mpsc::Sender<Job>, news: News) {
     let mut waiting = Vec::new();
     while let Some(first) = orders.recv().await {
         for_the_rest(&orders).await;
@@ -73,8 +75,8 @@ async fn group(mut orders: mpsc::Receiver<Order>, jobs: mpsc::Sender<Job>) {
                     // What is removed takes nothing more: so that nothing comes after it in its
                     // transaction, where memory does not yet know that it is gone.
                     is_full = matches!(change, Change::Remove(_));
+                    waiting.push((change.news(), done));
                     changes.push(change);
-                    waiting.push(done);
                 }
                 Order::Close(end) => closed = Some(end),
             }
@@ -87,7 +89,10 @@ async fn group(mut orders: mpsc::Receiver<Order>, jobs: mpsc::Sender<Job>) {
             Ok(()) => answers.await.unwrap_or_default(),
             Err(_) => Vec::new(),
         };
-        for (done, answer) in waiting.drain(..).zip(answers) {
+        for ((item, done), answer) in waiting.drain(..).zip(answers) {
+            if answer.is_ok() {
+                news.tell(item);
+            }
             // Fails if nobody waits for it any more.
             let _ = done.send(answer);
         }

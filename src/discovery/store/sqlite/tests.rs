@@ -21,12 +21,17 @@ impl File {
     }
 
     async fn open(&self) -> Result<SqliteStore, OpenError> {
-        SqliteStore::open(&self.path(), LIMITS, Timestamp(1)).await
+        SqliteStore::open(&self.path(), LIMITS, news(), Timestamp(1)).await
     }
 
     fn shell(&self) -> Connection {
         Connection::open(self.path()).unwrap()
     }
+}
+
+/// Of which nobody hears.
+fn news() -> News {
+    News::new(1, Duration::from_secs(1))
 }
 
 /// A session of origin `a` and topic `t` that lives from 1 to 9.
@@ -114,7 +119,7 @@ async fn what_is_gone_at_the_start_is_deleted() {
         store.add_answer(code, &a, text("x"), Timestamp(1)).await.unwrap();
     }
     store.close().await;
-    let store = SqliteStore::open(&file.path(), LIMITS, Timestamp(9)).await.unwrap();
+    let store = SqliteStore::open(&file.path(), LIMITS, news(), Timestamp(9)).await.unwrap();
     let get = |code| store.memory().get(code, &origin("a"), Timestamp(1)).map(|it| it.code);
     assert_eq!((get(gone.code), get(live.code)), (Err(StoreError::NotFound), Ok(live.code)));
     let shell = file.shell();
@@ -134,7 +139,7 @@ async fn lower_limits_leave_the_oldest_in_the_file() {
         |store: &SqliteStore| -> Vec<_> { listed(store).iter().map(|it| it.code).collect() };
     let [first, second, third] = sessions.map(|session| session.code);
     let fewer = StoreLimits { max_sessions: 2, ..LIMITS };
-    let store = SqliteStore::open(&file.path(), fewer, Timestamp(1)).await.unwrap();
+    let store = SqliteStore::open(&file.path(), fewer, news(), Timestamp(1)).await.unwrap();
     assert_eq!(codes(&store), [third, second]);
     store.delete(third).await.unwrap();
     let fourth = session();
@@ -241,7 +246,8 @@ async fn files_that_cannot_be_used_are_refused_and_left_as_they_are() {
         .unwrap();
     assert_eq!(column, "other");
 
-    let nowhere = SqliteStore::open(Path::new("/nowhere/at/all.db"), LIMITS, Timestamp(1)).await;
+    let nowhere =
+        SqliteStore::open(Path::new("/nowhere/at/all.db"), LIMITS, news(), Timestamp(1)).await;
     assert!(matches!(nowhere, Err(OpenError::Sqlite { .. })));
 }
 
@@ -316,7 +322,7 @@ async fn a_disk_that_is_full_leaves_no_trace() {
     let file = File::new();
     let connection = connect(&file.path()).unwrap();
     connection.pragma_update(None, "max_page_count", 64).unwrap();
-    let store = SqliteStore::start(connection, file.path(), LIMITS, Timestamp(1)).unwrap();
+    let store = SqliteStore::start(connection, file.path(), LIMITS, news(), Timestamp(1)).unwrap();
     let old = filled(&store).await;
     let mut large = session();
     large.offer = text(&"x".repeat(512 << 10));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, params};
 use tokio::sync::{mpsc, oneshot};
 
+use super::super::super::news::NewsItem;
 use super::super::memory::{Kept, Kind, MemoryStore, PendingSession, PendingText};
 use super::super::{NewSession, Side, StoreError};
 use super::failure;
@@ -26,6 +27,17 @@ pub(super) enum Change {
 }
 
 impl Change {
+    /// What there is to tell when it is made.
+    pub(super) fn news(&self) -> NewsItem {
+        match self {
+            Self::Create(session) => NewsItem::Created(session.session().clone()),
+            Self::Leave(text) => NewsItem::Changed(text.code()),
+            Self::Remove(sessions) => {
+                NewsItem::Gone(sessions.iter().map(|session| session.code()).collect())
+            }
+        }
+    }
+
     fn make(self, memory: &MemoryStore) -> Result<(), StoreError> {
         match self {
             Self::Create(session) => session.make(),
