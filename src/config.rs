@@ -5,6 +5,7 @@
 //! all of them are reported together.
 
 mod discovery;
+mod env_file;
 mod peer_relay;
 mod reader;
 mod redis;
@@ -20,7 +21,6 @@ pub use variable::Variable;
 pub use variables::VARIABLES;
 pub use webhooks::{RtcConfig, WebhookConfig};
 
-use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::net::IpAddr;
@@ -31,6 +31,7 @@ use std::time::Duration;
 use crate::broker::DuplicateIdPolicy;
 use crate::discovery::DiscoverySettings;
 use crate::telemetry::{LogFormat, LogLevel};
+use env_file::read_env_file;
 use reader::Reader;
 
 /// The most threads that can be asked for; more than the cores there are make nothing faster.
@@ -182,32 +183,6 @@ impl Default for Config {
     fn default() -> Self {
         Self::read(|_| None).expect("the defaults are valid")
     }
-}
-
-/// The variables in a `.env` file; none if there is no such file.
-fn read_env_file(path: &Path) -> (HashMap<String, String>, Option<Mistake>) {
-    // The reason is told without the line at fault: it may hold a secret.
-    let mistake = |problem: &str| Mistake {
-        variable: ".env",
-        problem: problem.into(),
-        allowed: "a readable file of lines NAME=value in UTF-8, or none",
-    };
-    let lines = match dotenvy::from_path_iter(path) {
-        Ok(lines) => lines,
-        Err(error) if error.not_found() => return (HashMap::new(), None),
-        Err(_) => return (HashMap::new(), Some(mistake("cannot be read"))),
-    };
-    let mut variables = HashMap::new();
-    for line in lines {
-        match line {
-            Ok((name, value)) => drop(variables.insert(name, value)),
-            Err(dotenvy::Error::LineParse(..)) => {
-                return (variables, Some(mistake("has a line that is not NAME=value")));
-            }
-            Err(_) => return (variables, Some(mistake("cannot be read as text"))),
-        }
-    }
-    (variables, None)
 }
 
 #[cfg(test)]

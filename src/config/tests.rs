@@ -234,33 +234,6 @@ fn discovery_is_on_if_a_storage_is_named() {
     assert!(text.contains("STORAGE_TYPE: redis needs a valid REDIS_URL"), "{text}");
 }
 
-#[test]
-fn env_files_are_read_line_by_line() {
-    let folder = tempfile::tempdir().unwrap();
-    let read = |content: &[u8]| {
-        let path = folder.path().join(".env");
-        std::fs::write(&path, content).unwrap();
-        let (variables, mistake) = read_env_file(&path);
-        (variables, mistake.map(|mistake| mistake.to_string()))
-    };
-    let (variables, mistake) =
-        read(b"# comment\r\nPORT=9090\r\n\r\nexport HOST='::1' # here\r\nREDIS_URL=\r\n");
-    assert_eq!(mistake, None);
-    let expected = [("PORT", "9090"), ("HOST", "::1"), ("REDIS_URL", "")];
-    let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    assert_eq!(variables, HashMap::from(expected));
-
-    let (_, mistake) = read(b"REDIS_URL redis://:hunter2@h\n");
-    assert!(
-        mistake.as_deref().unwrap().starts_with(".env: has a line that is not NAME=value"),
-        "{mistake:?}"
-    );
-    assert!(!mistake.unwrap().contains("hunter2"));
-    assert!(read(b"PORT=\xff\n").1.unwrap().starts_with(".env: cannot be read"));
-    assert!(read_env_file(folder.path()).1.is_some(), "a directory is no file");
-    assert_eq!(read_env_file(&folder.path().join("none")), (HashMap::new(), None));
-}
-
 /// The lines `NAME=value` and `# NAME=value` of the example file.
 fn example_lines() -> Vec<(&'static str, &'static str)> {
     include_str!("../../.env.example")

@@ -97,7 +97,7 @@ impl RtcConfig {
         let turn_urls = reader.list("TURN_URLS", |url| is_ice_url(url, &["turn:", "turns:"]));
         let credential_ttl = reader.milliseconds("TURN_CREDENTIAL_TTL_MS", 1000);
         let written = reader.file("RTC_CONFIGURATION_FILE", |bytes| {
-            RtcConfiguration::from_json(&serde_json::from_slice(&bytes).ok()?)
+            serde_json::from_slice(&bytes).ok().and_then(RtcConfiguration::from_json)
         });
         let secret = reader.secret("TURN_SECRET", |text| Some(text.to_owned()));
         let secret_in_file = reader.file("TURN_SECRET_FILE", |bytes| {

@@ -70,8 +70,9 @@ impl RtcConfiguration {
     }
 
     /// A configuration that somebody else wrote, with all its fields. `None` if no node could use
-    /// it: without a server that has `urls` the official nodes give up for good.
-    pub fn from_json(configuration: &Value) -> Option<Self> {
+    /// it: without a server that has `urls` the official nodes give up for good. So they do if
+    /// `urls` is one text, as it may be in browsers: it becomes a list, which both can read.
+    pub fn from_json(mut configuration: Value) -> Option<Self> {
         let has_urls = |server: &Value| match server.get("urls") {
             Some(Value::String(url)) => !url.is_empty(),
             Some(Value::Array(urls)) => {
@@ -80,8 +81,16 @@ impl RtcConfiguration {
             }
             _ => false,
         };
-        let servers = configuration.get("iceServers")?.as_array()?;
-        servers.iter().any(has_urls).then(|| Self::indented(configuration))
+        let servers = configuration.get_mut("iceServers")?.as_array_mut()?;
+        if !servers.iter().any(has_urls) {
+            return None;
+        }
+        for urls in servers.iter_mut().filter_map(|server| server.get_mut("urls")) {
+            if urls.is_string() {
+                *urls = Value::Array(vec![urls.take()]);
+            }
+        }
+        Some(Self::indented(&configuration))
     }
 
     /// The event's argument: a JSON string whose content is JSON again, indented by two blanks,
@@ -117,10 +126,20 @@ mod tests {
 
     #[test]
     fn unknown_fields_and_their_order_are_kept() {
-        let json = "{\n  \"x\": 1.0,\n  \"iceServers\": [\n    {\n      \"urls\": \"stun:a\",\n      \"b\": null\n    }\n  ]\n}";
+        let json = "{\n  \"x\": 1.0,\n  \"iceServers\": [\n    {\n      \"urls\": [],\n      \"b\": null\n    },\n    {\n      \"urls\": [\n        \"stun:a\"\n      ]\n    }\n  ]\n}";
         let configuration =
-            RtcConfiguration::from_json(&serde_json::from_str(json).unwrap()).unwrap();
+            RtcConfiguration::from_json(serde_json::from_str(json).unwrap()).unwrap();
         assert_eq!(text(&configuration), json);
+    }
+
+    #[test]
+    fn urls_become_a_list() {
+        let json = r#"{"iceServers":[{"urls":"stun:a","x":"y"},{"urls":["stun:b"]},{}]}"#;
+        let configuration =
+            RtcConfiguration::from_json(serde_json::from_str(json).unwrap()).unwrap();
+        let value: Value = serde_json::from_str(&text(&configuration)).unwrap();
+        let expected = r#"{"iceServers":[{"urls":["stun:a"],"x":"y"},{"urls":["stun:b"]},{}]}"#;
+        assert_eq!(value.to_string(), expected);
     }
 
     #[test]
@@ -139,7 +158,7 @@ mod tests {
             r#"{"iceServers":[{"url":"stun:a"}]}"#,
         ] {
             assert!(
-                RtcConfiguration::from_json(&serde_json::from_str(json).unwrap()).is_none(),
+                RtcConfiguration::from_json(serde_json::from_str(json).unwrap()).is_none(),
                 "{json}"
             );
         }

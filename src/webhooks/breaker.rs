@@ -52,16 +52,30 @@ impl Breaker {
         if state.failures_in_a_row == FAILURES_TO_OPEN {
             state.next_try = Some(now + OPEN_FOR);
         }
-        state.unreported += 1;
-        if state.last_report.is_some_and(|last| now < last + REPORT_EVERY) {
-            return None;
-        }
-        state.last_report = Some(now);
-        Some(std::mem::take(&mut state.unreported))
+        state.report(now)
+    }
+
+    /// A call failed in a way that does not speak against the next one. Returns the same.
+    pub(super) fn failed_alone(&self, now: Instant) -> Option<u64> {
+        let mut state = self.lock();
+        state.failures_in_a_row = 0;
+        state.next_try = None;
+        state.report(now)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn report(&mut self, now: Instant) -> Option<u64> {
+        self.unreported += 1;
+        if self.last_report.is_some_and(|last| now < last + REPORT_EVERY) {
+            return None;
+        }
+        self.last_report = Some(now);
+        Some(std::mem::take(&mut self.unreported))
     }
 }
 
@@ -91,10 +105,21 @@ mod tests {
     }
 
     #[test]
+    fn failures_that_stand_alone_never_open_it() {
+        let (breaker, now) = (Breaker::default(), Instant::now());
+        for _ in 0..FAILURES_TO_OPEN - 1 {
+            breaker.failed(now);
+        }
+        breaker.failed_alone(now);
+        breaker.failed(now);
+        assert!(breaker.allows(now));
+    }
+
+    #[test]
     fn failures_are_reported_in_sums() {
         let (breaker, start) = (Breaker::default(), Instant::now());
         assert_eq!(breaker.failed(start), Some(1));
         assert_eq!(breaker.failed(start), None);
-        assert_eq!(breaker.failed(start + REPORT_EVERY), Some(2));
+        assert_eq!(breaker.failed_alone(start + REPORT_EVERY), Some(2));
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, Proxy, Response};
 use serde::Serialize;
@@ -19,9 +19,18 @@ use crate::metrics::Metrics;
 /// The longest answer that is read, in bytes.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
+/// What UTF-8 may begin with, and JSON may not.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
 /// How many calls of a hook may wait for their turn, for each one that may be under way: as many
 /// as one connection may have waiting, so that hundreds of busy ones find room.
 const WAITING_PER_CALL: usize = 64;
+
+/// Who calls: firewalls turn away requests that do not say it.
+const USER_AGENT: &str = concat!("crolang-broker/", env!("CARGO_PKG_VERSION"));
+
+/// JSON first, where a server can answer in more than one form.
+const ACCEPTED: HeaderValue = HeaderValue::from_static("application/json, */*");
 
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
@@ -141,6 +150,7 @@ impl Client {
     pub fn new(settings: ClientSettings, metrics: Metrics) -> Result<Self, ClientError> {
         install_crypto();
         let mut builder = reqwest::Client::builder()
+            .user_agent(USER_AGENT)
             .redirect(Policy::none())
             .no_proxy()
             .connect_timeout(settings.timeout)
@@ -189,19 +199,30 @@ impl Hook {
         body: &impl Serialize,
         read: impl FnOnce(Answer) -> Result<T, CallError>,
     ) -> Result<T, CallError> {
-        self.attempt(body, |answer| {
-            let answer = serde_json::from_slice(&answer);
-            read(answer.map_err(|_| CallError::Malformed("a JSON object"))?)
-        })
-        .await
+        let asked = self.attempt(body, |answer| {
+            // Some frameworks begin every text with a byte order mark.
+            let answer = answer.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&answer);
+            read(
+                serde_json::from_slice(answer)
+                    .map_err(|_| CallError::Malformed("a JSON object"))?,
+            )
+        });
+        self.finish(asked.await, |_| true)
     }
 
-    /// Posts `body` as JSON; any answer of success will do.
+    /// Posts `body` as JSON. Only a server that cannot be reached is left alone for a while: one
+    /// that answers badly, or not at all, was told all the same.
     ///
     /// # Errors
-    /// [`CallError`] if there is none.
+    /// [`CallError`] if there is no answer of success.
     pub async fn tell(&self, body: &impl Serialize) -> Result<(), CallError> {
-        self.attempt(body, |_| Ok(())).await
+        let told = self.attempt(body, |_| Ok(())).await;
+        self.finish(told, |error| matches!(error, CallError::Connection(_)))
+    }
+
+    /// How many calls may be under way.
+    pub fn max_in_flight(&self) -> usize {
+        self.client.settings.max_in_flight
     }
 
     async fn attempt<T>(
@@ -210,28 +231,36 @@ impl Hook {
         read: impl FnOnce(Vec<u8>) -> Result<T, CallError>,
     ) -> Result<T, CallError> {
         if !self.breaker.allows(Instant::now()) {
-            self.client.metrics.webhook_call(self.name, CallError::CircuitOpen.label());
             return Err(CallError::CircuitOpen);
         }
         let timeout = self.client.settings.timeout;
         let answered = tokio::time::timeout(timeout, self.exchange(body)).await;
-        let answered = answered.unwrap_or(Err(CallError::Timeout)).and_then(read);
-        self.take_note(answered.as_ref().err());
-        answered
+        answered.unwrap_or(Err(CallError::Timeout)).and_then(read)
     }
 
-    fn take_note(&self, error: Option<&CallError>) {
-        self.client.metrics.webhook_call(self.name, error.map_or("ok", CallError::label));
-        match error {
-            None => self.breaker.succeeded(),
-            // Says something of the broker's load and nothing of the server.
-            Some(CallError::Busy) => {}
-            Some(error) => {
-                if let Some(failures) = self.breaker.failed(Instant::now()) {
-                    tracing::warn!(hook = self.name, %error, failures, "a webhook gave no answer");
-                }
-            }
+    /// Counts how a call ended.
+    fn finish<T>(
+        &self,
+        ended: Result<T, CallError>,
+        speaks_against_server: impl Fn(&CallError) -> bool,
+    ) -> Result<T, CallError> {
+        let label = ended.as_ref().err().map_or("ok", CallError::label);
+        self.client.metrics.webhook_call(self.name, label);
+        let Err(error) = &ended else {
+            self.breaker.succeeded();
+            return ended;
+        };
+        let now = Instant::now();
+        let report = match error {
+            // These say something of the broker and nothing of the server.
+            CallError::CircuitOpen | CallError::Busy => None,
+            error if speaks_against_server(error) => self.breaker.failed(now),
+            _ => self.breaker.failed_alone(now),
+        };
+        if let Some(failures) = report {
+            tracing::warn!(hook = self.name, %error, failures, "a webhook gave no answer");
         }
+        ended
     }
 
     async fn exchange(&self, body: &impl Serialize) -> Result<Vec<u8>, CallError> {
@@ -258,6 +287,7 @@ impl Hook {
     fn headers(&self, body: &[u8]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(ACCEPT, ACCEPTED);
         let Some(signer) = &self.client.settings.signer else { return headers };
         let id = format!("msg_{}", Uuid::new_v4().as_simple());
         let timestamp =

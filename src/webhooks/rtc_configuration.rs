@@ -57,6 +57,6 @@ fn read(mut answer: Answer) -> Result<RtcConfiguration, CallError> {
         Some(wrapped) => wrapped,
         None => answer.into(),
     };
-    RtcConfiguration::from_json(&configuration)
+    RtcConfiguration::from_json(configuration)
         .ok_or(CallError::Malformed("an RTC configuration with iceServers"))
 }

@@ -15,9 +15,6 @@ use crate::metrics::Metrics;
 /// The most messages that wait to be told of.
 const MAX_WAITING: usize = 10_000;
 
-/// How many are told of at a time.
-const SIDE_BY_SIDE: usize = 32;
-
 /// The on-message webhook.
 pub struct SocketMessages {
     queue: mpsc::Sender<SocketMessage>,
@@ -58,7 +55,7 @@ async fn tell(hook: Hook, mut waiting: mpsc::Receiver<SocketMessage>) {
     loop {
         tokio::select! {
             Some(_) = calls.next(), if !calls.is_empty() => {}
-            message = waiting.recv(), if calls.len() < SIDE_BY_SIDE => match message {
+            message = waiting.recv(), if calls.len() < hook.max_in_flight() => match message {
                 Some(message) => calls.push(one(&hook, message)),
                 None => return,
             },

@@ -40,6 +40,16 @@ async fn the_engine_io_greeting_names_the_limits() {
 }
 
 #[tokio::test]
+async fn a_version_and_a_runtime_may_be_empty() {
+    let server = start().await;
+    for query in ["&id=a&version=&runtime=", "&id=b&version&runtime"] {
+        let mut node = Node::open(server.address(), query).await;
+        node.send("40").await;
+        node.authenticated().await;
+    }
+}
+
+#[tokio::test]
 async fn refusals_come_as_connect_errors() {
     let server = start().await;
     let cases = [
@@ -47,7 +57,7 @@ async fn refusals_come_as_connect_errors() {
         ("&id=a&id=b&version=1&runtime=r", "id"),
         ("&id=%20a&version=1&runtime=r", "id"),
         ("&id=a&runtime=r", "version"),
-        ("&id=a&version=1&runtime=", "runtime"),
+        ("&id=a&version=1&runtime=r&runtime=r", "runtime"),
     ];
     for (query, key) in cases {
         let mut node = Node::open(server.address(), query).await;

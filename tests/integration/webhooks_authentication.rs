@@ -27,6 +27,9 @@ async fn it_is_asked_by_a_post_of_json() {
     let call = &calls[0];
     assert_eq!((call.method.as_str(), call.target.as_str()), ("POST", "/auth/v1?tenant=a%20b"));
     assert_eq!(call.header("content-type"), Some("application/json"));
+    assert_eq!(call.header("accept"), Some("application/json, */*"));
+    let user_agent = concat!("crolang-broker/", env!("CARGO_PKG_VERSION"));
+    assert_eq!(call.header("user-agent"), Some(user_agent));
     assert_eq!(call.header("host"), Some(hook.address().to_string().as_str()));
     assert_eq!(call.header("content-length"), Some(call.text.len().to_string().as_str()));
     assert_eq!(call.header("webhook-signature"), None, "without a secret nothing is signed");
@@ -88,12 +91,41 @@ fn encoded(text: &str) -> String {
 async fn no_data_means_no_field() {
     let hook = open_door().await;
     let server = start_with_variables(&[(URL, &hook.url("/"))]).await;
-    for data in ["", "&data=", "&data", "&data=x&data=y", "&data=%ff"] {
+    for data in ["", "&data=x&data=y", "&data=%ff"] {
         let query = format!("&id=a&version=1&runtime=r{data}");
         enter(server.address(), &query).await.unwrap();
         assert_eq!(hook.bodies().pop().unwrap(), json!({"id": "a", "nodeId": "a"}), "{data}");
         back_at_the_start(&server).await;
     }
+}
+
+#[tokio::test]
+async fn the_empty_data_of_the_official_nodes_is_an_empty_text() {
+    for format in ["object", "string"] {
+        let hook = open_door().await;
+        let variables = [(URL, &*hook.url("/")), ("AUTHENTICATION_DATA_FORMAT", format)];
+        let server = start_with_variables(&variables).await;
+        for data in ["&data=", "&data"] {
+            enter(server.address(), &format!("&id=a&version=1&runtime=r{data}")).await.unwrap();
+            let expected = json!({"id": "a", "nodeId": "a", "data": ""});
+            assert_eq!(hook.bodies().pop().unwrap(), expected, "{data}");
+            back_at_the_start(&server).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_byte_order_mark_before_the_answer_does_no_harm() {
+    let hook = open_door().await;
+    let server = start_with_variables(&[(URL, &hook.url("/"))]).await;
+    let marked = |authenticated: bool| {
+        move |_: &_| Reply::Text(format!("\u{feff}{{\"authenticated\":{authenticated}}}"))
+    };
+    hook.answer(marked(false));
+    let refusal = Node::try_connect(server.address(), "alice").await.err();
+    assert_eq!(refusal.as_deref(), Some(REFUSED));
+    hook.answer(marked(true));
+    Node::connect(server.address(), "alice").await;
 }
 
 #[tokio::test]

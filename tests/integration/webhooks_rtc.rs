@@ -75,7 +75,7 @@ async fn good_answers_reach_the_node_with_all_their_fields_indented_by_two() {
     let full = json!({
         "iceServers": [
             {"urls": ["stun:a.example", "stun:b.example"]},
-            {"urls": "turns:t.example:5349?transport=tcp", "username": "u", "password": "p"},
+            {"urls": ["turns:t.example:5349?transport=tcp"], "username": "u", "password": "p"},
             {"nothing": "of use"},
             {"urls": ["turn:ü.example"], "credential": "\"quoted\"\n", "credentialType": "password"},
         ],
@@ -85,12 +85,7 @@ async fn good_answers_reach_the_node_with_all_their_fields_indented_by_two() {
         "iceCandidatePoolSize": 10,
         "x": {"y": [1, null, true, 0.5, {}], "z": []},
     });
-    for answer in [
-        stun("a"),
-        json!({"iceServers": [{"urls": "stun:a"}]}),
-        json!({"iceServers": [{}, {"urls": "stun:a"}]}),
-        full.clone(),
-    ] {
+    for answer in [stun("a"), json!({"iceServers": [{}, {"urls": ["stun:a"]}]}), full.clone()] {
         for wrapped in [false, true] {
             let reply = if wrapped {
                 json!({"rtcConfiguration": answer, "ok": true})
@@ -102,6 +97,11 @@ async fn good_answers_reach_the_node_with_all_their_fields_indented_by_two() {
             back_at_the_start(&server).await;
         }
     }
+    // Browsers take one text, the official nodes want a list.
+    hook.answer(|_| json!({"iceServers": [{"urls": "stun:a"}, {"urls": ["stun:b"]}]}));
+    let expected = json!({"iceServers": [{"urls": ["stun:a"]}, {"urls": ["stun:b"]}]});
+    assert_eq!(told(&server, "alice").await, expected);
+    back_at_the_start(&server).await;
     hook.answer(|_| json!({"rtcConfiguration": {"iceServers": [{"urls": ["stun:a"]}], "x": 1}}));
     let (_node, text) = greeted(&server, "alice").await;
     let expected = [
@@ -293,7 +293,7 @@ async fn a_file_is_the_configuration_of_all() {
     let path = file.path().to_str().unwrap();
     std::fs::write(file.path(), r#"{"x":1.0,"iceServers":[{"urls":"stun:a"}]}"#).unwrap();
     let server = start_with_variables(&[("RTC_CONFIGURATION_FILE", path)]).await;
-    let expected = json!({"x": 1.0, "iceServers": [{"urls": "stun:a"}]});
+    let expected = json!({"x": 1.0, "iceServers": [{"urls": ["stun:a"]}]});
     assert_eq!(told(&server, "alice").await, expected);
     for wrong in ["", "{", "null", r#"{"iceServers":[]}"#, "\u{0}"] {
         std::fs::write(file.path(), wrong).unwrap();

@@ -11,6 +11,9 @@ use crate::support::{
 const URL: &str = "ON_AUTHENTICATED_SOCKET_MSG_WEBHOOK_URL";
 const MESSAGE: &str = "SOCKET_MSG_EXCHANGE";
 
+/// A message that asks for no ack.
+const TO_NOBODY: &str = r#"42["SOCKET_MSG_EXCHANGE","{\"to\":\"nobody\"}"]"#;
+
 fn told(from: &str, to: &str, connected: bool) -> Value {
     json!({"senderId": from, "receiverId": to, "isReceiverConnected": connected})
 }
@@ -112,6 +115,57 @@ async fn a_server_that_never_answers_delays_no_message() {
     assert!(hook.most_in_flight() <= 8);
 }
 
+/// Failures in a row after which a hook that is asked, and not told, is left alone.
+const FAILURES: usize = 10;
+
+#[tokio::test]
+async fn a_server_that_answers_badly_or_never_is_told_all_the_same() {
+    for (fault, outcome) in [(Fault::Silent, "timeout"), (Fault::Status(500), "status")] {
+        let hook = Hook::start(|_| json!({})).await;
+        let url = hook.url("/");
+        let server = start_with_variables(&[(URL, &url), ("WEBHOOK_TIMEOUT_MS", "1000")]).await;
+        hook.fault(fault, json!({})).await;
+        let mut alice = Node::connect(server.address(), "alice").await;
+        let failed = format!(
+            "crolang_webhook_calls_total{{hook=\"on_socket_message\",outcome=\"{outcome}\"}}"
+        );
+        for round in 1..=2 {
+            alice.send_all(&[TO_NOBODY; FAILURES]).await;
+            let all = (round * FAILURES) as f64;
+            eventually("all calls fail", || metric(&server, &failed) == all).await;
+        }
+        assert_eq!(hook.count(), 2 * FAILURES, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn many_are_told_of_at_a_time_while_nobody_answers() {
+    const MESSAGES: usize = 200;
+    let hook = Hook::start(|_| json!({})).await;
+    let server =
+        start_with_variables(&[(URL, &hook.url("/")), ("WEBHOOK_TIMEOUT_MS", "60000")]).await;
+    hook.hold();
+    let mut alice = Node::connect(server.address(), "alice").await;
+    alice.send_all(&[TO_NOBODY; MESSAGES]).await;
+    hook.called(MESSAGES).await;
+    hook.release();
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_be_reached_is_left_alone() {
+    let hook = Hook::start(|_| json!({})).await;
+    let server = start_with_variables(&[(URL, &hook.url("/"))]).await;
+    hook.refuse().await;
+    let mut alice = Node::connect(server.address(), "alice").await;
+    let left_alone =
+        r#"crolang_webhook_calls_total{hook="on_socket_message",outcome="circuit_open"}"#;
+    let began = Instant::now();
+    while metric(&server, left_alone) == 0.0 {
+        assert!(began.elapsed() < SOON, "it is called again and again");
+        assert_eq!(alice.ask(MESSAGE, r#"{"to":"nobody"}"#).await, "[\"NOT_CONNECTED\"]");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_waits_to_be_told_is_bounded_and_the_rest_is_counted() {
     const MESSAGES: usize = 12_000;
@@ -120,9 +174,8 @@ async fn what_waits_to_be_told_is_bounded_and_the_rest_is_counted() {
         start_with_variables(&[(URL, &hook.url("/")), ("WEBHOOK_TIMEOUT_MS", "60000")]).await;
     hook.hold();
     let mut alice = Node::connect(server.address(), "alice").await;
-    let message = r#"42["SOCKET_MSG_EXCHANGE","{\"to\":\"nobody\"}"]"#;
     for _ in 0..MESSAGES / 1_000 {
-        alice.send_all(&vec![message; 1_000]).await;
+        alice.send_all(&[TO_NOBODY; 1_000]).await;
     }
     assert_eq!(alice.ask(MESSAGE, r#"{"to":"nobody"}"#).await, "[\"NOT_CONNECTED\"]");
     let dropped = r#"crolang_webhook_calls_total{hook="on_socket_message",outcome="dropped"}"#;

@@ -55,6 +55,12 @@ describe('connect', () => {
     assert.ok(node.socket.connected);
   });
 
+  test('`version`, `runtime` and `data` may be empty', async () => {
+    const node = await connectNode(broker, freshId('alice'), { query: { version: '', runtime: '', data: '' } });
+
+    assert.ok(node.socket.connected);
+  });
+
   test('IDs that mean something elsewhere are ordinary IDs', async () => {
     for (const id of ['__proto__', '*', 'a:b', 'socket.io#/#', 'mit Blank', 'a+b', '50%', 'ä🙂', 'x'.repeat(256)]) {
       const node = await connectNode(broker, id);
