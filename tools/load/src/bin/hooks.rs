@@ -29,7 +29,7 @@ const HOOKS: [(&str, &str); 5] = [
     ("authentication", r#"{"authenticated":true}"#),
     ("authorization", r#"{"authorized":true}"#),
     ("validity", r#"{"invalidNodesIds":[]}"#),
-    ("rtc-configuration", r#"{"rtcConfiguration":{"iceServers":[]}}"#),
+    ("rtc-configuration", r#"{"iceServers":[{"urls":["stun:stun.example.org:3478"]}]}"#),
     ("socket-message", "{}"),
 ];
 
