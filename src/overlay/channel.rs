@@ -8,8 +8,10 @@
 //! [`Link`]: crate::link::Link
 
 mod end;
+mod read_ahead;
 
 pub(super) use end::End;
+pub(super) use read_ahead::ReadAhead;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -138,9 +140,9 @@ impl Channel {
 
 /// The settings of every WebSocket here.
 pub(super) fn socket_config() -> WebSocketConfig {
-    // Small buffers: most channels are idle.
+    // Small buffers: most channels are idle, and what is below reads ahead.
     WebSocketConfig::default()
-        .read_buffer_size(4096)
+        .read_buffer_size(1024)
         .write_buffer_size(16 * 1024)
         .max_message_size(Some(MAX_FRAME_BYTES))
         .max_frame_size(Some(MAX_FRAME_BYTES))

@@ -12,6 +12,25 @@ pub const ID_BYTES: usize = 20;
 /// The length of an ID in bits.
 pub(super) const ID_BITS: usize = ID_BYTES * 8;
 
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
+/// What stands in [`VALUES`] for a byte that is no hexadecimal digit.
+const NO_DIGIT: u8 = 255;
+
+/// The values of bytes as hexadecimal digits, in upper or lower case: every message has several IDs to
+/// read, and a table is the fastest.
+const VALUES: [u8; 256] = {
+    let mut values = [NO_DIGIT; 256];
+    let mut value = 0;
+    while value < DIGITS.len() {
+        let digit = DIGITS[value];
+        values[digit as usize] = value as u8;
+        values[digit.to_ascii_uppercase() as usize] = value as u8;
+        value += 1;
+    }
+    values
+};
+
 /// The ID by which peers address each other.
 ///
 /// Written as 40 lower-case hexadecimal digits. Read from JSON in each of the three forms that
@@ -51,8 +70,11 @@ impl PeerId {
         }
         let mut id = [0; ID_BYTES];
         for (byte, pair) in id.iter_mut().zip(digits.chunks_exact(2)) {
-            let digit = |digit: u8| char::from(digit).to_digit(16).ok_or(InvalidPeerId);
-            *byte = (digit(pair[0])? << 4 | digit(pair[1])?) as u8;
+            let (high, low) = (VALUES[usize::from(pair[0])], VALUES[usize::from(pair[1])]);
+            if high.max(low) == NO_DIGIT {
+                return Err(InvalidPeerId);
+            }
+            *byte = high << 4 | low;
         }
         Ok(Self(id))
     }
@@ -91,11 +113,13 @@ impl PeerId {
 
     /// Writes the digits behind `text`.
     pub(super) fn write_hex(&self, text: &mut String) {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        for byte in self.0 {
-            text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-            text.push(char::from(DIGITS[usize::from(byte & 15)]));
+        let mut digits = [0; ID_BYTES * 2];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(self.0) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 15)];
         }
+        // Digits are text.
+        text.push_str(std::str::from_utf8(&digits).unwrap_or_default());
     }
 }
 

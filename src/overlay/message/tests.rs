@@ -90,6 +90,18 @@ fn what_is_not_known_is_left_out_however_deep_it_is() {
 }
 
 #[test]
+fn the_deepest_and_one_deeper() {
+    // Around it is the object that is the content; more that are not deep change nothing.
+    for (arrays, is_taken) in [(MAX_DEPTH - 1, true), (MAX_DEPTH, false)] {
+        let deep = format!("{}{}", "[".repeat(arrays), "]".repeat(arrays));
+        for content in [deep.clone(), format!("{deep},\"more\":[[],{{}},[],{{}}]")] {
+            let frame = frame().to_string().replace("[1]", &content);
+            assert_eq!(Message::parse(&frame).is_ok(), is_taken, "{frame}");
+        }
+    }
+}
+
+#[test]
 fn brackets_in_strings_are_not_deep() {
     let text = r#"\"[{"#.repeat(200);
     let frame = frame().to_string().replace("[1]", &format!("\"{text}\""));

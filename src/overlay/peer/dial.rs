@@ -11,12 +11,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout_at;
 use tokio_rustls::TlsConnector;
-use tokio_tungstenite::tungstenite;
+use tokio_tungstenite::{WebSocketStream, tungstenite};
 use url::{Host, Url};
 
 use super::Inner;
 use crate::link::{Link, LinkSet};
-use crate::overlay::channel::{self, End};
+use crate::overlay::channel::{self, End, ReadAhead};
 use crate::overlay::id::PeerId;
 
 /// How long it may take until the WebSocket is open.
@@ -154,14 +154,12 @@ impl Inner {
     }
 }
 
-async fn upgrade<S>(
-    url: &Url,
-    stream: S,
-) -> Result<tokio_tungstenite::WebSocketStream<S>, DialError>
+async fn upgrade<S>(url: &Url, stream: S) -> Result<WebSocketStream<ReadAhead<S>>, DialError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let config = Some(channel::socket_config());
+    let stream = ReadAhead::new(stream);
     let opened = tokio_tungstenite::client_async_with_config(url.as_str(), stream, config);
     match opened.await {
         Ok((socket, _)) => Ok(socket),

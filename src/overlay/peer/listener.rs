@@ -7,7 +7,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use super::{Inner, Seat};
-use crate::overlay::channel;
+use crate::overlay::channel::{self, ReadAhead};
 
 /// How long a client may take to upgrade its connection.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -42,7 +42,7 @@ async fn serve(inner: Arc<Inner>, stream: TcpStream, _seat: Seat) {
     let Ok(link) = inner.links.open(stream, address) else { return };
     let handle = link.handle();
     let config = Some(channel::socket_config());
-    let upgraded = tokio_tungstenite::accept_async_with_config(link, config);
+    let upgraded = tokio_tungstenite::accept_async_with_config(ReadAhead::new(link), config);
     let upgraded = tokio::select! {
         upgraded = timeout(UPGRADE_TIMEOUT, upgraded) => upgraded,
         () = inner.stopped() => return,

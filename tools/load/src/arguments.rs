@@ -2,6 +2,8 @@
 
 mod values;
 
+use std::time::Duration;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
@@ -13,6 +15,9 @@ const MAX_PAIRS: u64 = 999_999;
 
 /// The shortest content that has room for what tells it from others.
 const STAMP_BYTES: u64 = crate::message::STAMP_BYTES as u64;
+
+/// The longest that a stranger is there: on its way in, until its ack, and on its way out.
+const STRANGERS_STAY: Duration = Duration::from_secs(40);
 
 /// Load generator for brokers that speak as crolang-broker does, for discovery as Rondevu has it,
 /// and for peers of the peer-relay network.
@@ -122,6 +127,11 @@ pub struct Messages {
     /// Ask for no acks
     #[arg(long)]
     pub no_ack: bool,
+    /// How many strangers come in a second besides, each of whom sends one message to nobody and
+    /// leaves; nothing that becomes of them is wrong
+    #[arg(long, value_parser = rate)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strangers: Option<f64>,
 }
 
 /// Presence.
@@ -296,8 +306,8 @@ impl Mode {
     /// How many connections there are at the most at a time.
     pub fn connections(&self) -> u64 {
         match self {
-            Self::Relay(messages) => messages.pace.pairs * 2,
-            Self::FanIn(messages) => messages.pace.pairs + 1,
+            Self::Relay(messages) => messages.pace.pairs * 2 + messages.most_strangers(),
+            Self::FanIn(messages) => messages.pace.pairs + 1 + messages.most_strangers(),
             Self::Presence(questions) => questions.pace.pairs,
             Self::Churn(Churn { nodes, .. })
             | Self::Idle(Idle { nodes, .. })
@@ -305,6 +315,13 @@ impl Mode {
             Self::Discovery(discovery) => discovery.connections,
             Self::Overlay(peers) => peers.pace.pairs * 2,
         }
+    }
+}
+
+impl Messages {
+    /// How many strangers there are at the most at a time.
+    fn most_strangers(&self) -> u64 {
+        (self.strangers.unwrap_or_default() * STRANGERS_STAY.as_secs_f64()).ceil() as u64
     }
 }
 
@@ -325,6 +342,7 @@ mod tests {
         assert_eq!(relay.target.pid, [7, 8]);
         assert_eq!((relay.pace.window, relay.pace.rate, relay.target.json), (16, None, true));
         assert_eq!(parse("relay --pairs 10").unwrap().connections(), 20);
+        assert_eq!(parse("relay --pairs 10 --strangers 2.5").unwrap().connections(), 120);
         assert_eq!(parse("fan-in --pairs 10 --rate 2.5").unwrap().connections(), 11);
         assert_eq!(parse("presence --pairs 10 --ids 5").unwrap().connections(), 10);
         assert_eq!(parse("overlay").unwrap().connections(), 2);
@@ -349,6 +367,7 @@ mod tests {
             "relay --window 0",
             "relay --window 4 --rate 5",
             "relay --rate 0",
+            "relay --strangers 0",
             "relay --pairs 1000000",
             "relay --seconds -1",
             "relay --seconds NaN",

@@ -10,6 +10,7 @@
 
 mod listeners;
 mod peers;
+mod strangers;
 mod traffic;
 
 use std::rc::Rc;
@@ -61,7 +62,16 @@ pub async fn relay(run: &Run, messages: &Messages, receivers: u64) -> Result<Rep
     });
     entered.await?.into_iter().collect::<Result<(), Trouble>>()?;
     enter_senders(run, &messages.pace, &traffic).await?;
-    drive(run, &messages.pace, traffic, "messages").await
+    let strangers = async {
+        match messages.strangers {
+            Some(rate) => strangers::come(run, rate, &traffic).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        report = drive(run, &messages.pace, traffic.clone(), "messages") => report,
+        never = strangers => match never {},
+    }
 }
 
 /// Presence: every question is about nodes that are connected and others that are not.

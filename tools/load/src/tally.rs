@@ -79,6 +79,11 @@ impl Tally {
         self.right += 1;
     }
 
+    /// Something happened that is neither right nor wrong.
+    pub fn met(&mut self, name: &str) {
+        self.outcomes.add(name, 1);
+    }
+
     /// Something went wrong, and this is what is said of it.
     pub fn went_wrong(&mut self, wrong: Wrong, name: &str) {
         self.outcomes.add(name, 1);

@@ -2,7 +2,7 @@
 //!
 //! It understands what `load` sends and nothing else: no JSON, no limits, no admission, no
 //! unmasking (`load` masks with zeros). A broker's cost can so be told as a ratio to something
-//! that was measured in the same minute. It listens on `PORT` of the loopback address (8080; 0
+//! that was measured in the same minute. The same for a peer of the peer-relay network. It listens on `PORT` of the loopback address (8080; 0
 //! takes a free one), says on standard output where, and answers `/health`.
 
 use std::cell::RefCell;
@@ -11,8 +11,10 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::process::ExitCode;
 use std::rc::Rc;
+use std::sync::LazyLock;
 
 use load::outbox::Outbox;
+use load::peer::PeerId;
 use memchr::{memchr, memmem};
 use tokio::io::AsyncReadExt;
 use tokio::net::tcp::OwnedReadHalf;
@@ -34,7 +36,12 @@ const HEALTHY: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: clo
 const OPEN: &[u8] = b"0{\"sid\":\"floor\",\"upgrades\":[],\"pingInterval\":25000,\
     \"pingTimeout\":20000,\"maxPayload\":1000000}";
 
-/// Everything runs on one thread, so a cell will do.
+/// The floor's own ID among peers, and its digits.
+static OWN_PEER: LazyLock<PeerId> = LazyLock::new(|| PeerId::made_from("floor"));
+static OWN_DIGITS: LazyLock<String> = LazyLock::new(|| OWN_PEER.to_string());
+
+/// The nodes by their IDs, and the peers by the digits of theirs. Everything runs on one thread, so a
+/// cell will do.
 type Nodes = Rc<RefCell<HashMap<Vec<u8>, Rc<Outbox>>>>;
 
 #[tokio::main(flavor = "current_thread")]
@@ -75,20 +82,30 @@ async fn serve(stream: TcpStream, nodes: Nodes) -> io::Result<()> {
             return Ok(());
         }
     };
-    let Some(id) = id(&bytes[..end]) else {
+    let id = id(&bytes[..end]);
+    if id.is_none() && memmem::find(&bytes[..end], b"\r\nUpgrade:").is_none() {
         outbox.put(|out| out.extend_from_slice(HEALTHY));
         outbox.flush();
         return Ok(());
-    };
+    }
     bytes.drain(..end);
     outbox.put(|out| out.extend_from_slice(UPGRADED));
-    put_text(&outbox, &[OPEN]);
+    match &id {
+        Some(id) => {
+            put_text(&outbox, &[OPEN]);
+            nodes.borrow_mut().insert(id.clone(), outbox.clone());
+        }
+        None => put_text(&outbox, &[OWN_PEER.to_frame().as_bytes()]),
+    }
     outbox.flush();
-    nodes.borrow_mut().insert(id.clone(), outbox.clone());
     let ended = relay(&mut read, bytes, &outbox, &nodes).await;
     let mut nodes = nodes.borrow_mut();
-    if nodes.get(&id).is_some_and(|current| Rc::ptr_eq(current, &outbox)) {
-        nodes.remove(&id);
+    match id {
+        Some(id) if nodes.get(&id).is_some_and(|current| Rc::ptr_eq(current, &outbox)) => {
+            nodes.remove(&id);
+        }
+        Some(_) => {}
+        None => nodes.retain(|_, current| !Rc::ptr_eq(current, &outbox)),
     }
     ended
 }
@@ -169,8 +186,32 @@ fn take(text: &[u8], own: &Rc<Outbox>, nodes: &Nodes, receivers: &mut Vec<Rc<Out
                 receivers.push(receiver);
             }
         }
+        [b'{', b'"', b't', b'o', ..] => pass_on(text, nodes, receivers),
+        [b'{', ..] => greet(text, own, nodes),
         _ => {}
     }
+}
+
+/// Takes note of a peer that says its ID, and asks it something: so it knows that it is known.
+fn greet(text: &[u8], own: &Rc<Outbox>, nodes: &Nodes) {
+    let Some(id) = PeerId::parse(text).map(|id| id.to_string()) else { return };
+    let floor = &*OWN_DIGITS;
+    let question = format!(
+        r#"{{"to":"{id}","from":"{floor}","path":["{floor}"],"nonce":"1","data":{{"type":"findPeers","data":"{floor}"}}}}"#
+    );
+    nodes.borrow_mut().insert(id.into_bytes(), own.clone());
+    put_text(own, &[question.as_bytes()]);
+}
+
+/// Passes a peer's message on, with the floor at the end of its path.
+fn pass_on(text: &[u8], nodes: &Nodes, receivers: &mut Vec<Rc<Outbox>>) {
+    const TO: &[u8] = br#"{"to":""#;
+    let to = text.get(TO.len()..).and_then(|rest| Some(&rest[..memchr(b'"', rest)?]));
+    let Some(receiver) = to.and_then(|to| nodes.borrow().get(to).cloned()) else { return };
+    // The first bracket that closes: before the path there are only two IDs.
+    let Some((before, behind)) = memchr(b']', text).map(|at| text.split_at(at)) else { return };
+    put_text(&receiver, &[before, b",\"", OWN_DIGITS.as_bytes(), b"\"", behind]);
+    receivers.push(receiver);
 }
 
 /// The ID behind `to` in the array of an event.

@@ -306,6 +306,11 @@ impl Traffic {
         self.tally.borrow_mut().wrong.add(Wrong::Unexpected, 1);
     }
 
+    /// Somebody else has come or left: it is told under this name.
+    pub(super) fn met(&self, name: &str) {
+        self.tally.borrow_mut().met(name);
+    }
+
     pub(super) fn measure_from_now(&self) {
         self.tally.borrow_mut().measure_from(self.now_ns());
     }

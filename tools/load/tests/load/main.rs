@@ -7,6 +7,7 @@ mod discovery;
 mod fake;
 mod floor;
 mod honest;
+mod hooks;
 mod misbehaved;
 mod overlay;
 mod program;

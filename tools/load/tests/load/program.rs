@@ -1,7 +1,8 @@
 //! The program, as a shell starts it; and what has nothing to do with any broker.
 
+use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::process::{Output, Stdio};
+use std::process::{Child, ChildStdout, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -36,6 +37,41 @@ pub(crate) fn command(arguments: &str) -> Command {
 pub(crate) fn told(output: Output) -> Told {
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Told { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+/// Another program of this package, which listens; it ends with its test.
+pub(crate) struct Listening {
+    process: Child,
+    out: BufReader<ChildStdout>,
+    pub(crate) address: SocketAddr,
+}
+
+impl Listening {
+    /// Starts it on a free port.
+    pub(crate) fn start(command: &mut std::process::Command) -> Self {
+        let mut process = command.env("PORT", "0").stdout(Stdio::piped()).spawn().unwrap();
+        let mut out = BufReader::new(process.stdout.take().unwrap());
+        let mut line = String::new();
+        out.read_line(&mut line).unwrap();
+        let address = line.trim().strip_prefix("listening on ").unwrap().parse().unwrap();
+        Self { process, out, address }
+    }
+
+    /// Ends it, and gives what it says then.
+    pub(crate) fn stop(mut self) -> String {
+        let pid = self.process.id().to_string();
+        assert!(std::process::Command::new("kill").arg(pid).status().unwrap().success());
+        let mut last = String::new();
+        self.out.read_to_string(&mut last).unwrap();
+        last
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
 }
 
 /// Runs the program to its end.
