@@ -1,7 +1,9 @@
 //! The `.env` file, read as the original broker reads it, so that a file written for it can be kept.
 //!
-//! The rules are those of the npm package dotenv: `NAME=value`, values with or without quotes,
-//! nothing in them replaced. Two things are stricter: a line that is no assignment is a mistake and
+//! The original reads it with the npm package dotenv: `NAME=value`, values with or without quotes,
+//! nothing in them replaced. Here dotenvy reads it, which wants quotes around more values and
+//! replaces `$NAME` in them. So first every value gets the quotes and escapes that make dotenvy
+//! read what dotenv would. Two things are stricter: a line that is no assignment is a mistake and
 //! not passed over, and `#` begins a comment only behind a blank.
 
 use std::collections::HashMap;
@@ -11,6 +13,9 @@ use std::path::Path;
 use super::Mistake;
 
 const BLANKS: [char; 2] = [' ', '\t'];
+
+/// A line that dotenvy refuses.
+const NO_ASSIGNMENT: &str = "?\n";
 
 /// The variables in a `.env` file; none if there is no such file.
 pub(super) fn read_env_file(path: &Path) -> (HashMap<String, String>, Option<Mistake>) {
@@ -29,6 +34,19 @@ pub(super) fn read_env_file(path: &Path) -> (HashMap<String, String>, Option<Mis
         return (HashMap::new(), Some(mistake("cannot be read as text")));
     };
     let mut variables = HashMap::new();
+    for line in dotenvy::from_read_iter(with_quotes(&text).as_bytes()) {
+        match line {
+            Ok((name, value)) => drop(variables.insert(name, value)),
+            Err(_) => return (variables, Some(mistake("has a line that is not NAME=value"))),
+        }
+    }
+    (variables, None)
+}
+
+/// The same assignments, each on a line of its own, with their values in quotes. What is no
+/// assignment stays none and ends the text, as it ends the reading.
+fn with_quotes(text: &str) -> String {
+    let mut quoted = String::new();
     // Windows editors begin a file with a byte order mark.
     let mut rest = text.trim_start_matches('\u{feff}').trim_start();
     while !rest.is_empty() {
@@ -37,12 +55,30 @@ pub(super) fn read_env_file(path: &Path) -> (HashMap<String, String>, Option<Mis
             continue;
         }
         let Some(assignment) = Assignment::parse(rest) else {
-            return (variables, Some(mistake("has a line that is not NAME=value")));
+            quoted.push_str(NO_ASSIGNMENT);
+            break;
         };
-        variables.insert(assignment.name.to_owned(), assignment.value);
         rest = assignment.rest.trim_start();
+        // No variable here has such a name, and dotenvy knows none.
+        if !assignment.name.starts_with(is_letter) || assignment.name.contains(['-', '.']) {
+            continue;
+        }
+        quoted.push_str(assignment.name);
+        quoted.push_str("=\"");
+        for c in assignment.value.chars() {
+            match c {
+                '\\' | '"' | '$' => quoted.extend(['\\', c]),
+                '\n' => quoted.push_str("\\n"),
+                c => quoted.push(c),
+            }
+        }
+        quoted.push_str("\"\n");
     }
-    (variables, None)
+    quoted
+}
+
+fn is_letter(c: char) -> bool {
+    c.is_ascii_alphabetic() || c == '_'
 }
 
 /// One `NAME=value`.
@@ -129,8 +165,8 @@ mod tests {
 
     #[test]
     fn files_are_read_line_by_line() {
-        let content = "\u{feff}# comment\r\nPORT=9090\r\n\r\nexport HOST='::1' # here\r\n  REDIS_URL=\r\nA-b.c: d\r\nPORT=1";
-        let expected = [("A-b.c", "d"), ("HOST", "::1"), ("PORT", "1"), ("REDIS_URL", "")];
+        let content = "\u{feff}# comment\r\nPORT=9090\r\n\r\nexport HOST='::1' # here\r\n  REDIS_URL=\r\nA-b.c: d\r\n1=2\r\nPORT=1";
+        let expected = [("HOST", "::1"), ("PORT", "1"), ("REDIS_URL", "")];
         let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(read(content.as_bytes()), Ok(expected.to_vec()));
         assert_eq!(read(b""), Ok(vec![]));
@@ -147,6 +183,8 @@ mod tests {
             ("A=# c", ""),
             ("A=", ""),
             ("A=it's", "it's"),
+            ("A=b\\", "b\\"),
+            ("A=\\\"b\\n\\$\\\\", "\\\"b\\n\\$\\\\"),
             ("A={\"b\": \"c\"}", "{\"b\": \"c\"}"),
             ("A=C:\\new\\dir", "C:\\new\\dir"),
             ("A=redis://:pa$HOME${X}@h/?a=b&c", "redis://:pa$HOME${X}@h/?a=b&c"),
