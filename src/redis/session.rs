@@ -259,3 +259,32 @@ impl Messages {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::redis::SentinelSettings;
+
+    #[test]
+    fn what_is_too_old_for_the_mode_is_refused() {
+        let judge = |mode, version: &str| {
+            let sentinel = SentinelSettings { primary: "m".into(), username: None, password: None };
+            let url = "redis://127.0.0.1".parse().unwrap();
+            let settings = RedisSettings::new(&[url], mode, sentinel, "p".into(), None).unwrap();
+            let text = format!("redis_version:{version}\r\nmaxmemory_policy:noeviction\r\n");
+            check(&InfoDict::new(&text), &settings)
+        };
+        let too_old = |version: &str, major, minor| {
+            Err(SessionError::TooOld(version.to_owned(), major, minor))
+        };
+        for mode in [RedisMode::Single, RedisMode::Sentinel] {
+            assert_eq!(judge(mode, "6.0.16"), too_old("6.0.16", 6, 2));
+            assert_eq!(judge(mode, ""), too_old("", 6, 2));
+            assert_eq!(judge(mode, "6.2.14"), Ok(()));
+        }
+        // It has no sharded channels.
+        assert_eq!(judge(RedisMode::Cluster, "6.2.14"), too_old("6.2.14", 7, 0));
+        assert_eq!(judge(RedisMode::Cluster, "7.0.0"), Ok(()));
+        assert_eq!(judge(RedisMode::Cluster, "8.0.2"), Ok(()));
+    }
+}
