@@ -220,7 +220,8 @@ async fn redis_away_is_a_503_and_what_was_missed_is_looked_for() {
 
     // It looks when Redis is back; the stream ends, so that its client opens another and looks.
     let looking = async {
-        assert_eq!(waiting.answer().await.unwrap().json()["answer"], "missed");
+        let told = waiting.answer().await.unwrap();
+        assert_eq!(told.json()["answer"], "missed", "{told:?}");
         stream.until("0\r\n\r\n").await;
     };
     tokio::time::timeout(SOON, looking).await.expect("both look");

@@ -44,8 +44,12 @@ async fn send(address: SocketAddr, number: usize, done: Arc<Done>) {
     let to = format!("receiver{number}");
     for round in 0_u64.. {
         let payload = json!({"to": to, "data": "x".repeat(round as usize % 2_000)}).to_string();
-        assert_eq!(node.ask("SOCKET_MSG_EXCHANGE", &payload).await, "[\"OK\"]");
-        done.messages.fetch_add(1, Ordering::Relaxed);
+        match node.ask("SOCKET_MSG_EXCHANGE", &payload).await.as_str() {
+            "[\"OK\"]" => drop(done.messages.fetch_add(1, Ordering::Relaxed)),
+            // To another replica, on a machine that was busy for a second.
+            "[\"ERROR\"]" => {}
+            other => panic!("{other}"),
+        }
         sleep(Duration::from_millis(10)).await;
     }
 }
@@ -58,7 +62,15 @@ async fn come_and_leave(addresses: [SocketAddr; 2], number: usize, done: Arc<Don
             0 => format!("visitor{number}"),
             _ => format!("visitor{number}-{visit}"),
         };
-        let mut node = Node::connect(addresses[visit / 2 % 2], &id).await;
+        let mut node = match Node::try_connect(addresses[visit / 2 % 2], &id).await {
+            Ok(node) => node,
+            Err(answer) => {
+                // As official nodes do, it comes again.
+                assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+                sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
         let receiver = format!("receiver{}", number % (2 * PAIRS));
         let ids = json!({"ids": [receiver, "nobody", id]}).to_string();
         node.ask("ARE_NODES_CONNECTED_TO_BROKER", &ids).await;

@@ -284,6 +284,7 @@ async fn keys_that_no_connection_stands_behind_lock_nobody_out() {
                 // In the name of a replica that lives, but knows nothing of it.
                 redis.command(&["SET", "crolang:node:a", content]);
                 enter_at_once(replica, content).await;
+                eventually("its key is gone", || node_keys(&redis).is_empty()).await;
             }
         }
     }
@@ -301,6 +302,8 @@ async fn keys_that_no_connection_stands_behind_lock_nobody_out() {
         for replica in &replicas {
             redis.command(command);
             enter_at_once(replica, &command.join(" ")).await;
+            // The next one may be of another type.
+            eventually("its key is gone", || node_keys(&redis).is_empty()).await;
         }
     }
 }
