@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use http::{StatusCode, header};
+use tokio::runtime::Handle;
 
 use crate::metrics::Metrics;
 
@@ -49,6 +50,8 @@ fn readiness(ready: Result<(), &'static str>) -> impl IntoResponse {
 }
 
 async fn scrape(State(metrics): State<Metrics>) -> impl IntoResponse {
+    // Nobody else reads it, so it is counted when it is asked for.
+    metrics.tasks(Handle::current().metrics().num_alive_tasks());
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, content_type)], metrics.encode())
 }

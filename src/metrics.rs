@@ -28,6 +28,7 @@ struct Inner {
     relayed: [[Count; Ack::ALL.len()]; Event::ALL.len()],
     presence_questions: Count,
     nodes: Gauge,
+    tasks: Gauge,
     admissions: Count,
     refusals: Family<Labels, Count>,
     rejections: Family<Labels, Count>,
@@ -66,6 +67,7 @@ impl Metrics {
             }),
             presence_questions: Count::default(),
             nodes: Gauge::default(),
+            tasks: Gauge::default(),
             admissions: Count::default(),
             refusals: Family::default(),
             rejections: Family::default(),
@@ -92,6 +94,7 @@ impl Metrics {
             inner.presence_questions.clone(),
         );
         registry.register("nodes", "Nodes that hold their ID on this replica", inner.nodes.clone());
+        registry.register("tasks", "Tasks of the process that have not ended", inner.tasks.clone());
         registry.register("admissions", "Nodes that got their ID", inner.admissions.clone());
         registry.register(
             "refusals",
@@ -166,6 +169,11 @@ impl Metrics {
     pub fn departure(&self, reason: CloseReason) {
         self.0.nodes.dec();
         self.0.closes[reason as usize].inc();
+    }
+
+    /// So many tasks of the process have not ended.
+    pub fn tasks(&self, tasks: usize) {
+        self.0.tasks.set(i64::try_from(tasks).unwrap_or(i64::MAX));
     }
 
     /// A node was refused for good.

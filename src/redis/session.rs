@@ -6,8 +6,8 @@ use redis::aio::{ConnectionLike, MultiplexedConnection, PubSub};
 use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, InfoDict, Pipeline, PushInfo, PushKind, RedisError, Value,
-    from_redis_value,
+    AsyncConnectionConfig, Client, Cmd, InfoDict, Pipeline, PushInfo, PushKind, RedisError,
+    ServerError, Value, from_redis_value,
 };
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -234,8 +234,25 @@ pub(super) type Answers = Vec<Result<Value, RedisFailure>>;
 
 fn answer(value: Value) -> Result<Value, RedisFailure> {
     match value {
-        Value::ServerError(error) => Err(RedisFailure::Refused(error.code().to_owned())),
+        Value::ServerError(error) => Err(RedisFailure::Refused(code(&error).to_owned())),
         value => Ok(value),
+    }
+}
+
+/// The code of an error. Versions before 7.0 call each error in a script one of the script, and
+/// say behind its place what it was: `ERR Error running script (...): @user_script:1: WRONGTYPE
+/// Operation against ...`.
+fn code(error: &ServerError) -> &str {
+    let of_command = || {
+        let (_, place) = error.details()?.rsplit_once("@user_script:")?;
+        let (_line, text) = place.split_once(": ")?;
+        let word = text.split(' ').next()?.trim_start_matches('-');
+        let is_code = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_uppercase());
+        is_code.then_some(word)
+    };
+    match error.code() {
+        "ERR" => of_command().unwrap_or("ERR"),
+        code => code,
     }
 }
 
@@ -257,5 +274,52 @@ impl Messages {
                 }
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::redis::SentinelSettings;
+
+    #[test]
+    fn errors_in_scripts_have_the_code_of_what_failed() {
+        let script = "ERR Error running script (call to f_2e9d): @user_script:";
+        for (text, expected) in [
+            (format!("{script}1: WRONGTYPE Operation against a key"), "WRONGTYPE"),
+            (format!("{script}2: @user_script: 2: -OOM command not allowed"), "OOM"),
+            (format!("{script}1: @user_script: 1: -READONLY You can't"), "READONLY"),
+            (format!("{script}1: user_script:1: attempt to call a nil value"), "ERR"),
+            (format!("{script}1: @user_script: 1: The user can't run this"), "ERR"),
+            ("ERR user_script:1: attempt script: f_2e9d, on @user_script:1.".into(), "ERR"),
+            ("WRONGTYPE Operation script: f_2e9d, on @user_script:1.".into(), "WRONGTYPE"),
+            ("ERR".into(), "ERR"),
+        ] {
+            let value = redis::parse_redis_value(format!("-{text}\r\n").as_bytes()).unwrap();
+            assert_eq!(answer(value), Err(RedisFailure::Refused(expected.into())), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_too_old_for_the_mode_is_refused() {
+        let judge = |mode, version: &str| {
+            let sentinel = SentinelSettings { primary: "m".into(), username: None, password: None };
+            let url = "redis://127.0.0.1".parse().unwrap();
+            let settings = RedisSettings::new(&[url], mode, sentinel, "p".into(), None).unwrap();
+            let text = format!("redis_version:{version}\r\nmaxmemory_policy:noeviction\r\n");
+            check(&InfoDict::new(&text), &settings)
+        };
+        let too_old = |version: &str, major, minor| {
+            Err(SessionError::TooOld(version.to_owned(), major, minor))
+        };
+        for mode in [RedisMode::Single, RedisMode::Sentinel] {
+            assert_eq!(judge(mode, "6.0.16"), too_old("6.0.16", 6, 2));
+            assert_eq!(judge(mode, ""), too_old("", 6, 2));
+            assert_eq!(judge(mode, "6.2.14"), Ok(()));
+        }
+        // It has no sharded channels.
+        assert_eq!(judge(RedisMode::Cluster, "6.2.14"), too_old("6.2.14", 7, 0));
+        assert_eq!(judge(RedisMode::Cluster, "7.0.0"), Ok(()));
+        assert_eq!(judge(RedisMode::Cluster, "8.0.2"), Ok(()));
     }
 }

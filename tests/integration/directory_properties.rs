@@ -1,161 +1,149 @@
-//! Property tests of the lease protocol: whatever happens to the replicas and to their links, in
-//! whatever order, an ID has one owner.
+//! The lease protocol as a state machine: whatever happens to replicas, to their links and to
+//! Redis, in whatever order, an ID has one owner, and whoever leaves frees it.
 //!
-//! Some replicas run the real directory against a real Redis server, each through a proxy of its
-//! own. A schedule is some rounds of random steps; behind each round what has to hold is checked.
-//! Time does not pass by waiting: the keys of a replica that is cut off are deleted, as if they
-//! had run out. A schedule that fails is made shorter, and the seed is printed; `CHAOS_SEED` plays
-//! it again.
+//! Three replicas run the real directory, each on a runtime of its own that can be stopped, against
+//! a real Redis server, each through a proxy of its own that loses and holds up. A reference model
+//! (`model`) says which transitions are possible and what a newcomer may be told; the replicas
+//! (`replica`) and what everybody believes (`world`) are compared with it behind each of them.
+//!
+//! What runs out is deleted, instead of being waited for: nothing runs out by itself while a case
+//! takes its time on a busy machine, so whatever is lost without a reason is a fault. Most of a
+//! case is waiting, for outages to be noticed and leases to be extended, so many are played side
+//! by side. The transitions are the same for the same `PROPTEST_RNG_SEED`, which is printed; when
+//! exactly each of them meets the upkeep is not. `PROPTEST_CASES` is how many cases each player
+//! plays.
 
+mod model;
+mod replica;
 mod world;
 
 use std::time::Duration;
 
-use proptest::prelude::*;
-use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
+use proptest::test_runner::{Config, RngSeed, TestRunner};
+use proptest_state_machine::{ReferenceStateMachine, StateMachineTest};
+use tokio::runtime::{Builder, Runtime};
 
-use crate::support::RedisServer;
+use model::Model;
 use world::World;
 
 const REPLICAS: usize = 3;
 const NODES: usize = 3;
 
-/// How many schedules are played side by side, and how many one after the other.
-const PLAYERS: u8 = 8;
-const SCHEDULES: u32 = 2;
+/// How many cases are played side by side, how many each plays one after the other, and how many
+/// transitions a case has.
+const PLAYERS: u64 = 8;
+const CASES: u32 = 3;
+const TRANSITIONS: std::ops::RangeInclusive<usize> = 1..=30;
+
+/// How long a case that fails is made shorter.
+const MAX_SHRINK_TIME: Duration = Duration::from_secs(120);
 
 /// What may happen.
 #[derive(Debug, Clone, Copy)]
-enum Step {
+enum Transition {
     /// A newcomer wants the ID, and judges its holder as the broker does.
-    Acquire {
-        replica: usize,
-        node: usize,
-    },
+    Acquire { replica: usize, node: usize },
     /// Newcomers want it on all replicas at once.
-    Race {
-        node: usize,
-    },
+    Race { node: usize },
     /// A newcomer wants it and is gone so soon.
-    Abandon {
-        replica: usize,
-        node: usize,
-        after: Duration,
-    },
+    Abandon { replica: usize, node: usize, after: Duration },
     /// The connection that has the ID on this replica ends.
-    Leave {
-        replica: usize,
-        node: usize,
-    },
+    Release { replica: usize, node: usize },
+    /// All connections that have the ID end, wherever they are.
+    ReleaseAll { node: usize },
+    /// All that have contact extend their leases once.
+    Extend,
     /// The process ends without a word; another takes its place.
-    Crash {
-        replica: usize,
-    },
-    /// The link is cut, until it is restored.
-    Cut {
-        replica: usize,
-    },
-    /// Nothing passes the link, and all of it does later, unless it is cut before.
-    Freeze {
-        replica: usize,
-    },
+    Crash { replica: usize },
+    /// All keys of the processes that ended run out.
+    DeadRunOut,
+    /// The process is taken off the processor: it answers nothing and extends nothing.
+    Pause { replica: usize },
+    /// It goes on, and knows nothing of the time in between.
+    Resume { replica: usize },
+    /// The link is reset, and cannot be opened again.
+    Cut { replica: usize },
+    /// Nothing passes the link; all of it may do so later.
+    Freeze { replica: usize },
     /// Redis is asked and does what it is told, and no answer comes back.
-    LoseAnswers {
-        replica: usize,
-    },
-    /// If the link is disturbed: all keys of the replica run out.
-    RunOut {
-        replica: usize,
-    },
-    /// Ends what disturbs the link; what was held up comes late, or not at all.
-    Restore {
-        replica: usize,
-        late: bool,
-    },
+    LoseAnswers { replica: usize },
+    /// All keys of a replica without contact run out.
+    RunOut { replica: usize },
+    /// There is contact again; what was held up comes late, or not at all.
+    Restore { replica: usize, late: bool },
     /// Redis loses all that it has.
     Flush,
-    Pause {
-        duration: Duration,
-    },
+    /// Nothing happens for a while.
+    Wait { duration: Duration },
+    /// Nothing happens until all that have contact agree.
+    Settle,
 }
 
-fn step() -> impl Strategy<Value = Step> {
-    let replica = || 0..REPLICAS;
-    let node = || 0..NODES;
-    prop_oneof![
-        8 => (replica(), node()).prop_map(|(replica, node)| Step::Acquire { replica, node }),
-        3 => node().prop_map(|node| Step::Race { node }),
-        3 => (replica(), node(), 0..2_000_u64).prop_map(|(replica, node, micros)| {
-            Step::Abandon { replica, node, after: Duration::from_micros(micros) }
-        }),
-        5 => (replica(), node()).prop_map(|(replica, node)| Step::Leave { replica, node }),
-        1 => replica().prop_map(|replica| Step::Crash { replica }),
-        2 => replica().prop_map(|replica| Step::Cut { replica }),
-        2 => replica().prop_map(|replica| Step::Freeze { replica }),
-        2 => replica().prop_map(|replica| Step::LoseAnswers { replica }),
-        3 => replica().prop_map(|replica| Step::RunOut { replica }),
-        3 => (replica(), any::<bool>())
-            .prop_map(|(replica, late)| Step::Restore { replica, late }),
-        1 => Just(Step::Flush),
-        2 => (0..400_u64).prop_map(|millis| Step::Pause { duration: Duration::from_millis(millis) }),
-    ]
+/// The replicas under test, and the runtime of all that is around them.
+struct LeaseProtocol {
+    // The replicas end before what they talk to.
+    world: World,
+    runtime: Runtime,
 }
 
-fn schedule() -> impl Strategy<Value = Vec<Vec<Step>>> {
-    use proptest::collection::vec;
-    vec(vec(step(), 1..10), 1..4)
+impl StateMachineTest for LeaseProtocol {
+    type SystemUnderTest = Self;
+    type Reference = Model;
+
+    fn init_test(_: &Model) -> Self {
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let world = runtime.block_on(World::start());
+        Self { world, runtime }
+    }
+
+    fn apply(mut test: Self, model: &Model, transition: Transition) -> Self {
+        let taken = test.runtime.block_on(test.world.take(transition, model));
+        taken.unwrap_or_else(|fault| panic!("{transition:?}: {fault}"));
+        test
+    }
+
+    fn check_invariants(test: &Self, model: &Model) {
+        test.world.check(model).unwrap_or_else(|fault| panic!("{fault}"));
+    }
+
+    fn teardown(Self { world, runtime }: Self, _: Model) {
+        let ended = runtime.block_on(world.end());
+        ended.unwrap_or_else(|fault| panic!("at the end: {fault}"));
+    }
 }
 
-async fn play(
-    redis: &RedisServer,
-    prefix: String,
-    rounds: Vec<Vec<Step>>,
-) -> Result<(), TestCaseError> {
-    let mut world = World::start(redis, prefix).await;
-    let played = async {
-        for steps in rounds {
-            for step in steps {
-                world.take(step).await?;
-            }
-            world.settle().await?;
-        }
-        world.end().await
+/// The players' configurations: each has a seed of its own, which follows from the one that is
+/// given.
+fn configurations() -> Vec<Config> {
+    let given = Config::default();
+    let seed = match given.rng_seed {
+        RngSeed::Fixed(seed) => seed,
+        RngSeed::Random => rand::random::<u32>().into(),
     };
-    played.await.map_err(TestCaseError::fail)
-}
-
-/// The number by which this run can be repeated.
-fn seed() -> u64 {
-    let given = std::env::var("CHAOS_SEED").ok();
-    given.map_or_else(rand::random, |text| text.parse().expect("CHAOS_SEED is a number"))
+    println!("PROPTEST_RNG_SEED={seed}");
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { given.cases } else { CASES };
+    let config = |player| Config {
+        cases,
+        failure_persistence: None,
+        max_shrink_time: MAX_SHRINK_TIME.as_millis() as u32,
+        rng_seed: RngSeed::Fixed(seed.wrapping_mul(PLAYERS).wrapping_add(player)),
+        ..given.clone()
+    };
+    (0..PLAYERS).map(config).collect()
 }
 
 #[test]
 fn an_id_has_one_owner_whatever_happens() {
-    let seed = seed();
-    println!("CHAOS_SEED={seed}");
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let redis = runtime.block_on(RedisServer::start());
     std::thread::scope(|scope| {
-        for player in 0..PLAYERS {
-            let (runtime, redis) = (runtime.handle(), &redis);
+        for config in configurations() {
             scope.spawn(move || {
-                let mut bytes = [player; 32];
-                bytes[..8].copy_from_slice(&seed.to_le_bytes());
-                let config = Config {
-                    cases: SCHEDULES,
-                    failure_persistence: None,
-                    max_shrink_time: 60_000,
-                    ..Config::default()
-                };
-                let random = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
-                let mut runner = TestRunner::new_with_rng(config, random);
-                let played = runner.run(&schedule(), |rounds| {
-                    let prefix = format!("player-{player}");
-                    runtime.block_on(play(redis, prefix, rounds))
+                let cases = Model::sequential_strategy(TRANSITIONS);
+                let played = TestRunner::new(config.clone()).run(&cases, |(model, steps, seen)| {
+                    LeaseProtocol::test_sequential(config.clone(), model, steps, seen);
+                    Ok(())
                 });
                 if let Err(failure) = played {
-                    panic!("with CHAOS_SEED={seed}, player {player}: {failure}");
+                    panic!("{failure}");
                 }
             });
         }

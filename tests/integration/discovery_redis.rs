@@ -197,6 +197,11 @@ async fn redis_away_is_a_503_and_what_was_missed_is_looked_for() {
     let poll = json!({"code": code, "side": "offerer", "wait": 30_000}).to_string();
     waiting.send("POST", "/poll", "", &poll).await;
     eventually("both wait", || metric(&here, WAITING) == 2.0).await;
+    // Whoever waits has a place, and then looks once more. What is asked behind that look is
+    // answered behind it.
+    for _ in 0..2 {
+        assert_eq!(web.get("/t/sessions").await.status, 200);
+    }
 
     link.refuse().await;
     link.cut();
@@ -220,7 +225,8 @@ async fn redis_away_is_a_503_and_what_was_missed_is_looked_for() {
 
     // It looks when Redis is back; the stream ends, so that its client opens another and looks.
     let looking = async {
-        assert_eq!(waiting.answer().await.unwrap().json()["answer"], "missed");
+        let told = waiting.answer().await.unwrap();
+        assert_eq!(told.json()["answer"], "missed", "{told:?}");
         stream.until("0\r\n\r\n").await;
     };
     tokio::time::timeout(SOON, looking).await.expect("both look");

@@ -1,5 +1,7 @@
 //! Tests that speak the wire to a real server, in raw frames where a byte matters.
 //!
+//! CONTRIBUTING.md tells which test holds which promise, and the variables for a single run.
+//!
 //! One binary, so that it is linked once. Every server listens on a free port of the loopback
 //! address; whatever is waited for has a limit.
 #![allow(unreachable_pub, reason = "what the tests share is public to them")]
@@ -22,6 +24,7 @@ mod http_connections;
 mod leaving;
 mod long_messages;
 mod memory;
+mod no_leak;
 mod overlay_bridge;
 mod overlay_bridge_outage;
 mod overlay_broker;

@@ -126,3 +126,20 @@ fn libraries_stay_where_they_belong() {
         );
     }
 }
+
+/// The tests that CONTRIBUTING.md names, as in `leaving::a_connection_cut_at_any_byte`.
+#[test]
+fn tests_that_promises_are_traced_to_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(root.join("CONTRIBUTING.md")).unwrap();
+    let (_, promises) = text.split_once("### What is promised").unwrap();
+    let (promises, _) = promises.split_once("\n## ").unwrap();
+    let mut named = 0;
+    for (module, test) in promises.split('`').filter_map(|word| word.split_once("::")) {
+        let file = format!("tests/integration/{module}.rs");
+        let source = std::fs::read_to_string(root.join(&file)).unwrap_or_default();
+        assert!(source.contains(&format!("fn {test}(")), "{test} is not in {file}");
+        named += 1;
+    }
+    assert!(named > 20, "only {named} tests are named");
+}

@@ -302,8 +302,7 @@ impl Scripts {
                 tracing::error!(code, "Redis refused a script of discovery");
                 StoreError::Broken
             }
-            // Its memory is full, it is loading, it is a replica by now, and so on. Versions before
-            // 7 call all of that an error of the script.
+            // Its memory is full, it is loading, it is a replica by now, and so on.
             _ => StoreError::Unavailable,
         })
     }

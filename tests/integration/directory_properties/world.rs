@@ -1,31 +1,31 @@
-//! The replicas of a schedule, what each of them believes, and what has to be true of that.
+//! The replicas of a case, what each of them believes, and what has to be true of that.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use crolang_broker::directory::{AcquireError, Lease, LeaseSettings};
 use crolang_broker::node::{NodeId, Owner};
-use crolang_broker::redis::RedisState;
 use futures_util::future::join_all;
 use tokio::time::{sleep, timeout};
 
-use super::{NODES, REPLICAS, Step};
-use crate::directory::{View, node};
-use crate::support::{Proxy, RedisServer, Way, eventually};
+use super::model::{Expected, Holder, Link, Model};
+use super::replica::{Held, Replica};
+use super::{NODES, REPLICAS, Transition};
+use crate::directory::node;
+use crate::support::{RedisServer, Way, eventually};
 
-/// Nothing runs out by itself while a schedule is played.
-const LEASES: LeaseSettings =
-    LeaseSettings { ttl: Duration::from_secs(120), outage_grace: Duration::from_secs(120) };
+/// Leases are extended every 3 s, and the replicas' keys every second: what has contact loses
+/// nothing to a machine that is slow for a moment. Nobody gives up for an outage.
+pub(super) const LEASES: LeaseSettings =
+    LeaseSettings { ttl: Duration::from_secs(9), outage_grace: Duration::from_secs(120) };
 
-/// How long a newcomer waits for a holder that is on its way in or out.
+/// How long one of several newcomers waits for a holder that is on its way in or out.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The longest that may pass until all is well again.
-const SETTLED: Duration = Duration::from_secs(10);
+const SETTLED: Duration = Duration::from_secs(20);
 
-/// Deletes the keys that match a pattern.
-const DELETE: &str =
-    "for _, key in ipairs(redis.call('KEYS', ARGV[1])) do redis.call('DEL', key) end";
+const PREFIX: &str = "test";
 
 /// Deletes what a replica has, and its own key.
 const RUN_OUT: &str = "for _, key in ipairs(redis.call('KEYS', ARGV[1] .. ':node:*')) do
@@ -33,76 +33,13 @@ const RUN_OUT: &str = "for _, key in ipairs(redis.call('KEYS', ARGV[1] .. ':node
 end
 redis.call('DEL', ARGV[1] .. ':replica:' .. ARGV[2])";
 
-pub(super) struct World<'a> {
-    redis: &'a RedisServer,
-    prefix: String,
+pub(super) struct World {
     replicas: Vec<Replica>,
     /// Replicas that are gone, and whose keys are perhaps not.
-    crashed: Vec<String>,
+    dead: Vec<String>,
     /// Whether Redis has lost all since the last check. Others must not notice.
     is_flushed: bool,
-    /// Whether commands may have come to Redis when nobody waited for them any more.
-    was_late: bool,
-}
-
-struct Replica {
-    view: View,
-    proxy: Proxy,
-    link: Link,
-    /// What it believes to own.
-    leases: HashMap<NodeId, Held>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Link {
-    Good,
-    Cut,
-    Frozen,
-    WithoutAnswers,
-}
-
-struct Held {
-    lease: Lease,
-    /// The session in which it was good. As long as nothing happens to that and to the data in
-    /// Redis, there is no reason to lose it.
-    good_in: Option<RedisState>,
-}
-
-impl Replica {
-    async fn start(redis: &RedisServer, prefix: &str) -> Self {
-        let proxy = Proxy::start(redis.address()).await;
-        let view = View::open(proxy.address(), prefix, LEASES);
-        view.until_ready().await;
-        Self { view, proxy, link: Link::Good, leases: HashMap::new() }
-    }
-
-    fn session(&self) -> Option<RedisState> {
-        (self.link == Link::Good).then(|| *self.view.redis.state().borrow())
-    }
-
-    fn is_undisturbed(&self, held: &Held) -> bool {
-        held.good_in.is_some() && held.good_in == self.session()
-    }
-
-    fn disturb(&mut self, link: Link) {
-        self.link = link;
-        self.leases.values_mut().for_each(|held| held.good_in = None);
-    }
-
-    /// Gives up what it has learnt to be lost.
-    fn evict(&mut self) -> Result<(), String> {
-        while let Ok(lost) = self.view.lost.try_recv() {
-            let Some(held) = self.leases.get(&lost.node) else { continue };
-            if held.lease.owner().connection != lost.connection {
-                continue;
-            }
-            if self.is_undisturbed(held) {
-                return Err(format!("{:?} was lost without any reason", lost.node));
-            }
-            self.leases.remove(&lost.node);
-        }
-        Ok(())
-    }
+    redis: RedisServer,
 }
 
 /// What the broker says of a connection whose ID somebody wants.
@@ -113,103 +50,164 @@ enum Verdict {
     Silent,
 }
 
-impl<'a> World<'a> {
-    pub(super) async fn start(redis: &'a RedisServer, prefix: String) -> Self {
-        redis.command(&["EVAL", DELETE, "0", &format!("{prefix}:*")]);
-        let replicas = (0..REPLICAS).map(|_| Replica::start(redis, &prefix));
+impl World {
+    pub(super) async fn start() -> Self {
+        let redis = RedisServer::start().await;
+        let replicas = (0..REPLICAS).map(|_| Replica::start(&redis, PREFIX));
         let replicas = join_all(replicas).await;
-        Self { redis, prefix, replicas, crashed: Vec::new(), is_flushed: false, was_late: false }
+        Self { replicas, dead: Vec::new(), is_flushed: false, redis }
     }
 
-    pub(super) async fn take(&mut self, step: Step) -> Result<(), String> {
-        match step {
-            Step::Acquire { replica, node } => self.contend(&[replica], &id(node)).await?,
-            Step::Race { node } => self.contend(&[0, 1, 2], &id(node)).await?,
-            Step::Abandon { replica, node, after } => {
-                let Replica { view, .. } = &self.replicas[replica];
+    /// Lets it happen; `model` is how things should stand afterwards.
+    pub(super) async fn take(
+        &mut self,
+        transition: Transition,
+        model: &Model,
+    ) -> Result<(), String> {
+        match transition {
+            Transition::Acquire { replica, node } => {
+                self.contend(&[replica], &id(node), model.expected).await?;
+            }
+            Transition::Race { node } => {
+                let is_running = |replica: &usize| !self.replicas[*replica].is_paused();
+                let newcomers: Vec<_> = (0..REPLICAS).filter(is_running).collect();
+                self.contend(&newcomers, &id(node), model.expected).await?;
+            }
+            Transition::Abandon { replica, node, after } => {
+                let view = &self.replicas[replica].view;
                 let node = id(node);
                 let acquired = view.directory.acquire(&node, view.somebody());
-                drop(timeout(after, acquired).await);
+                let acquired = timeout(after, acquired).await;
+                if model.expected == Expected::Lost && matches!(acquired, Ok(Ok(_))) {
+                    return Err(format!("{replica} got {node:?}, which somebody has"));
+                }
             }
-            Step::Leave { replica, node } => {
+            Transition::Release { replica, node } => {
                 self.replicas[replica].leases.remove(&id(node));
             }
-            Step::Crash { replica } => self.crash(replica).await,
-            Step::Cut { replica } => {
+            Transition::ReleaseAll { node } => {
+                let running = self.replicas.iter_mut().filter(|replica| !replica.is_paused());
+                running.for_each(|replica| drop(replica.leases.remove(&id(node))));
+            }
+            Transition::Extend => self.extend().await?,
+            Transition::Crash { replica } => self.crash(replica).await,
+            Transition::DeadRunOut => {
+                for dead in std::mem::take(&mut self.dead) {
+                    self.run_out(&dead);
+                }
+            }
+            Transition::Pause { replica } => self.replicas[replica].pause().await,
+            Transition::Resume { replica } => self.replicas[replica].resume(),
+            Transition::Cut { replica } => {
                 let replica = &mut self.replicas[replica];
                 replica.proxy.refuse().await;
                 replica.proxy.cut();
-                replica.disturb(Link::Cut);
+                replica.link = Link::Cut;
+                replica.disturb();
             }
-            Step::Freeze { replica } if self.replicas[replica].link == Link::Good => {
-                self.replicas[replica].proxy.hold(Way::Both);
-                self.replicas[replica].disturb(Link::Frozen);
+            Transition::Freeze { replica } => {
+                let replica = &mut self.replicas[replica];
+                replica.proxy.hold(Way::Both);
+                replica.link = Link::Frozen;
+                replica.disturb();
             }
-            Step::LoseAnswers { replica } if self.replicas[replica].link == Link::Good => {
-                self.replicas[replica].proxy.discard(Way::ToClient);
-                self.replicas[replica].disturb(Link::WithoutAnswers);
+            Transition::LoseAnswers { replica } => {
+                let replica = &mut self.replicas[replica];
+                replica.proxy.discard(Way::ToClient);
+                replica.link = Link::WithoutAnswers;
+                replica.disturb();
             }
-            Step::RunOut { replica } if self.replicas[replica].link != Link::Good => {
-                let View { directory, replica, .. } = &self.replicas[replica].view;
-                // Nothing runs out before the replica knows that it is cut off.
-                eventually("it is away", || !directory.is_ready()).await;
-                self.run_out(&replica.to_string());
+            Transition::RunOut { replica } => {
+                let replica = &self.replicas[replica];
+                if !replica.is_paused() {
+                    // Nothing runs out before the replica knows that it is cut off.
+                    eventually("it is away", || !replica.view.directory.is_ready()).await;
+                }
+                self.run_out(&replica.view.replica.to_string());
             }
-            Step::Freeze { .. } | Step::LoseAnswers { .. } | Step::RunOut { .. } => {}
-            Step::Restore { replica, late } => self.restore(replica, late).await,
-            Step::Flush => {
-                self.redis.command(&["EVAL", DELETE, "0", &format!("{}:*", self.prefix)]);
+            Transition::Restore { replica, late } => self.replicas[replica].restore(late).await,
+            Transition::Flush => {
+                self.redis.command(&["FLUSHALL"]);
                 self.is_flushed = true;
             }
-            Step::Pause { duration } => sleep(duration).await,
+            Transition::Wait { duration } => sleep(duration).await,
+            Transition::Settle => self.settle().await?,
         }
         self.replicas.iter_mut().try_for_each(Replica::evict)
     }
 
+    /// Compares what the replicas believe with what they have to.
+    pub(super) fn check(&self, model: &Model) -> Result<(), String> {
+        for (number, holder) in model.holders.iter().enumerate() {
+            let node = id(number);
+            let has = |replica: &usize| self.replicas[*replica].leases.contains_key(&node);
+            let holders: Vec<_> = (0..REPLICAS).filter(has).collect();
+            let undisturbed = holders.iter().filter(|replica| {
+                let replica = &self.replicas[**replica];
+                replica.is_undisturbed(&replica.leases[&node])
+            });
+            let is_right = match holder {
+                Holder::Nobody | Holder::Left => holders.is_empty(),
+                Holder::Replica(owner) => holders == [*owner],
+                // Whatever has happened to it, it keeps what nobody else wanted.
+                Holder::Doubtful(owner) => holders == [*owner],
+                Holder::Somebody => holders.len() == 1,
+                Holder::Dead => holders.is_empty(),
+                Holder::Unknown => undisturbed.count() <= 1,
+            };
+            if !is_right {
+                return Err(format!("{holder:?} has to have {node:?}, {holders:?} do"));
+            }
+        }
+        Ok(())
+    }
+
     async fn crash(&mut self, replica: usize) {
-        let next = Replica::start(self.redis, &self.prefix).await;
+        let next = Replica::start(&self.redis, PREFIX).await;
         let dead = std::mem::replace(&mut self.replicas[replica], next);
-        // Whatever it still wants to say is not heard.
-        dead.proxy.refuse().await;
-        dead.proxy.cut();
-        self.crashed.push(dead.view.replica.to_string());
+        self.dead.push(dead.kill().await);
         if self.is_flushed {
             // The new one does not know that Redis has lost anything, and may be faster than those
             // who are about to make their leases again.
-            let held = self.replicas.iter_mut().flat_map(|replica| replica.leases.values_mut());
-            held.for_each(|held| held.good_in = None);
+            self.replicas.iter_mut().for_each(Replica::disturb);
         }
     }
 
     fn run_out(&self, replica: &str) {
-        self.redis.command(&["EVAL", RUN_OUT, "0", &self.prefix, replica]);
-    }
-
-    async fn restore(&mut self, replica: usize, late: bool) {
-        let replica = &mut self.replicas[replica];
-        match replica.link {
-            Link::Good => return,
-            // Bytes cannot be missing in the middle of a connection that goes on.
-            Link::Frozen if late => self.was_late = true,
-            _ => replica.proxy.cut(),
-        }
-        replica.proxy.pass().await;
-        replica.link = Link::Good;
+        self.redis.command(&["EVAL", RUN_OUT, "0", PREFIX, replica]);
     }
 
     /// Newcomers on these replicas want the ID at once.
-    async fn contend(&mut self, replicas: &[usize], node: &NodeId) -> Result<(), String> {
-        let world = &*self;
-        let newcomers = replicas.iter().map(async |replica| {
-            let session = world.replicas[*replica].session();
-            (*replica, session, world.acquire(*replica, node).await)
-        });
+    async fn contend(
+        &mut self,
+        replicas: &[usize],
+        node: &NodeId,
+        expected: Expected,
+    ) -> Result<(), String> {
+        let began = Instant::now();
         let mut winners = Vec::new();
-        for (replica, session, acquired) in join_all(newcomers).await {
-            winners.extend(acquired.map(|lease| (replica, session, lease)));
+        while winners.is_empty() {
+            let world = &*self;
+            let patience = if replicas.len() > 1 { PATIENCE } else { SETTLED };
+            let newcomers = replicas.iter().map(async |replica| {
+                let session = world.replicas[*replica].session();
+                (*replica, session, world.acquire(*replica, node, patience).await)
+            });
+            for (replica, session, acquired) in join_all(newcomers).await {
+                winners.extend(acquired.map(|lease| (replica, session, lease)));
+            }
+            // On a slow machine a session may break at any time; the newcomer comes again.
+            if expected != Expected::Won || began.elapsed() > SETTLED {
+                break;
+            }
         }
-        if winners.len() > 1 {
-            return Err(format!("{} newcomers got {node:?}", winners.len()));
+        let fits = match expected {
+            Expected::Won => winners.len() == 1,
+            Expected::Lost => winners.is_empty(),
+            Expected::Either => winners.len() <= 1,
+        };
+        if !fits {
+            return Err(format!("{} newcomers got {node:?}: {expected:?}", winners.len()));
         }
         for (replica, session, lease) in winners {
             let others = self.replicas.iter().enumerate().filter(|(other, _)| *other != replica);
@@ -231,12 +229,12 @@ impl<'a> World<'a> {
     }
 
     /// As the broker does it.
-    async fn acquire(&self, replica: usize, node: &NodeId) -> Option<Lease> {
+    async fn acquire(&self, replica: usize, node: &NodeId, patience: Duration) -> Option<Lease> {
         let view = &self.replicas[replica].view;
         let owner = view.somebody();
         let began = Instant::now();
         let mut acquired = view.directory.acquire(node, owner).await;
-        while began.elapsed() < PATIENCE {
+        while began.elapsed() < patience {
             let holder = match acquired {
                 Ok(lease) => return Some(lease),
                 Err(AcquireError::Taken(holder)) => holder,
@@ -258,7 +256,7 @@ impl<'a> World<'a> {
         let replicas = self.replicas.iter().enumerate();
         let found = replicas.clone().find(|(_, replica)| replica.view.replica == holder.replica);
         let Some((number, replica)) = found else { return Verdict::Silent };
-        if number != asking && replica.link != Link::Good {
+        if number != asking && !replica.has_contact() {
             return Verdict::Silent;
         }
         let held = replica.leases.get(node).map(|held| held.lease.owner());
@@ -271,26 +269,54 @@ impl<'a> World<'a> {
         }
     }
 
+    /// Waits until every lease of a replica with contact has been extended once more.
+    async fn extend(&mut self) -> Result<(), String> {
+        let mut before = HashMap::new();
+        for node in (0..NODES).map(id) {
+            let mut replicas = self.replicas.iter();
+            let is_held = replicas.any(|replica| {
+                let held = replica.leases.get(&node);
+                held.is_some_and(|held| replica.is_undisturbed(held))
+            });
+            if is_held {
+                before.insert(node.clone(), self.ttl_ms(&node));
+            }
+        }
+        self.until(|world| {
+            before.retain(|node, before| {
+                let now = world.ttl_ms(node);
+                let is_extended = now > *before;
+                *before = now;
+                !is_extended
+            });
+            let left = before.keys().next()?;
+            Some(format!("the lease on {left:?} is not extended"))
+        })
+        .await
+    }
+
+    fn ttl_ms(&self, node: &NodeId) -> i64 {
+        self.redis.command(&["PTTL", &format!("{PREFIX}:node:{node}")]).parse().unwrap()
+    }
+
     /// Waits until everybody with contact knows what is his, and it is one owner's.
-    pub(super) async fn settle(&mut self) -> Result<(), String> {
-        let began = Instant::now();
-        loop {
-            self.replicas.iter_mut().try_for_each(Replica::evict)?;
-            let wrong = self.wrong();
-            if wrong.is_none() {
-                break;
+    async fn settle(&mut self) -> Result<(), String> {
+        self.until(|world| world.wrong()).await?;
+        // Who looks for an ID frees what stands there for nobody. What was given back before that
+        // is done when this is.
+        let connected = self.replicas.iter().filter(|replica| replica.has_contact());
+        for view in connected.map(|replica| &replica.view) {
+            for node in (0..NODES).map(id) {
+                let _ = view.directory.locate(node.as_str()).await;
             }
-            if began.elapsed() > SETTLED {
-                return Err(wrong.unwrap_or_default());
-            }
-            sleep(Duration::from_millis(20)).await;
+            view.redis.flush().await;
         }
         self.is_flushed = false;
         for replica in &mut self.replicas {
             let session = replica.session();
             replica.leases.values_mut().for_each(|held| held.good_in = session);
         }
-        for key in self.redis.keys(&format!("{}:*", self.prefix)) {
+        for key in self.redis.keys("*") {
             if self.redis.command(&["PTTL", &key]) == "-1" {
                 return Err(format!("{key} stays for ever"));
             }
@@ -298,21 +324,42 @@ impl<'a> World<'a> {
         Ok(())
     }
 
+    /// Waits until nothing is wrong.
+    async fn until(
+        &mut self,
+        mut wrong: impl FnMut(&Self) -> Option<String>,
+    ) -> Result<(), String> {
+        let began = Instant::now();
+        loop {
+            self.replicas.iter_mut().try_for_each(Replica::evict)?;
+            let Some(fault) = wrong(self) else { return Ok(()) };
+            if began.elapsed() > SETTLED {
+                return Err(fault);
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// What is not as it should be.
     fn wrong(&self) -> Option<String> {
-        let connected = self.replicas.iter().filter(|replica| replica.link == Link::Good);
+        let connected = self.replicas.iter().filter(|replica| replica.has_contact());
         let mut owners = HashMap::new();
         for replica in connected {
             if !replica.view.directory.is_ready() {
                 return Some("a replica with contact gives out no IDs".into());
             }
-            let own = format!("{}:replica:{}", self.prefix, replica.view.replica);
+            if replica.proxy.connections() != 2 {
+                return Some(
+                    "an old connection is still there, which may have something late".into(),
+                );
+            }
+            let own = format!("{PREFIX}:replica:{}", replica.view.replica);
             if self.redis.keys(&own).is_empty() {
                 return Some("a replica with contact does not show that it is alive".into());
             }
             for (node, held) in &replica.leases {
                 let owner = held.lease.owner().to_string();
-                let stands = self.redis.command(&["GET", &format!("{}:node:{node}", self.prefix)]);
+                let stands = self.redis.command(&["GET", &format!("{PREFIX}:node:{node}")]);
                 if stands != owner {
                     return Some(format!("{owner} owns {node:?}, but there stands {stands:?}"));
                 }
@@ -324,41 +371,24 @@ impl<'a> World<'a> {
         None
     }
 
-    /// All links are good again, all connections end: nothing is left.
+    /// Everybody has contact again, all connections end: nothing is left.
     pub(super) async fn end(mut self) -> Result<(), String> {
-        for replica in 0..REPLICAS {
-            self.restore(replica, true).await;
+        for replica in &mut self.replicas {
+            replica.resume();
+            if replica.link != Link::Good {
+                replica.restore(replica.link == Link::Frozen).await;
+            }
         }
         self.settle().await?;
         self.replicas.iter_mut().for_each(|replica| replica.leases.clear());
-        for replica in &self.crashed {
-            self.run_out(replica);
+        for dead in std::mem::take(&mut self.dead) {
+            self.run_out(&dead);
         }
-        if self.was_late {
-            // What came late may stand there in the name of a replica that knows nothing of it.
-            // It blocks nobody.
-            for node in (0..NODES).map(id) {
-                let began = Instant::now();
-                // A link that was restored late may still break once.
-                while self.acquire(0, &node).await.is_none() {
-                    if began.elapsed() > SETTLED {
-                        return Err(format!("nobody has {node:?}, and nobody gets it"));
-                    }
-                    sleep(Duration::from_millis(20)).await;
-                }
-            }
-        }
-        let began = Instant::now();
-        loop {
-            let left = self.redis.keys(&format!("{}:node:*", self.prefix));
-            if left.is_empty() {
-                return Ok(());
-            }
-            if began.elapsed() > SETTLED {
-                return Err(format!("{left:?} are left"));
-            }
-            sleep(Duration::from_millis(20)).await;
-        }
+        self.until(|world| {
+            let left = world.redis.keys(&format!("{PREFIX}:node:*"));
+            (!left.is_empty()).then(|| format!("{left:?} are left"))
+        })
+        .await
     }
 }
 

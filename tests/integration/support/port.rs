@@ -1,9 +1,14 @@
 //! Ports that stay with whoever has them, also while nobody listens there.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
+use tokio::time::sleep;
+
+use super::SOON;
 
 /// A port of the loopback address, for a server that may end and come back.
 ///
@@ -30,9 +35,20 @@ impl Port {
     }
 
     /// Listens there in this process.
-    pub fn listen(&self) -> TcpListener {
-        let listener = std::net::TcpListener::bind(self.address()).unwrap();
-        listener.set_nonblocking(true).unwrap();
-        TcpListener::from_std(listener).unwrap()
+    pub async fn listen(&self) -> TcpListener {
+        let began = Instant::now();
+        loop {
+            match std::net::TcpListener::bind(self.address()) {
+                Ok(listener) => {
+                    listener.set_nonblocking(true).unwrap();
+                    return TcpListener::from_std(listener).unwrap();
+                }
+                // A process that is just being started still has a copy of the listener before.
+                Err(error) if error.kind() == ErrorKind::AddrInUse && began.elapsed() < SOON => {
+                    sleep(Duration::from_millis(1)).await;
+                }
+                Err(error) => panic!("{}: {error}", self.address()),
+            }
+        }
     }
 }

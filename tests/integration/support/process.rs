@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::{SOON, eventually, eventually_within};
+use super::{SOON, eventually, eventually_within, get};
 
 /// A process that is killed when it is dropped, at the latest.
 pub struct Daemon {
@@ -123,6 +123,17 @@ pub fn program(variables: &[(&str, &str)]) -> Command {
     command
 }
 
+/// How much a broker process holds on to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holdings {
+    /// Open files, sockets among them.
+    pub files: usize,
+    /// Tasks that have not ended, with that of whoever asks.
+    pub tasks: u64,
+    /// Nodes that hold their ID.
+    pub nodes: u64,
+}
+
 /// A broker process that listens.
 pub struct Process {
     daemon: Daemon,
@@ -176,6 +187,48 @@ impl Process {
     /// Kills it without a warning.
     pub fn kill(&mut self) {
         self.daemon.kill();
+    }
+
+    /// What it holds on to.
+    pub async fn holdings(&self) -> Holdings {
+        let files = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count();
+        let answer = get(self.address, "/metrics").await;
+        let value = |name: &str| {
+            let line = answer.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            line.unwrap_or_else(|| panic!("no {name} in {answer}")).trim().parse().unwrap()
+        };
+        Holdings { files, tasks: value("crolang_tasks"), nodes: value("crolang_nodes") }
+    }
+
+    /// What it holds on to while nobody wants anything of it.
+    pub async fn holdings_at_rest(&self) -> Holdings {
+        // The connections by which it was asked end a little later.
+        let mut least = self.holdings().await;
+        for _ in 0..20 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let now = self.holdings().await;
+            least = Holdings {
+                files: least.files.min(now.files),
+                tasks: least.tasks.min(now.tasks),
+                nodes: least.nodes.min(now.nodes),
+            };
+        }
+        least
+    }
+
+    /// Waits until it holds no more than this. Whoever upgrades and does not send CONNECT leaves a
+    /// task of the library that waits for it for 10 s, and ends only then.
+    pub async fn until_it_holds(&self, wanted: Holdings) {
+        let began = Instant::now();
+        loop {
+            let now = self.holdings().await;
+            let is_more = now.files > wanted.files || now.tasks > wanted.tasks;
+            if !is_more && now.nodes <= wanted.nodes {
+                return;
+            }
+            assert!(began.elapsed() < 4 * SOON, "{now:?} is more than {wanted:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Waits until it ends by itself: the exit code and the whole log.

@@ -15,9 +15,9 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
-use super::Port;
+use super::{Port, SOON};
 
 /// The most that is read at once, and how often that much can be on its way in one direction.
 /// Beyond this, the sender is no longer read.
@@ -126,7 +126,8 @@ impl Proxy {
 
     async fn until_it_listens(&self, wanted: bool) {
         let mut listening = self.shared.listening.subscribe();
-        listening.wait_for(|listening| *listening == wanted).await.unwrap();
+        let changed = listening.wait_for(|listening| *listening == wanted);
+        timeout(2 * SOON, changed).await.expect("the proxy is at work").unwrap();
     }
 
     /// Keeps bytes, ends and resets that go this way, and delivers them after [`Proxy::pass`].
@@ -179,7 +180,7 @@ async fn run(shared: Arc<Shared>) {
             Ok(()) = wanted.changed() => {
                 let wanted = *wanted.borrow_and_update();
                 if wanted != listener.is_some() {
-                    listener = wanted.then(|| shared.port.listen());
+                    listener = if wanted { Some(shared.port.listen().await) } else { None };
                 }
                 shared.listening.send_replace(wanted);
             }
@@ -302,7 +303,7 @@ async fn deliver(
         bytes = rest;
         if let Some(pause) = trickle {
             // A change of the faults ends the pause.
-            let _ = tokio::time::timeout(pause, faults.changed()).await;
+            let _ = timeout(pause, faults.changed()).await;
         }
     }
     Ok(())

@@ -24,7 +24,8 @@ pub(in crate::discovery::store) struct Server {
 impl Server {
     fn start() -> Self {
         let folder = TempDir::new().unwrap();
-        let mut command = Command::new("redis-server");
+        let program = std::env::var_os("REDIS_SERVER").unwrap_or_else(|| "redis-server".into());
+        let mut command = Command::new(program);
         command.args(["--port", "0", "--save", "", "--appendonly", "no", "--dir"]);
         command.arg(folder.path()).arg("--unixsocket").arg(folder.path().join("socket"));
         let process = command.stdout(Stdio::null()).spawn().expect("redis-server is installed");
