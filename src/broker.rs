@@ -28,12 +28,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::delivery::{LocalConnections, Receiver, Remote};
 use crate::directory::Directory;
-use crate::link::CloseReason;
 use crate::metrics::Metrics;
 use crate::node::ReplicaId;
 use crate::overlay::Peer;
 use crate::protocol::{AUTHENTICATED, RtcConfiguration};
 use crate::webhooks::Webhooks;
+use link::CloseReason;
 use pairs::OpenPairs;
 
 /// What an operator decides about the broker.
@@ -109,7 +109,7 @@ impl Broker {
     ) -> bool {
         let Admission { node, owner, .. } = admission;
         self.connections.connect(node, owner.connection, receiver, |receiver| {
-            receiver.greet(AUTHENTICATED, rtc.as_argument())
+            receiver.deliver(AUTHENTICATED, rtc.as_argument())
         })
     }
 

@@ -43,7 +43,6 @@ pub mod directory;
 pub mod discovery;
 pub mod gateway;
 pub mod http;
-pub mod link;
 pub mod metrics;
 pub mod node;
 pub mod overlay;

@@ -12,8 +12,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::link::CloseReason;
 use crate::protocol::{Ack, Event};
+use link::CloseReason;
 
 type Labels = [(&'static str, &'static str); 1];
 /// A counter.

@@ -118,6 +118,17 @@ impl Ack {
         }
     }
 
+    /// The text as JSON.
+    pub const fn as_json(self) -> &'static str {
+        match self {
+            Ack::Ok => "\"OK\"",
+            Ack::NotConnected => "\"NOT_CONNECTED\"",
+            Ack::Unauthorized => "\"UNAUTHORIZED\"",
+            Ack::Disabled => "\"DISABLED\"",
+            Ack::Error => "\"ERROR\"",
+        }
+    }
+
     /// The position in [`Ack::ALL`], for tables by ack.
     pub const fn index(self) -> usize {
         self as usize

@@ -22,7 +22,6 @@ use crate::discovery::Discovery;
 use crate::discovery::store::OpenError;
 use crate::gateway::{self, Listener, TransportSettings};
 use crate::http;
-use crate::link::{CloseReason, LinkLimits, LinkSet};
 use crate::metrics::Metrics;
 use crate::node::ReplicaId;
 use crate::overlay::{Peer, PeerSettings};
@@ -31,6 +30,7 @@ use crate::webhooks::{
     Authentication, Authorization, Client, ClientError, ClientSettings, RtcConfigurations,
     SocketMessages, Validity, Webhooks,
 };
+use link::{CloseReason, LinkLimits, LinkSet};
 
 /// How much of the shutdown's time is left for what has to be cut off.
 const CUT_OFF_SHARE: u32 = 10;
@@ -138,7 +138,6 @@ impl Server {
         let transport = TransportSettings {
             ping_interval: config.ping_interval,
             ping_timeout: config.ping_timeout,
-            max_queued_bytes: config.max_queued_bytes,
         };
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use super::Broker;
 use crate::delivery::Verdict;
 use crate::directory::{AcquireError, Lease};
-use crate::link::{CloseReason, LinkHandle};
 use crate::node::{ConnectionId, NodeId, Owner};
 use crate::protocol::{Handshake, Refusal};
 use crate::telemetry::CONNECTIONS;
+use link::{CloseReason, LinkHandle};
 
 /// How long the holder of an ID may take to answer a ping.
 const PROBE_PATIENCE: Duration = Duration::from_secs(2);
@@ -82,11 +82,11 @@ impl Broker {
         match &admitted {
             Ok(admission) => {
                 let Handshake { id: node, version, runtime, .. } = handshake;
-                let (connection, peer) = (admission.owner.connection, link.peer());
+                let (connection, peer) = (admission.owner.connection, link.remote_addr());
                 tracing::info!(target: CONNECTIONS, ?node, %connection, %peer, ?version, ?runtime, "node admitted");
             }
             Err(error) => {
-                let (node, peer) = (&handshake.id, link.peer());
+                let (node, peer) = (&handshake.id, link.remote_addr());
                 tracing::info!(target: CONNECTIONS, ?node, %peer, %error, "node not admitted");
             }
         }
@@ -177,7 +177,7 @@ impl Broker {
             if link.probe(PROBE_PATIENCE).await {
                 return Verdict::Alive;
             }
-            if link.is_paused() && !link.is_over() {
+            if link.is_reading_paused() && !link.is_closed() {
                 // It sends more than is read of it, so it may well have answered.
                 return Verdict::Busy;
             }

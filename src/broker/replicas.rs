@@ -10,10 +10,10 @@ use tokio::sync::mpsc;
 use super::Broker;
 use crate::delivery::{Contest, Delivered, RemoteMessage, Verdict};
 use crate::directory::LostLease;
-use crate::link::CloseReason;
 use crate::node::{NodeId, Owner};
 use crate::redis::Frame;
 use crate::telemetry::CONNECTIONS;
+use link::CloseReason;
 
 /// How many contests may be judged at a time. Newcomers whose contest finds no place come again.
 const MAX_CONTESTS: usize = 1024;

@@ -6,16 +6,11 @@
 
 use std::sync::Arc;
 
-use socketioxide::socket::Socket;
-
 use super::Delivered;
-use crate::link::{CloseReason, LinkHandle, NoRoom, PARCEL_BYTES, STAND_IN_EVENT};
 use crate::node::{ConnectionId, NodeId, Owner};
 use crate::protocol::JsonString;
 use crate::sharded::ShardedMap;
-
-/// The arguments of a stand-in.
-const NO_ARGUMENTS: [(); 0] = [];
+use link::{CloseReason, LinkHandle, SendError};
 
 /// All connections of this replica; a cheap handle.
 #[derive(Clone)]
@@ -30,7 +25,6 @@ struct Held {
 
 /// A connection that can be sent to.
 pub struct Receiver {
-    socket: Arc<Socket>,
     link: LinkHandle,
 }
 
@@ -155,58 +149,24 @@ impl Default for LocalConnections {
 }
 
 impl Receiver {
-    /// A connection whose packets go through `socket` and leave by `link`.
-    pub fn new(socket: Arc<Socket>, link: LinkHandle) -> Self {
-        Self { socket, link }
+    /// A connection whose frames leave by `link`.
+    pub fn new(link: LinkHandle) -> Self {
+        Self { link }
     }
 
     /// Tells the node by Socket.IO's disconnect packet that it is not wanted, and closes the
-    /// connection behind that. The official client does not come back by itself after it.
+    /// connection behind that. The official client does not reconnect by itself after it.
     fn dismiss(&self) {
-        self.link.reserve_disconnect();
-        if self.socket.clone().disconnect().is_err() {
-            self.link.kill(CloseReason::Dismissed);
-        }
-        self.link.close(CloseReason::Dismissed);
+        self.link.send_disconnect();
+        self.link.close(CloseReason::Kicked);
     }
 
     /// Queues an event with one argument.
     pub fn deliver(&self, event: &str, argument: JsonString<'_>) -> Delivered {
-        let is_long = packet_bytes(event, argument) >= PARCEL_BYTES;
-        self.send(event, argument, is_long)
-    }
-
-    /// The same for an event that is often the longest of a connection: the transport's write
-    /// buffer would keep its size.
-    pub fn greet(&self, event: &str, argument: JsonString<'_>) -> Delivered {
-        self.send(event, argument, true)
-    }
-
-    fn send(&self, event: &str, argument: JsonString<'_>, is_parcel: bool) -> Delivered {
-        let packet_bytes = packet_bytes(event, argument);
-        match self.link.reserve(packet_bytes) {
-            Ok(()) => {}
-            Err(NoRoom::Full) => return Delivered::QueueFull,
-            Err(NoRoom::Over) => return Delivered::NotConnected,
+        match self.link.send_event(event, argument.as_str()) {
+            Ok(()) => Delivered::Yes,
+            Err(SendError::QueueFull) => Delivered::QueueFull,
+            Err(SendError::Closed) => Delivered::NotConnected,
         }
-        let is_sent = if is_parcel {
-            let parts = ["42[\"", event, "\",", argument.as_str(), "]"];
-            let send_stand_in = || self.socket.emit(STAND_IN_EVENT, &NO_ARGUMENTS).is_ok();
-            self.link.send_parcel(&parts, send_stand_in)
-        } else {
-            self.socket.emit(event, &argument).is_ok()
-        };
-        if is_sent {
-            return Delivered::Yes;
-        }
-        // The queue has more places than the link's limit lets be filled, so this socket is
-        // closed: it is the same as if it had left a moment ago.
-        self.link.unreserve(packet_bytes);
-        Delivered::NotConnected
     }
-}
-
-/// The length of an event's packet, whose text is `42["<event>",<argument>]`.
-fn packet_bytes(event: &str, argument: JsonString<'_>) -> usize {
-    event.len() + argument.as_str().len() + "42[\"\",]".len()
 }

@@ -70,10 +70,10 @@ fn share(text: &Str, part: &str) -> Str {
 }
 
 impl MessageHandler<LocalAdapter, Events> for Events {
-    fn call(&self, socket: Arc<Socket>, value: Value, ack_id: Option<i64>) {
-        let turn = if self.admission.link.is_waitless() { Turn::Now } else { Turn::Behind };
+    fn call(&self, _socket: Arc<Socket>, value: Value, ack_id: Option<i64>) {
+        let turn = if self.admission.link.is_idle() { Turn::Now } else { Turn::Behind };
         let step = self.take(&value, ack_id.is_some(), turn);
-        let sender = AnswerSender::new(socket, ack_id);
+        let sender = AnswerSender::new(ack_id);
         match step {
             Step::Answer(answer) if turn == Turn::Now => sender.send(&self.admission.link, &answer),
             step => self.waits.push(&self.broker, &self.admission, step, sender),

@@ -28,8 +28,8 @@ use tower_service::Service as _;
 
 use super::namespace::SocketIoService;
 use super::upgrade::{Arrival, Upgrade};
-use crate::link::{CloseReason, Link, LinkSet};
 use crate::metrics::Metrics;
+use link::{CloseReason, Link, LinkSet};
 
 /// How long a client may take to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);

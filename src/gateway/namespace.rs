@@ -18,8 +18,8 @@ use super::events::Events;
 use super::upgrade::Verdict;
 use crate::broker::{Admission, Broker};
 use crate::delivery::Receiver;
-use crate::link::{CloseReason, MAX_MESSAGE_BYTES, PACKET_OVERHEAD_BYTES};
 use crate::protocol::RtcConfiguration;
+use link::{CloseReason, MAX_MESSAGE_BYTES};
 
 /// What takes over an upgraded connection.
 pub type SocketIoService = Service<()>;
@@ -31,9 +31,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// and hands it on in portions, so a small buffer costs no system calls.
 const READ_BUFFER_BYTES: usize = 512;
 
-/// Places in a connection's queue for packets that the link does not count: heartbeats, the
-/// packets of connecting and closing.
-const UNCOUNTED_PACKETS: usize = 64;
+/// How many packets of the transport may wait to be written to one connection: heartbeats and
+/// replies to CONNECT. All others go through the outbox of the link.
+const MAX_QUEUED_PACKETS: usize = 64;
 
 /// What an operator decides about the transport.
 #[derive(Debug, Clone, Copy)]
@@ -42,15 +42,10 @@ pub struct TransportSettings {
     pub ping_interval: Duration,
     /// How long a heartbeat's answer may take.
     pub ping_timeout: Duration,
-    /// The most that may wait to be written to one connection, in bytes.
-    pub max_queued_bytes: usize,
 }
 
 /// The service for upgraded connections, with the main namespace on it.
 pub fn socket_io(broker: Arc<Broker>, settings: TransportSettings) -> SocketIoService {
-    // A queue that the link's limit in bytes fills before its places run out; the answers that
-    // are always taken come on top.
-    let places = settings.max_queued_bytes / PACKET_OVERHEAD_BYTES;
     let (layer, io) = SocketIo::builder()
         .transports([TransportType::Websocket])
         .ping_interval(settings.ping_interval)
@@ -60,7 +55,7 @@ pub fn socket_io(broker: Arc<Broker>, settings: TransportSettings) -> SocketIoSe
         .ws_max_message_size(MAX_MESSAGE_BYTES)
         .ws_max_frame_size(MAX_MESSAGE_BYTES)
         .ws_read_buffer_size(READ_BUFFER_BYTES)
-        .max_buffer_size(places * 2 + UNCOUNTED_PACKETS)
+        .max_buffer_size(MAX_QUEUED_PACKETS)
         .with_parser(
             ParserConfig::common()
                 .max_incoming_binary_buf_size(MAX_MESSAGE_BYTES)
@@ -92,7 +87,7 @@ impl ConnectHandler<LocalAdapter, Namespace> for Namespace {
     /// Runs after the CONNECT packet has been answered.
     fn call(&self, socket: Arc<Socket>, _auth: Option<Value>) {
         if let Some(Verdict::Admitted(admission)) = socket.req_parts().extensions.get().cloned() {
-            self.connect(socket, admission);
+            self.connect(admission);
         }
     }
 }
@@ -101,13 +96,13 @@ impl Namespace {
     /// Registers the handlers of an admitted node; an event may be there already.
     fn prepare(&self, socket: &Arc<Socket>) -> Result<(), Refused> {
         match socket.req_parts().extensions.get() {
-            Some(Verdict::Admitted(admission)) if !admission.link.is_over() => {
+            Some(Verdict::Admitted(admission)) => {
+                // Accepted also on a connection that is closing: a refusal would be final for the
+                // node, and a connection that closes is not.
                 socket.on_fallback(Events::new(self.broker.clone(), admission.clone()));
                 socket.on_disconnect(Departure(admission.clone()));
                 Ok(())
             }
-            // It left the namespace and now wants back in, on a connection that is closing.
-            Some(Verdict::Admitted(_)) => Err(Box::new("the connection is closing")),
             Some(Verdict::Refused(refusal, link)) => {
                 link.refuse();
                 Err(Box::new(*refusal))
@@ -117,8 +112,8 @@ impl Namespace {
     }
 
     /// Connects the node, at once if nobody has to be asked for its RTC configuration.
-    fn connect(&self, socket: Arc<Socket>, admission: Admission) {
-        let receiver = Receiver::new(socket, admission.link.clone());
+    fn connect(&self, admission: Admission) {
+        let receiver = Receiver::new(admission.link.clone());
         if let Some(rtc) = self.broker.rtc_configuration_at_once(&admission.node) {
             return connect(&self.broker, &admission, receiver, Some(&rtc));
         }
@@ -128,7 +123,7 @@ impl Namespace {
                 rtc = broker.rtc_configuration(&admission.node) => {
                     connect(&broker, &admission, receiver, rtc.as_ref());
                 }
-                () = admission.link.over() => {}
+                () = admission.link.closed() => {}
             }
         });
     }
@@ -145,7 +140,7 @@ fn connect(
     if rtc.is_some_and(|rtc| broker.connect(admission, receiver, rtc)) {
         admission.link.admit();
     } else {
-        admission.link.kill(CloseReason::Transport);
+        admission.link.close(CloseReason::Transport);
     }
 }
 
@@ -161,7 +156,7 @@ impl DisconnectHandler<LocalAdapter, Departure> for Departure {
     ) {
         let reason = match reason {
             DisconnectReason::ClientNSDisconnect => CloseReason::NodeLeft,
-            DisconnectReason::ServerNSDisconnect => CloseReason::Dismissed,
+            DisconnectReason::ServerNSDisconnect => CloseReason::Kicked,
             _ => CloseReason::Transport,
         };
         self.0.link.close(reason);

@@ -153,7 +153,6 @@ impl Turns {
 
     fn finish(&self, sender: AnswerSender, answer: &Answer) {
         sender.send(&self.admission.link, answer);
-        self.admission.link.end_wait();
     }
 }
 

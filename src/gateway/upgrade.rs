@@ -14,10 +14,10 @@ use http::{Method, StatusCode, Uri, Version};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::broker::{Admission, AdmissionError, Broker};
-use crate::link::LinkHandle;
 use crate::metrics::Metrics;
 use crate::overlay::{Peer, Seat};
 use crate::protocol::{Handshake, Refusal};
+use link::LinkHandle;
 
 /// How long a client should wait after a 503, in seconds.
 const RETRY_AFTER_SECONDS: &str = "2";
@@ -52,7 +52,7 @@ impl Arrival {
 
     /// The address that the connection comes from.
     pub(super) fn peer(&self) -> SocketAddr {
-        self.link.peer()
+        self.link.remote_addr()
     }
 
     pub(super) fn take_upgrade(&self) -> Option<Upgrade> {

@@ -17,8 +17,8 @@ use super::answers::{Answer, AnswerSender};
 use super::turns::{Letter, Turns, answer, lock};
 use crate::broker::{Admission, Broker, Pending, Prepared};
 use crate::delivery::Delivered;
-use crate::link::CloseReason;
 use crate::protocol::{Ack, Question};
+use link::CloseReason;
 
 /// How many events of one connection are asked about, or sent to other replicas, at a time.
 pub(super) const SIDE_BY_SIDE: usize = 64;
@@ -58,10 +58,10 @@ impl Waits {
         broker: &Arc<Broker>,
         admission: &Admission,
         step: Step,
-        sender: AnswerSender,
+        mut sender: AnswerSender,
     ) {
         let queue = self.0.get_or_init(|| Queue::new(broker.clone(), admission.clone()));
-        admission.link.begin_wait();
+        sender.begin(&admission.link);
         let Some(waiting) = lock(&queue.turns).start(step, sender) else { return };
         if queue.events.try_send(waiting).is_err() {
             admission.link.kill(CloseReason::Overflow);
@@ -95,7 +95,7 @@ async fn run(
     mut waiting: mpsc::Receiver<(Step, AnswerSender)>,
     mut replies: mpsc::Receiver<(u64, Delivered)>,
 ) {
-    let mut over = pin!(admission.link.over());
+    let mut over = pin!(admission.link.closed());
     let mut asked = FuturesOrdered::new();
     // The next in turn, if it cannot be handed over before others are answered.
     let mut held_up: Option<(Letter, Prepared)> = None;

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use crolang_broker::link::LinkSet;
+use link::LinkSet;
 
 /// How often it is looked at how many are there.
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);

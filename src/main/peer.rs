@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 
 use clap::{Arg, ArgMatches, Command};
 use crolang_broker::config::Config;
-use crolang_broker::link::LinkLimits;
 use crolang_broker::overlay::{Peer, PeerEvent, PeerSettings};
 use crolang_broker::server::StartError;
+use link::LinkLimits;
 use url::Url;
 
 use super::Signals;

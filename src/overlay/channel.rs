@@ -2,10 +2,10 @@
 //!
 //! Both sides send their ID at once; every later frame is a message. Below it is a [`Link`], for
 //! accepted and dialed channels alike, so that all have the same deadlines, limits and end. What
-//! waits to be written is reserved on the link; a message that finds no room is dropped, never
+//! waits to be written holds a permit of the link; a message that gets none is dropped, never
 //! waited for: one slow peer must not slow down the others.
 //!
-//! [`Link`]: crate::link::Link
+//! [`Link`]: link::Link
 
 mod end;
 mod read_ahead;
@@ -30,7 +30,7 @@ use super::fate::Fate;
 use super::id::PeerId;
 use super::message::{self, MAX_FRAME_BYTES, Message};
 use super::peer::Inner;
-use crate::link::{CloseReason, LinkHandle, NoRoom};
+use link::{CloseReason, LinkHandle, SendError, SendPermit};
 
 /// How long the other side may take to send its ID.
 const ID_TIMEOUT: Duration = Duration::from_secs(10);
@@ -77,7 +77,8 @@ struct Shared {
 /// What waits to be written.
 #[derive(Debug)]
 pub(super) enum Out {
-    Frame(Utf8Bytes),
+    /// The permit is dropped when the frame has been written.
+    Frame(Utf8Bytes, SendPermit),
     Ping,
 }
 
@@ -104,21 +105,15 @@ impl Channel {
 
     /// Queues a frame.
     pub(super) fn send(&self, frame: Utf8Bytes) -> Fate {
-        let bytes = frame.len();
-        match self.0.link.reserve(bytes) {
-            Ok(()) => {}
-            Err(NoRoom::Full) => return Fate::QueueFull,
-            Err(NoRoom::Over) => return Fate::Closing,
-        }
-        match self.0.queue.try_send(Out::Frame(frame)) {
+        let permit = match self.0.link.reserve(frame.len()) {
+            Ok(permit) => permit,
+            Err(SendError::QueueFull) => return Fate::QueueFull,
+            Err(SendError::Closed) => return Fate::Closing,
+        };
+        match self.0.queue.try_send(Out::Frame(frame, permit)) {
             Ok(()) => Fate::Relayed,
-            Err(error) => {
-                self.0.link.unreserve(bytes);
-                match error {
-                    mpsc::error::TrySendError::Full(_) => Fate::QueueFull,
-                    mpsc::error::TrySendError::Closed(_) => Fate::Closing,
-                }
-            }
+            Err(mpsc::error::TrySendError::Full(_)) => Fate::QueueFull,
+            Err(mpsc::error::TrySendError::Closed(_)) => Fate::Closing,
         }
     }
 
@@ -274,12 +269,12 @@ async fn write(
     loop {
         // The channel itself keeps a sender: there is always one.
         waiting.recv_many(&mut batch, BATCH).await;
-        let mut bytes = Vec::with_capacity(batch.len());
+        let mut permits = Vec::with_capacity(batch.len());
         let mut has_ping = false;
         for out in batch.drain(..) {
             let frame = match out {
-                Out::Frame(text) => {
-                    bytes.push(text.len());
+                Out::Frame(text, permit) => {
+                    permits.push(permit);
                     tungstenite::Message::Text(text)
                 }
                 Out::Ping => {
@@ -293,7 +288,7 @@ async fn write(
         }
         let flushed = sink.flush().await;
         // Only now: a closing link waits for it.
-        bytes.into_iter().for_each(|bytes| channel.0.link.unreserve(bytes));
+        drop(permits);
         if let Err(error) = flushed {
             return error.into();
         }

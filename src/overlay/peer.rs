@@ -35,10 +35,10 @@ use super::membership::{Action, Closed, Membership, Opened, Rules};
 use super::message::{Message, Reachable};
 #[cfg(feature = "webrtc")]
 use super::webrtc::WebRtc;
-use crate::link::{CloseReason, Link, LinkHandle, LinkSet};
 use crate::metrics::Metrics;
 use crate::telemetry;
 use dial::Dialer;
+use link::{CloseReason, Link, LinkHandle, LinkSet};
 
 /// The time between two looks at what has expired.
 const TICK: Duration = Duration::from_secs(1);
@@ -219,7 +219,7 @@ impl Peer {
     /// bootstrap peer is dialed again later.
     pub fn disconnect(&self, id: &PeerId) -> bool {
         let channel = self.inner.membership().router().neighbours().get(id).cloned();
-        channel.inspect(|channel| channel.close(CloseReason::Dismissed)).is_some()
+        channel.inspect(|channel| channel.close(CloseReason::Kicked)).is_some()
     }
 
     /// What happens from now on. Several readers get all of it each.
@@ -330,7 +330,7 @@ impl Inner {
     pub(super) fn ended(&self, link: &LinkHandle, id: Option<PeerId>, reason: &'static str) {
         self.counters.channel_ended(reason);
         let id = id.map(tracing::field::display);
-        tracing::info!(target: telemetry::CONNECTIONS, peer = id, address = %link.peer(), reason, "a channel ended");
+        tracing::info!(target: telemetry::CONNECTIONS, peer = id, address = %link.remote_addr(), reason, "a channel ended");
     }
 
     /// Whether this is the channel by which messages go to its peer.

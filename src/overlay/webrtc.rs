@@ -27,9 +27,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use super::id::PeerId;
 use super::message::{self, Signal};
 use super::peer::{Inner, Seat};
-use crate::link::LinkLimits;
 use connection::Identity;
 use description::Description;
+use link::LinkLimits;
 
 /// How many channels may be negotiated at a time.
 const MAX_NEGOTIATIONS: usize = 64;

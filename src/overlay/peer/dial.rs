@@ -15,9 +15,9 @@ use tokio_tungstenite::{WebSocketStream, tungstenite};
 use url::{Host, Url};
 
 use super::Inner;
-use crate::link::{Link, LinkSet};
 use crate::overlay::channel::{self, End, ReadAhead};
 use crate::overlay::id::PeerId;
+use link::{Link, LinkSet};
 
 /// How long it may take until the WebSocket is open.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);

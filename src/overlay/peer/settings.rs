@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::link::LinkLimits;
 use crate::overlay::id::PeerId;
+use link::LinkLimits;
 
 /// Which URLs a peer dials (`PEER_RELAY_DIAL`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -5,14 +5,14 @@
 use std::time::Instant;
 
 use super::Inner;
-#[cfg(feature = "webrtc")]
-use crate::link::LinkSet;
 #[cfg(not(feature = "webrtc"))]
 use crate::overlay::id::PeerId;
 #[cfg(not(feature = "webrtc"))]
 use crate::overlay::message::Signal;
 #[cfg(feature = "webrtc")]
 use crate::overlay::webrtc::WebRtc;
+#[cfg(feature = "webrtc")]
+use link::LinkSet;
 
 #[cfg(feature = "webrtc")]
 impl Inner {

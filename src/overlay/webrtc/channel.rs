@@ -10,11 +10,11 @@ use super::connection::{Connection, Event};
 use super::description::Description;
 use super::socket::Socket;
 use super::{Negotiation, WebRtc};
-use crate::link::{BareLink, CloseReason};
 use crate::overlay::channel::{self, Channel, End, Open, Out};
 use crate::overlay::id::PeerId;
 use crate::overlay::message::Message;
 use crate::overlay::peer::{Inner, Seat};
+use link::{BareLink, CloseReason};
 
 /// How long it may take until the channel is open.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -168,7 +168,7 @@ impl Line<'_> {
                 handle.kill(CloseReason::WriteTimeout);
                 return End::Link;
             }
-            if closing_until.is_none() && handle.is_over() {
+            if closing_until.is_none() && handle.is_closed() {
                 closing_until = Some(Instant::now() + channel::FAREWELL_TIMEOUT);
             }
             let is_written = unconfirmed == 0 && waiting.is_empty();
@@ -181,19 +181,19 @@ impl Line<'_> {
                 out = waiting.recv(), if unconfirmed < MAX_UNCONFIRMED_BYTES => {
                     // The channel itself keeps a sender: there is always one. Pings are for
                     // WebSockets; here ICE asks for signs of life.
-                    if let Some(Out::Frame(frame)) = out {
+                    if let Some(Out::Frame(frame, permit)) = out {
                         let sent = self.connection.send(Instant::now(), &frame);
-                        handle.unreserve(frame.len());
+                        drop(permit);
                         if sent.is_err() {
                             return End::Link;
                         }
                     }
                 }
                 read = step(self.socket, self.connection) => match read {
-                    Some(bytes) => handle.came(bytes),
+                    Some(bytes) => handle.record_received(bytes),
                     None => return End::Link,
                 },
-                () = handle.over(), if closing_until.is_none() => {}
+                () = handle.closed(), if closing_until.is_none() => {}
                 () = sleep_until(look_again.into()), if has_limit => {}
             }
         }

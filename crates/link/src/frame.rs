@@ -1,19 +1,45 @@
-//! Where WebSocket messages begin and end in a stream of bytes (RFC 6455, 5.2).
+//! WebSocket frames (RFC 6455, 5.2): where they begin and end in a stream of bytes, and how their
+//! headers are written.
 //!
-//! The scanner reads headers and the first bytes of each message and passes over the rest. It
-//! judges nothing: a frame that breaks the protocol is the transport's to refuse. A close frame
-//! counts as a message of its own; other control frames are passed over.
+//! The scanner reads headers and the first bytes of each message and skips the rest. It judges
+//! nothing: a frame that breaks the protocol is the transport's to refuse. A close frame counts as
+//! a message of its own; other control frames are skipped.
+
+use crate::packet::{PREFIX_BYTES, Packet};
+
+/// The longest header of a frame, in bytes.
+pub(crate) const MAX_HEADER_BYTES: usize = 14;
+
+/// The first byte of a text message in one frame: final, opcode 1.
+pub(crate) const TEXT: u8 = 0x81;
+
+/// A ping without a payload, as a server sends it: unmasked.
+pub(crate) const PING: [u8; 2] = [0x89, 0x00];
+
+const FINAL: u8 = 0x80;
+const OPCODE: u8 = 0x0f;
+const CONTROL: u8 = 0x08;
+const CLOSE_OPCODE: u8 = 0x08;
+const TEXT_OPCODE: u8 = 0x01;
+const BINARY_OPCODE: u8 = 0x02;
+const MASKED: u8 = 0x80;
+
+/// The header of a frame, ready to be written.
+pub(crate) struct FrameHeader {
+    bytes: [u8; MAX_HEADER_BYTES],
+    length: usize,
+}
 
 /// Follows one direction of a WebSocket.
 #[derive(Debug, Default, Clone)]
-pub(super) struct FrameScanner {
+pub(crate) struct FrameScanner {
     header: [u8; MAX_HEADER_BYTES],
     header_bytes: u8,
     frame: Option<Frame>,
     message: Message,
 }
 
-/// The frame whose payload is being passed over.
+/// The frame whose payload is being skipped.
 #[derive(Debug, Clone)]
 struct Frame {
     is_control: bool,
@@ -21,23 +47,23 @@ struct Frame {
     is_final: bool,
     mask: [u8; 4],
     length: u64,
-    passed: u64,
+    skipped: u64,
 }
 
 /// A message that has ended, as far as it matters here.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Message {
+pub(crate) struct Message {
     is_text: bool,
     is_close: bool,
     prefix: [u8; PREFIX_BYTES],
-    /// The payload's length in bytes, all fragments together.
-    pub(super) bytes: u64,
+    /// The length of the payload in bytes, all fragments together.
+    bytes: u64,
 }
 
 /// What a scanner stops at.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Found {
-    /// Nothing: all bytes were passed over.
+pub(crate) enum Found {
+    /// Nothing: all bytes were skipped.
     Nothing,
     /// A message has ended.
     Message(Message),
@@ -47,62 +73,77 @@ pub(super) enum Found {
 
 /// The header of a data frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct LongFrame {
+pub(crate) struct LongFrame {
     /// FIN, the reserved bits and the opcode.
-    pub(super) first_byte: u8,
-    pub(super) mask: Option<[u8; 4]>,
-    /// The payload's length in bytes.
-    pub(super) length: u64,
-    /// The header's.
-    pub(super) header_bytes: usize,
+    pub(crate) first_byte: u8,
+    pub(crate) mask: Option<[u8; 4]>,
+    /// The length of the payload in bytes.
+    pub(crate) length: u64,
+    /// The length of the header in bytes.
+    pub(crate) header_bytes: usize,
 }
 
-/// The longest header of a frame.
-pub(super) const MAX_HEADER_BYTES: usize = 14;
+impl FrameHeader {
+    /// The header of a frame that begins with `first_byte` (FIN and opcode) and has `length` bytes
+    /// of payload.
+    pub(crate) fn new(first_byte: u8, length: usize, mask: Option<[u8; 4]>) -> Self {
+        let mut header = Self { bytes: [0; MAX_HEADER_BYTES], length: 0 };
+        let masked = if mask.is_some() { MASKED } else { 0 };
+        header.push(&[first_byte]);
+        match length {
+            0..=125 => header.push(&[masked | length as u8]),
+            126..=0xffff => {
+                header.push(&[masked | 126]);
+                header.push(&(length as u16).to_be_bytes());
+            }
+            _ => {
+                header.push(&[masked | 127]);
+                header.push(&(length as u64).to_be_bytes());
+            }
+        }
+        header.push(mask.as_ref().map_or(&[], |mask| mask));
+        header
+    }
 
-const PREFIX_BYTES: usize = 3;
+    fn push(&mut self, bytes: &[u8]) {
+        self.bytes[self.length..][..bytes.len()].copy_from_slice(bytes);
+        self.length += bytes.len();
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
 
 impl Message {
-    /// A Socket.IO CONNECT packet for the main namespace: `40` and no path behind it.
-    pub(super) fn is_connect(&self) -> bool {
-        self.starts_with(b"40") && (self.bytes == 2 || self.prefix[2] != b'/')
+    /// The Socket.IO packet that the message is.
+    pub(crate) fn packet(&self) -> Packet {
+        if self.is_text { Packet::of(self.prefix, self.bytes) } else { Packet::Other }
     }
 
-    /// A Socket.IO event.
-    pub(super) fn is_event(&self) -> bool {
-        self.starts_with(b"42")
+    /// Whether the sender leaves with it: a WebSocket close frame, or a packet that says so.
+    pub(crate) fn is_leave(&self) -> bool {
+        self.is_close || self.packet() == Packet::Leave
     }
 
-    /// A Socket.IO acknowledgement.
-    pub(super) fn is_ack(&self) -> bool {
-        self.starts_with(b"43")
-    }
-
-    /// A Socket.IO packet that ends the main namespace for its receiver.
-    pub(super) fn is_disconnect(&self) -> bool {
-        self.starts_with(b"41")
-    }
-
-    /// Whether its sender says with it that it leaves: a WebSocket close frame, the Engine.IO
-    /// packet that closes, or the Socket.IO packet that leaves the main namespace.
-    pub(super) fn is_goodbye(&self) -> bool {
-        let leaves = self.starts_with(b"41") && (self.bytes == 2 || self.prefix[2] != b'/');
-        self.is_close || leaves || (self.is_text && self.bytes == 1 && self.prefix[0] == b'1')
-    }
-
-    fn starts_with(&self, packet_type: &[u8; 2]) -> bool {
-        self.is_text && self.bytes >= 2 && self.prefix[..2] == *packet_type
+    fn extend(&mut self, payload: &[u8], frame: &Frame) {
+        let have = self.bytes.min(PREFIX_BYTES as u64) as usize;
+        for (index, byte) in payload.iter().take(PREFIX_BYTES - have).enumerate() {
+            let mask = frame.mask[(frame.skipped as usize + index) % 4];
+            self.prefix[have + index] = byte ^ mask;
+        }
+        self.bytes = self.bytes.saturating_add(payload.len() as u64);
     }
 }
 
 impl FrameScanner {
-    /// Whether the next byte begins a frame, so that a frame of one's own may go before it.
+    /// Whether the next byte begins a frame, so that a frame of the link's own may go before it.
     pub(super) fn is_between_frames(&self) -> bool {
         self.frame.is_none() && self.header_bytes == 0
     }
 
-    /// Passes over `bytes` up to the end of the next message: how many bytes that took, and the
-    /// message. `None` if all bytes were passed over and no message ended with them.
+    /// Skips `bytes` up to the end of the next message: how many bytes that took, and the
+    /// message. `None` if all bytes were skipped and no message ended with them.
     pub(super) fn next_message(&mut self, bytes: &[u8]) -> Option<(usize, Message)> {
         match self.next(bytes, u64::MAX) {
             (taken, Found::Message(message)) => Some((taken, message)),
@@ -110,8 +151,8 @@ impl FrameScanner {
         }
     }
 
-    /// The part of a header that has been passed over so far, if it is not complete.
-    pub(super) fn begun_header(&self) -> ([u8; MAX_HEADER_BYTES], usize) {
+    /// The part of a header that has been skipped so far, if it is not complete.
+    pub(super) fn partial_header(&self) -> ([u8; MAX_HEADER_BYTES], usize) {
         (self.header, usize::from(self.header_bytes))
     }
 
@@ -134,14 +175,14 @@ impl FrameScanner {
                 }
             };
             let rest = &bytes[at..];
-            let left = frame.length - frame.passed;
+            let left = frame.length - frame.skipped;
             let taken = usize::try_from(left).map_or(rest.len(), |left| left.min(rest.len()));
             if !frame.is_control {
                 self.message.extend(&rest[..taken], frame);
             }
-            frame.passed += taken as u64;
+            frame.skipped += taken as u64;
             at += taken;
-            if frame.passed < frame.length {
+            if frame.skipped < frame.length {
                 return (at, Found::Nothing);
             }
             let ends_message = frame.is_final && !frame.is_control;
@@ -170,8 +211,9 @@ impl FrameScanner {
             taken += 1;
         }
         let frame = Frame::from_header(&self.header, usize::from(self.header_bytes));
-        if matches!(self.header[0] & 0x0f, 1 | 2) {
-            self.message = Message { is_text: self.header[0] & 0x0f == 1, ..Message::default() };
+        let opcode = self.header[0] & OPCODE;
+        if matches!(opcode, TEXT_OPCODE | BINARY_OPCODE) {
+            self.message = Message { is_text: opcode == TEXT_OPCODE, ..Message::default() };
         }
         self.header_bytes = 0;
         self.frame = Some(frame);
@@ -186,7 +228,7 @@ fn header_length(header: &[u8; MAX_HEADER_BYTES]) -> usize {
         127 => 10,
         _ => 2,
     };
-    if header[1] & 0x80 == 0 { length } else { length + 4 }
+    if header[1] & MASKED == 0 { length } else { length + 4 }
 }
 
 impl Frame {
@@ -200,40 +242,29 @@ impl Frame {
             short => u64::from(short),
         };
         let mut mask = [0; 4];
-        if header[1] & 0x80 != 0 {
+        if header[1] & MASKED != 0 {
             mask.copy_from_slice(&header[header_bytes - 4..header_bytes]);
         }
         Self {
-            is_control: header[0] & 0x08 != 0,
-            is_close: header[0] & 0x0f == 8,
-            is_final: header[0] & 0x80 != 0,
+            is_control: header[0] & CONTROL != 0,
+            is_close: header[0] & OPCODE == CLOSE_OPCODE,
+            is_final: header[0] & FINAL != 0,
             mask,
             length,
-            passed: 0,
+            skipped: 0,
         }
     }
 }
 
 impl LongFrame {
     fn new(header: &[u8; MAX_HEADER_BYTES], frame: &Frame) -> Self {
-        let is_masked = header[1] & 0x80 != 0;
+        let is_masked = header[1] & MASKED != 0;
         Self {
             first_byte: header[0],
             mask: is_masked.then_some(frame.mask),
             length: frame.length,
             header_bytes: header_length(header),
         }
-    }
-}
-
-impl Message {
-    fn extend(&mut self, payload: &[u8], frame: &Frame) {
-        let have = self.bytes.min(PREFIX_BYTES as u64) as usize;
-        for (index, byte) in payload.iter().take(PREFIX_BYTES - have).enumerate() {
-            let mask = frame.mask[(frame.passed as usize + index) % 4];
-            self.prefix[have + index] = byte ^ mask;
-        }
-        self.bytes = self.bytes.saturating_add(payload.len() as u64);
     }
 }
 
@@ -244,20 +275,7 @@ mod tests {
     use super::*;
 
     fn frame(first: u8, payload: &[u8], mask: Option<[u8; 4]>) -> Vec<u8> {
-        let mut bytes = vec![first];
-        let masked = if mask.is_some() { 0x80 } else { 0 };
-        match payload.len() {
-            n @ 0..=125 => bytes.push(masked | n as u8),
-            n @ 126..=65535 => {
-                bytes.push(masked | 126);
-                bytes.extend((n as u16).to_be_bytes());
-            }
-            n => {
-                bytes.push(masked | 127);
-                bytes.extend((n as u64).to_be_bytes());
-            }
-        }
-        bytes.extend(mask.into_iter().flatten());
+        let mut bytes = FrameHeader::new(first, payload.len(), mask).as_bytes().to_vec();
         bytes.extend(
             payload.iter().enumerate().map(|(i, byte)| byte ^ mask.map_or(0, |mask| mask[i % 4])),
         );
@@ -274,36 +292,30 @@ mod tests {
     }
 
     #[test]
-    fn tells_packets_apart() {
-        let kinds = |payload: &[u8]| {
-            let found = messages(&mut FrameScanner::default(), &frame(0x81, payload, None));
-            (found[0].is_connect(), found[0].is_event(), found[0].is_ack())
-        };
-        assert_eq!(kinds(b"40"), (true, false, false));
-        assert_eq!(kinds(b"40{\"token\":1}"), (true, false, false));
-        assert_eq!(kinds(b"40/admin,"), (false, false, false));
-        assert_eq!(kinds(b"42[\"E\"]"), (false, true, false));
-        assert_eq!(kinds(b"431[\"OK\"]"), (false, false, true));
-        assert_eq!(kinds(b"2"), (false, false, false));
-        assert_eq!(kinds(b""), (false, false, false));
+    fn headers_have_the_shortest_length() {
+        assert_eq!(FrameHeader::new(TEXT, 125, None).as_bytes(), [0x81, 125]);
+        assert_eq!(FrameHeader::new(TEXT, 126, None).as_bytes(), [0x81, 126, 0, 126]);
+        assert_eq!(FrameHeader::new(TEXT, 65_535, None).as_bytes(), [0x81, 126, 255, 255]);
+        let long = FrameHeader::new(0x02, 65_536, Some([1, 2, 3, 4]));
+        assert_eq!(long.as_bytes(), [0x02, 0xff, 0, 0, 0, 0, 0, 1, 0, 0, 1, 2, 3, 4]);
     }
 
     #[test]
-    fn knows_a_goodbye() {
-        let is_goodbye = |first_byte: u8, payload: &[u8]| {
+    fn knows_when_a_peer_leaves() {
+        let is_leave = |first_byte: u8, payload: &[u8]| {
             messages(&mut FrameScanner::default(), &frame(first_byte, payload, Some([9, 8, 7, 6])))
                 [0]
-            .is_goodbye()
+            .is_leave()
         };
         for (first_byte, payload) in
             [(0x88, &b""[..]), (0x88, &[3, 232]), (0x81, b"1"), (0x81, b"41"), (0x81, b"41,")]
         {
-            assert!(is_goodbye(first_byte, payload), "{first_byte:x} {payload:?}");
+            assert!(is_leave(first_byte, payload), "{first_byte:x} {payload:?}");
         }
         for (first_byte, payload) in
             [(0x82, &b"1"[..]), (0x81, b"3"), (0x81, b"41/admin,"), (0x81, b"42[]"), (0x81, b"")]
         {
-            assert!(!is_goodbye(first_byte, payload), "{first_byte:x} {payload:?}");
+            assert!(!is_leave(first_byte, payload), "{first_byte:x} {payload:?}");
         }
     }
 
@@ -320,9 +332,8 @@ mod tests {
         .concat();
         let found = messages(&mut FrameScanner::default(), &bytes);
         assert_eq!(found.len(), 2);
-        assert!(found[0].is_connect());
-        assert_eq!(found[0].bytes, 4);
-        assert!(!found[1].is_connect(), "a binary message is no packet");
+        assert_eq!((found[0].packet(), found[0].bytes), (Packet::Connect, 4));
+        assert_eq!(found[1].packet(), Packet::Other, "a binary message is no packet");
     }
 
     #[test]

@@ -7,24 +7,13 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Message, WebSocket};
 
 use super::*;
+use crate::frame::FrameHeader;
 
 const FINAL: u8 = 0x80;
 
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![first];
-    match payload.len() {
-        n @ 0..=125 => bytes.push(0x80 | n as u8),
-        n @ 126..=65535 => {
-            bytes.push(0x80 | 126);
-            bytes.extend((n as u16).to_be_bytes());
-        }
-        n => {
-            bytes.push(0x80 | 127);
-            bytes.extend((n as u64).to_be_bytes());
-        }
-    }
     let mask = [0x11, 0x47, 0xa5, first];
-    bytes.extend(mask);
+    let mut bytes = FrameHeader::new(first, payload.len(), Some(mask)).as_bytes().to_vec();
     bytes.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
     bytes
 }
@@ -64,28 +53,28 @@ fn messages(bytes: &[u8]) -> (Vec<Message>, String) {
     }
 }
 
-/// Takes `read` in and hands it on, in portions of `space` bytes.
+/// Receives `read` and passes it on, in portions of `space` bytes.
 fn through(incoming: &mut Incoming, read: &[u8], space: usize) -> Vec<u8> {
     let mut space = vec![0; space];
     let mut buf = ReadBuf::new(&mut space);
-    incoming.take_in(read, Some(&mut buf));
+    incoming.receive(read, Some(&mut buf));
     let mut all = buf.filled().to_vec();
     loop {
         buf.clear();
         incoming.release();
-        if !incoming.hand_on(&mut buf) {
+        if !incoming.pass_on(&mut buf) {
             return all;
         }
         all.extend_from_slice(buf.filled());
     }
 }
 
-fn handed_on(incoming: &mut Incoming) -> Vec<u8> {
+fn passed_on(incoming: &mut Incoming) -> Vec<u8> {
     let mut space = [0; 4];
     let mut all = Vec::new();
     loop {
         let mut buf = ReadBuf::new(&mut space);
-        if !incoming.hand_on(&mut buf) {
+        if !incoming.pass_on(&mut buf) {
             return all;
         }
         all.extend_from_slice(buf.filled());
@@ -93,47 +82,47 @@ fn handed_on(incoming: &mut Incoming) -> Vec<u8> {
 }
 
 #[test]
-fn what_stands_behind_connect_waits_for_the_release() {
+fn bytes_behind_connect_wait_for_the_release() {
     let (ping, connect) = (frame(0x89, b"ping"), frame(0x81, b"40{}"));
     let (event, more) = (frame(0x81, b"42[\"E\"]"), frame(0x81, b"42[\"F\"]"));
     let mut incoming = Incoming::default();
-    incoming.take_in(&ping, None);
-    incoming.take_in(&[&connect[..], &event].concat(), None);
-    incoming.take_in(&more, None);
-    assert_eq!(handed_on(&mut incoming), [ping, connect].concat());
+    incoming.receive(&ping, None);
+    incoming.receive(&[&connect[..], &event].concat(), None);
+    incoming.receive(&more, None);
+    assert_eq!(passed_on(&mut incoming), [ping, connect].concat());
     assert!(!incoming.is_empty());
     incoming.release();
-    assert_eq!(handed_on(&mut incoming), [event, more].concat());
+    assert_eq!(passed_on(&mut incoming), [event, more].concat());
     assert!(incoming.is_empty());
-    assert_eq!(incoming.held.capacity(), 0, "no buffer is kept");
+    assert_eq!(incoming.buffered.capacity(), 0, "no buffer is kept");
 }
 
 #[test]
-fn not_everything_is_read_ahead() {
+fn the_buffer_is_bounded() {
     let mut incoming = Incoming::default();
-    incoming.take_in(&frame(0x82, &[0; MAX_HELD_BYTES / 2]), None);
-    assert!(incoming.room() < MAX_HELD_BYTES / 2);
-    incoming.take_in(&frame(0x82, &[0; MAX_HELD_BYTES / 2]), None);
-    assert_eq!(incoming.room(), 0);
+    incoming.receive(&frame(0x82, &[0; MAX_BUFFERED_BYTES / 2]), None);
+    assert!(incoming.capacity() < MAX_BUFFERED_BYTES / 2);
+    incoming.receive(&frame(0x82, &[0; MAX_BUFFERED_BYTES / 2]), None);
+    assert_eq!(incoming.capacity(), 0);
 }
 
 #[test]
-fn a_goodbye_is_noticed() {
-    for goodbye in [frame(0x88, b""), frame(0x81, b"41"), frame(0x81, b"1")] {
-        let read = [frame(0x81, b"42[]"), goodbye].concat();
-        assert!(Incoming::default().take_in(&read, None));
+fn a_leaving_peer_is_noticed() {
+    for leave in [frame(0x88, b""), frame(0x81, b"41"), frame(0x81, b"1")] {
+        let read = [frame(0x81, b"42[]"), leave].concat();
+        assert!(Incoming::default().receive(&read, None));
     }
-    assert!(!Incoming::default().take_in(&frame(0x81, b"42[]"), None));
+    assert!(!Incoming::default().receive(&frame(0x81, b"42[]"), None));
 }
 
 #[test]
-fn no_frame_that_is_handed_on_is_long_unless_it_is_refused_anyway() {
+fn no_frame_that_is_passed_on_is_long_unless_the_transport_refuses_it() {
     let long = frame(0x81, "abcdefgh".repeat(5_000).as_bytes());
-    let handed = through(&mut Incoming::default(), &long, 1000);
-    let (taken, found) = FrameScanner::default().next(&handed, MAX_PIECE_BYTES);
-    assert!(matches!(found, Found::Message(_)) && taken == handed.len());
-    assert_eq!(messages(&handed), messages(&long));
-    // Longer than any limit: the transport is to see that at once.
+    let passed = through(&mut Incoming::default(), &long, 1000);
+    let (taken, found) = FrameScanner::default().next(&passed, MAX_FRAGMENT_BYTES);
+    assert!(matches!(found, Found::Message(_)) && taken == passed.len());
+    assert_eq!(messages(&passed), messages(&long));
+    // Longer than any limit: the transport has to see that at once.
     let endless = [0x81, 0xff, 0, 0, 0, 1, 0, 0, 0, 0, 1, 2, 3, 4, 5];
     assert_eq!(through(&mut Incoming::default(), &endless, 1000), endless);
     // No control frame is that long, and these opcodes do not exist.
@@ -179,15 +168,15 @@ proptest! {
         let bytes: Vec<u8> =
             frames.iter().flat_map(|sent| frame(sent.first, &sent.payload)).collect();
         let mut incoming = Incoming::default();
-        let (mut handed, mut rest) = (Vec::new(), &*bytes);
+        let (mut passed, mut rest) = (Vec::new(), &*bytes);
         let (mut reads, mut spaces) = (reads.iter().cycle(), spaces.iter().cycle());
         while !rest.is_empty() {
             let (read, tail) = rest.split_at(rest.len().min(*reads.next().unwrap()));
-            handed.extend(through(&mut incoming, read, *spaces.next().unwrap()));
+            passed.extend(through(&mut incoming, read, *spaces.next().unwrap()));
             rest = tail;
         }
         let (whole, whole_end) = messages(&bytes);
-        let (cut, cut_end) = messages(&handed);
+        let (cut, cut_end) = messages(&passed);
         prop_assert_eq!(whole, cut);
         // Both stop for the same reason, but text that is not UTF-8 is found out sooner.
         let kind = |end: &str| end.split([':', '(']).next().unwrap().to_owned();

@@ -14,8 +14,8 @@ pub enum CloseReason {
     /// The node left its namespace.
     NodeLeft,
     /// The operator does not want the node here.
-    Dismissed,
-    /// An answer could not be queued.
+    Kicked,
+    /// Too many of its events were pending.
     Overflow,
     /// The transport ended it: a heartbeat was missed, a packet was not valid, nobody connected.
     Transport,
@@ -33,7 +33,7 @@ impl CloseReason {
         CloseReason::WriteTimeout,
         CloseReason::Replaced,
         CloseReason::NodeLeft,
-        CloseReason::Dismissed,
+        CloseReason::Kicked,
         CloseReason::Overflow,
         CloseReason::Transport,
         CloseReason::LeaseLost,
@@ -48,7 +48,7 @@ impl CloseReason {
             CloseReason::WriteTimeout => "write_timeout",
             CloseReason::Replaced => "replaced",
             CloseReason::NodeLeft => "node_left",
-            CloseReason::Dismissed => "dismissed",
+            CloseReason::Kicked => "kicked",
             CloseReason::Overflow => "overflow",
             CloseReason::Transport => "transport",
             CloseReason::LeaseLost => "lease_lost",

@@ -1,13 +1,12 @@
-//! All links that are open, so that they can be counted, limited and ended together.
+//! All open links, so that they can be counted, limited and ended together.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-use super::{CloseReason, Link, LinkHandle, LinkLimits};
+use crate::{CloseReason, Link, LinkHandle, LinkLimits, Socket};
 
 /// The set of open links.
 #[derive(Clone)]
@@ -24,20 +23,20 @@ struct Inner {
 struct Links {
     last_key: u64,
     open: HashMap<u64, LinkHandle>,
-    /// The most that were open since somebody asked.
+    /// The most that were open since the last call of [`LinkSet::take_peak`].
     peak: usize,
 }
 
-/// A link's place in the set; given up when dropped.
-pub(super) struct Place {
+/// A link's slot in the set; free again when dropped.
+pub(crate) struct Slot {
     set: LinkSet,
     key: u64,
 }
 
-/// A link over something else than a TCP connection. It ends when it is dropped.
+/// A link over something else than a stream of bytes. It ends when it is dropped.
 pub struct BareLink {
     handle: LinkHandle,
-    _place: Place,
+    _slot: Slot,
 }
 
 impl BareLink {
@@ -54,31 +53,31 @@ impl Drop for BareLink {
 }
 
 impl LinkSet {
-    /// A set for at most `max_links` links with these `limits`.
+    /// Creates a set for at most `max_links` links with these `limits`.
     pub fn new(limits: LinkLimits, max_links: usize) -> Self {
         Self(Arc::new(Inner { limits, max_links, links: Mutex::default(), emptied: Notify::new() }))
     }
 
-    /// Makes a link of an accepted stream.
+    /// Makes a link of an accepted connection.
     ///
     /// # Errors
-    /// Gives the stream back if the set is full.
-    pub fn open(&self, stream: TcpStream, peer: SocketAddr) -> Result<Link, TcpStream> {
-        match self.enter(peer) {
-            Some((handle, place)) => Ok(Link::new(stream, handle, place)),
-            None => Err(stream),
+    /// Gives the socket back if the set is full.
+    pub fn open<S: Socket>(&self, socket: S, remote_addr: SocketAddr) -> Result<Link<S>, S> {
+        match self.enter(remote_addr) {
+            Some((handle, slot)) => Ok(Link::new(socket, handle, slot)),
+            None => Err(socket),
         }
     }
 
-    /// Makes a link without a stream: whoever reads and writes tells it so. `None` if the set is
-    /// full.
-    pub fn open_bare(&self, peer: SocketAddr) -> Option<BareLink> {
-        let (handle, place) = self.enter(peer)?;
-        Some(BareLink { handle, _place: place })
+    /// Makes a link without a stream: whoever reads and writes reports it to the handle. `None`
+    /// if the set is full.
+    pub fn open_bare(&self, remote_addr: SocketAddr) -> Option<BareLink> {
+        let (handle, slot) = self.enter(remote_addr)?;
+        Some(BareLink { handle, _slot: slot })
     }
 
-    fn enter(&self, peer: SocketAddr) -> Option<(LinkHandle, Place)> {
-        let handle = LinkHandle::new(peer, self.0.limits);
+    fn enter(&self, remote_addr: SocketAddr) -> Option<(LinkHandle, Slot)> {
+        let handle = LinkHandle::new(remote_addr, self.0.limits);
         let mut links = self.lock();
         if links.open.len() >= self.0.max_links {
             return None;
@@ -88,15 +87,15 @@ impl LinkSet {
         links.open.insert(key, handle.clone());
         links.peak = links.peak.max(links.open.len());
         drop(links);
-        Some((handle, Place { set: self.clone(), key }))
+        Some((handle, Slot { set: self.clone(), key }))
     }
 
-    /// How many links are open.
+    /// Returns how many links are open.
     pub fn len(&self) -> usize {
         self.lock().open.len()
     }
 
-    /// The most links that were open at a time since the last call.
+    /// Returns the most links that were open at a time since the last call.
     pub fn take_peak(&self) -> usize {
         let mut links = self.lock();
         let open = links.open.len();
@@ -108,7 +107,7 @@ impl LinkSet {
         self.len() == 0
     }
 
-    /// The handles of all open links.
+    /// Returns the handles of all open links.
     pub fn handles(&self) -> Vec<LinkHandle> {
         self.lock().open.values().cloned().collect()
     }
@@ -136,7 +135,7 @@ impl LinkSet {
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
         let mut links = self.set.lock();
         links.open.remove(&self.key);

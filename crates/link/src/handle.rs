@@ -1,0 +1,300 @@
+//! The state of a link that its stream and all handles share.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::task::AtomicWaker;
+use tokio::sync::Notify;
+
+use crate::CloseReason;
+use crate::outbox::Outbox;
+
+/// The limits of every link.
+#[derive(Debug, Clone, Copy)]
+pub struct LinkLimits {
+    /// The longest time that a write may wait for the peer to read.
+    pub write_timeout: Duration,
+    /// How many bytes may wait to be written before events are refused. The event that reaches the
+    /// limit is still queued.
+    pub max_queued_bytes: usize,
+}
+
+/// A cheap handle to a link. It does not keep the connection open.
+#[derive(Clone)]
+pub struct LinkHandle(pub(crate) Arc<Shared>);
+
+/// What the stream and the handles share.
+pub(crate) struct Shared {
+    pub(crate) remote_addr: SocketAddr,
+    pub(crate) limits: LinkLimits,
+    phase: AtomicU8,
+    gate: AtomicU8,
+    pub(crate) is_upgraded: AtomicBool,
+    pub(crate) outbox: Outbox,
+    /// Bytes of frames and of permits that wait to be written.
+    pub(crate) queued_bytes: AtomicUsize,
+    pub(crate) queued_ack_bytes: AtomicUsize,
+    pub(crate) pending_events: AtomicUsize,
+    /// Wakes the task that reads.
+    pub(crate) reader: AtomicWaker,
+    /// Wakes the task whose write waits for the peer.
+    pub(crate) writer: AtomicWaker,
+    pub(crate) ping_due: AtomicBool,
+    /// How many wait for a sign of life.
+    probes: AtomicU32,
+    /// Notified when the phase changes, and while probes wait when bytes come.
+    activity: Notify,
+    bytes_read: AtomicU64,
+    pub(crate) bytes_written: AtomicU64,
+    end: Mutex<End>,
+}
+
+#[derive(Default)]
+struct End {
+    reason: Option<CloseReason>,
+    on_close: Option<OnClose>,
+}
+
+type OnClose = Box<dyn FnOnce(CloseReason) + Send>;
+
+/// How far a link is on its way to its end. Only ever grows.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    Open = 0,
+    /// Nothing is read any more; what is queued is written, then the reader sees the end.
+    Closing = 1,
+    /// Every read and write fails.
+    Dead = 2,
+}
+
+/// What happens to the bytes behind a node's CONNECT packet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Gate {
+    Hold = 0,
+    Open = 1,
+    /// They are thrown away: the node was refused.
+    Discard = 2,
+}
+
+impl LinkHandle {
+    pub(crate) fn new(remote_addr: SocketAddr, limits: LinkLimits) -> Self {
+        Self(Arc::new(Shared {
+            remote_addr,
+            limits,
+            phase: AtomicU8::new(Phase::Open as u8),
+            gate: AtomicU8::new(Gate::Hold as u8),
+            is_upgraded: AtomicBool::new(false),
+            outbox: Outbox::new(),
+            queued_bytes: AtomicUsize::new(0),
+            queued_ack_bytes: AtomicUsize::new(0),
+            pending_events: AtomicUsize::new(0),
+            reader: AtomicWaker::new(),
+            writer: AtomicWaker::new(),
+            ping_due: AtomicBool::new(false),
+            probes: AtomicU32::new(0),
+            activity: Notify::new(),
+            bytes_read: AtomicU64::new(0),
+            bytes_written: AtomicU64::new(0),
+            end: Mutex::default(),
+        }))
+    }
+
+    /// The address of the peer.
+    pub fn remote_addr(&self) -> SocketAddr {
+        self.0.remote_addr
+    }
+
+    /// Returns the bytes read from and written to the peer so far.
+    pub fn traffic(&self) -> (u64, u64) {
+        (self.0.bytes_read.load(Ordering::Relaxed), self.0.bytes_written.load(Ordering::Relaxed))
+    }
+
+    /// Calls `on_close` as soon as the connection ends, whatever ends it; at once if it has ended.
+    /// There is one such call: a second one replaces the first, which is dropped.
+    pub fn on_close(&self, on_close: impl FnOnce(CloseReason) + Send + 'static) {
+        let mut end = self.0.end.lock().unwrap_or_else(PoisonError::into_inner);
+        match end.reason {
+            None => {
+                let replaced = end.on_close.replace(Box::new(on_close));
+                drop(end);
+                drop(replaced);
+            }
+            Some(reason) => {
+                drop(end);
+                on_close(reason);
+            }
+        }
+    }
+
+    /// Ends the connection for the rest of the program now, and its transport as soon as what is
+    /// queued has been written. The peer sees its connection close and nothing more, so it
+    /// reconnects.
+    pub fn close(&self, reason: CloseReason) {
+        self.0.finish(Phase::Closing, reason);
+    }
+
+    /// Ends the connection now; what is queued is lost.
+    pub fn kill(&self, reason: CloseReason) {
+        self.0.finish(Phase::Dead, reason);
+    }
+
+    /// Whether the link carries WebSocket frames, and HTTP no more.
+    pub fn is_upgraded(&self) -> bool {
+        self.0.is_upgraded.load(Ordering::SeqCst)
+    }
+
+    /// Whether the connection has ended or is about to.
+    pub fn is_closed(&self) -> bool {
+        self.0.phase() > Phase::Open
+    }
+
+    /// Returns why the connection ended, once it has or is about to.
+    pub fn reason(&self) -> Option<CloseReason> {
+        self.0.end.lock().unwrap_or_else(PoisonError::into_inner).reason
+    }
+
+    /// Lets through what comes behind the node's CONNECT packet.
+    pub fn admit(&self) {
+        self.set_gate(Gate::Open);
+    }
+
+    /// Throws away what comes behind the node's CONNECT packet.
+    pub fn refuse(&self) {
+        self.set_gate(Gate::Discard);
+    }
+
+    fn set_gate(&self, gate: Gate) {
+        self.0.gate.store(gate as u8, Ordering::Release);
+        self.0.reader.wake();
+    }
+
+    /// Asks the peer for a sign of life: a WebSocket ping goes out between two frames, and any
+    /// byte read afterwards is the reply (RFC 6455, 5.5.2: an endpoint must answer a ping).
+    /// Returns whether it came within `timeout`.
+    pub async fn probe(&self, timeout: Duration) -> bool {
+        let shared = &*self.0;
+        let before = shared.bytes_read.load(Ordering::Acquire);
+        let _probe = Probe::begin(shared);
+        shared.ping_due.store(true, Ordering::Release);
+        shared.reader.wake();
+        let reply = async {
+            loop {
+                let activity = shared.activity.notified();
+                if self.is_closed() {
+                    return false;
+                }
+                if shared.bytes_read.load(Ordering::Acquire) != before {
+                    return true;
+                }
+                activity.await;
+            }
+        };
+        tokio::time::timeout(timeout, reply).await.unwrap_or(false)
+    }
+
+    /// Counts bytes that were received by other ways than a stream.
+    pub fn record_received(&self, bytes: usize) {
+        self.0.record_received(bytes);
+    }
+
+    /// Resolves when the connection has ended or is about to.
+    pub async fn closed(&self) {
+        loop {
+            let activity = self.0.activity.notified();
+            if self.is_closed() {
+                return;
+            }
+            activity.await;
+        }
+    }
+}
+
+impl fmt::Debug for LinkHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LinkHandle")
+            .field("remote_addr", &self.0.remote_addr)
+            .field("is_closed", &self.is_closed())
+            .finish()
+    }
+}
+
+impl Shared {
+    pub(crate) fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::SeqCst) {
+            0 => Phase::Open,
+            1 => Phase::Closing,
+            _ => Phase::Dead,
+        }
+    }
+
+    pub(crate) fn gate(&self) -> Gate {
+        match self.gate.load(Ordering::Acquire) {
+            0 => Gate::Hold,
+            1 => Gate::Open,
+            _ => Gate::Discard,
+        }
+    }
+
+    /// Moves on to `phase` for `reason`; the first reason counts. What is attached to the link ends
+    /// here and not when the transport notices, which may be much later.
+    pub(crate) fn finish(&self, phase: Phase, reason: CloseReason) {
+        let on_close = {
+            let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
+            self.phase.fetch_max(phase as u8, Ordering::SeqCst);
+            let reason = *end.reason.get_or_insert(reason);
+            end.on_close.take().map(|on_close| (on_close, reason))
+        };
+        // Outside of the lock: what is attached takes locks of its own.
+        if let Some((on_close, reason)) = on_close {
+            on_close(reason);
+        }
+        self.reader.wake();
+        self.writer.wake();
+        self.activity.notify_waiters();
+    }
+
+    pub(crate) fn is_closed_by_peer(&self) -> bool {
+        let end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
+        end.reason == Some(CloseReason::PeerClosed)
+    }
+
+    /// Whether the end was one after which nothing must stay in the kernel's buffers.
+    pub(crate) fn is_abortive(&self) -> bool {
+        let end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
+        matches!(
+            end.reason,
+            Some(
+                CloseReason::WriteTimeout
+                    | CloseReason::Replaced
+                    | CloseReason::LeaseLost
+                    | CloseReason::Overflow
+            )
+        )
+    }
+
+    pub(crate) fn record_received(&self, bytes: usize) {
+        self.bytes_read.fetch_add(bytes as u64, Ordering::AcqRel);
+        if self.probes.load(Ordering::Acquire) > 0 {
+            self.activity.notify_waiters();
+        }
+    }
+}
+
+/// Counts those who wait for a sign of life, also if they stop waiting.
+struct Probe<'a>(&'a Shared);
+
+impl<'a> Probe<'a> {
+    fn begin(shared: &'a Shared) -> Self {
+        shared.probes.fetch_add(1, Ordering::AcqRel);
+        Self(shared)
+    }
+}
+
+impl Drop for Probe<'_> {
+    fn drop(&mut self) {
+        self.0.probes.fetch_sub(1, Ordering::AcqRel);
+    }
+}

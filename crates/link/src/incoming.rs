@@ -1,0 +1,168 @@
+//! What a peer sends, from the socket to the transport.
+//!
+//! One read takes as much as there is, into a buffer on the stack, and passes it on in the small
+//! portions that the transport has capacity for. The rest is buffered here, and nothing else is
+//! read before it has been passed on. So an idle connection has hardly any buffer, and a burst
+//! still costs one system call.
+//!
+//! Until the node is connected, everything up to the end of its CONNECT packet is passed on, and
+//! what comes behind it is held back: the transport, still busy with the CONNECT, would take it
+//! for a protocol error. While reading is paused, everything is held back. The peer is observed
+//! all the same: that it lives, that it leaves, that its connection ends.
+
+use bytes::{Buf, BytesMut};
+use tokio::io::ReadBuf;
+
+use crate::fragments::{Fragments, MAX_FRAGMENT_BYTES};
+use crate::frame::{Found, FrameScanner};
+use crate::packet::Packet;
+
+/// The most that is buffered, in bytes. More waits in the kernel.
+const MAX_BUFFERED_BYTES: usize = 64 * 1024;
+
+/// The incoming bytes of one connection.
+#[derive(Debug, Default)]
+pub(crate) struct Incoming {
+    scanner: FrameScanner,
+    /// The long frame that is being cut.
+    fragments: Option<Fragments>,
+    /// Bytes that were read and not passed on yet. Allocated only while there are any.
+    buffered: BytesMut,
+    /// How many of the buffered bytes may be passed on.
+    released: usize,
+    connect_seen: bool,
+}
+
+/// Writes to the transport as much as fits, and buffers the rest.
+struct Sink<'a, 'b> {
+    transport: Option<&'a mut ReadBuf<'b>>,
+    buffered: &'a mut BytesMut,
+}
+
+impl Incoming {
+    /// Receives what was read, and passes it on to `transport` if that may have it now. Returns
+    /// whether the peer leaves with it.
+    pub(crate) fn receive(&mut self, read: &[u8], transport: Option<&mut ReadBuf<'_>>) -> bool {
+        let mut sink = Sink { transport, buffered: &mut self.buffered };
+        let mut leaves = false;
+        // A header is passed on when it is complete: it may be that of a long frame.
+        let (header, header_bytes) = self.scanner.partial_header();
+        let mut partial_header = &header[..header_bytes];
+        let (mut passed, mut at) = (0, 0);
+        while at < read.len() {
+            let portion = match &self.fragments {
+                Some(fragments) => {
+                    &read[at..][..fragments.remaining_of_fragment().min(read.len() - at)]
+                }
+                None => &read[at..],
+            };
+            let (taken, found) = self.scanner.next(portion, MAX_FRAGMENT_BYTES);
+            at += taken;
+            if let Some(fragments) = &mut self.fragments
+                && fragments.advance(taken)
+            {
+                sink.put(&read[passed..at]);
+                passed = at;
+                match fragments.next() {
+                    Some(header) => sink.put(header.as_bytes()),
+                    None => self.fragments = None,
+                }
+            }
+            match found {
+                Found::Nothing => {}
+                Found::LongFrame(frame) => {
+                    if let Some(mut fragments) = Fragments::of(frame) {
+                        if at + partial_header.len() > frame.header_bytes {
+                            sink.put(partial_header);
+                            sink.put(&read[passed..at - frame.header_bytes]);
+                        }
+                        if let Some(header) = fragments.next() {
+                            sink.put(header.as_bytes());
+                        }
+                        self.fragments = Some(fragments);
+                        (partial_header, passed) = (&[], at);
+                    }
+                }
+                Found::Message(message) => {
+                    leaves |= message.is_leave();
+                    if !self.connect_seen && message.packet() == Packet::Connect {
+                        sink.put(partial_header);
+                        sink.put(&read[passed..at]);
+                        (partial_header, passed) = (&[], at);
+                        self.connect_seen = true;
+                        self.released = sink.buffered.len();
+                    }
+                }
+            }
+        }
+        let (_, unfinished) = self.scanner.partial_header();
+        if unfinished < partial_header.len() + read.len() {
+            sink.put(partial_header);
+            sink.put(&read[passed..read.len() - unfinished]);
+        }
+        if !self.connect_seen {
+            self.released = self.buffered.len();
+        }
+        leaves
+    }
+
+    /// How much more may be buffered, in bytes.
+    pub(crate) fn capacity(&self) -> usize {
+        MAX_BUFFERED_BYTES.saturating_sub(self.buffered.len())
+    }
+
+    /// Whether all that was read has been passed on.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.buffered.is_empty()
+    }
+
+    /// Whether bytes are buffered and none of them may be passed on.
+    pub(crate) fn is_held_back(&self) -> bool {
+        self.released == 0 && !self.buffered.is_empty()
+    }
+
+    /// Whether the transport has the whole CONNECT packet, and so replies to it.
+    pub(crate) fn is_connect_passed(&self) -> bool {
+        self.connect_seen && self.released == 0
+    }
+
+    /// Lets everything be passed on.
+    pub(crate) fn release(&mut self) {
+        self.released = self.buffered.len();
+    }
+
+    /// Passes on what may be passed on, as much as fits. Returns whether there was anything.
+    pub(crate) fn pass_on(&mut self, transport: &mut ReadBuf<'_>) -> bool {
+        let length = self.released.min(transport.remaining());
+        if length == 0 {
+            return false;
+        }
+        transport.put_slice(&self.buffered[..length]);
+        self.released -= length;
+        if length == self.buffered.len() {
+            self.buffered = BytesMut::new();
+        } else {
+            self.buffered.advance(length);
+        }
+        true
+    }
+}
+
+impl Sink<'_, '_> {
+    fn put(&mut self, bytes: &[u8]) {
+        let fits = match &mut self.transport {
+            Some(transport) if self.buffered.is_empty() => {
+                let fits = bytes.len().min(transport.remaining());
+                transport.put_slice(&bytes[..fits]);
+                fits
+            }
+            _ => 0,
+        };
+        if fits < bytes.len() {
+            self.buffered.extend_from_slice(&bytes[fits..]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

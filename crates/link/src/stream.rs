@@ -1,0 +1,295 @@
+//! The stream that HTTP and WebSocket read and write.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Sleep;
+
+use crate::CloseReason;
+use crate::closing::Timers;
+use crate::handle::{Gate, LinkHandle, Phase};
+use crate::incoming::Incoming;
+use crate::output::Output;
+use crate::set::Slot;
+
+/// How many bytes a link reads before it lets other tasks run: a sender in full flow must not fill
+/// the queue of its receiver before the receiver's task had a chance to write.
+const READ_BUDGET: usize = 64 * 1024;
+
+/// The most bytes that one read takes from the socket. The buffer is on the stack: all connections
+/// of a thread share it.
+const READ_BYTES: usize = 64 * 1024;
+
+/// What a link can stand on: a TCP connection, or anything that behaves like one.
+pub trait Socket: AsyncRead + AsyncWrite + Unpin {
+    /// Makes the coming drop reset the connection instead of closing it in good order.
+    fn reset_on_drop(&self);
+}
+
+impl Socket for TcpStream {
+    fn reset_on_drop(&self) {
+        // Fails if the connection is gone, which is as good.
+        let _ = socket2::SockRef::from(self).set_linger(Some(Duration::ZERO));
+    }
+}
+
+/// A client's connection with everything that the [crate] promises of it. Boxed, because whoever
+/// takes it over keeps space for it in several stages of its own task.
+pub struct Link<S: Socket = TcpStream>(Box<Stream<S>>);
+
+pub(crate) struct Stream<S: Socket> {
+    pub(crate) socket: S,
+    pub(crate) handle: LinkHandle,
+    /// Both are set once the stream carries WebSocket frames.
+    pub(crate) incoming: Option<Incoming>,
+    pub(crate) output: Option<Output>,
+    /// The peer has said that it leaves. What it sent before is passed on all the same.
+    pub(crate) is_leaving: bool,
+    /// Bytes that were read since other tasks could run.
+    read_bytes: usize,
+    /// Bytes that were read and not recorded as a sign of life yet.
+    unrecorded_bytes: usize,
+    /// Runs while a write waits for the peer.
+    pub(crate) write_deadline: Option<Pin<Box<Sleep>>>,
+    /// Runs while a closing link waits for something that may never come.
+    pub(crate) closing: Timers,
+    _slot: Slot,
+}
+
+impl<S: Socket> Link<S> {
+    pub(crate) fn new(socket: S, handle: LinkHandle, slot: Slot) -> Self {
+        Self(Box::new(Stream {
+            socket,
+            handle,
+            incoming: None,
+            output: None,
+            is_leaving: false,
+            read_bytes: 0,
+            unrecorded_bytes: 0,
+            write_deadline: None,
+            closing: Timers::default(),
+            _slot: slot,
+        }))
+    }
+
+    /// Returns the handle by which the rest of the program knows this link.
+    pub fn handle(&self) -> LinkHandle {
+        self.0.handle.clone()
+    }
+
+    /// Makes the stream carry WebSocket frames from here on. `read_ahead` was read behind the
+    /// upgrade request and comes first.
+    pub fn upgrade(&mut self, read_ahead: Bytes) {
+        let stream = &mut *self.0;
+        let mut incoming = Incoming::default();
+        if incoming.receive(&read_ahead, None) {
+            stream.handle.close(CloseReason::NodeLeft);
+        }
+        stream.incoming = Some(incoming);
+        stream.output = Some(Output::default());
+        stream.handle.0.is_upgraded.store(true, Ordering::SeqCst);
+    }
+}
+
+impl<S: Socket> Stream<S> {
+    /// Reads from the socket and takes note of its end.
+    fn poll_socket(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.read_bytes >= READ_BUDGET {
+            self.read_bytes = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let before = buf.filled().len();
+        match Pin::new(&mut self.socket).poll_read(cx, buf) {
+            Poll::Pending => {
+                self.read_bytes = 0;
+                Poll::Pending
+            }
+            Poll::Ready(Ok(())) => {
+                let read = buf.filled().len() - before;
+                if read == 0 && buf.remaining() > 0 {
+                    self.handle.0.finish(Phase::Closing, CloseReason::PeerClosed);
+                    return self.poll_drained(cx);
+                }
+                self.read_bytes += read;
+                self.unrecorded_bytes += read;
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => {
+                self.handle.0.finish(Phase::Dead, CloseReason::Broken);
+                Poll::Ready(Err(error))
+            }
+        }
+    }
+
+    /// Passes on what was read before, if nothing keeps it from the transport.
+    pub(crate) fn pass_on(&mut self, buf: &mut ReadBuf<'_>) -> bool {
+        let shared = &*self.handle.0;
+        let Some(incoming) = &mut self.incoming else { return false };
+        if incoming.is_empty() || shared.is_reading_paused() {
+            return false;
+        }
+        let gate = shared.gate();
+        let may_pass = match shared.phase() {
+            Phase::Open => gate != Gate::Discard,
+            Phase::Closing => self.is_leaving && gate == Gate::Open,
+            Phase::Dead => false,
+        };
+        if !may_pass {
+            return false;
+        }
+        if gate == Gate::Open {
+            incoming.release();
+        }
+        incoming.pass_on(buf)
+    }
+
+    /// Passes on what the transport may see, and buffers what it may not: so the peer's end, its
+    /// leaving and its signs of life are noticed all the same.
+    fn poll_incoming(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let gate = self.handle.0.gate();
+        if gate == Gate::Discard {
+            return self.poll_discarding(cx, buf);
+        }
+        let before = buf.filled().len();
+        let is_paused = self.handle.0.is_reading_paused();
+        loop {
+            if self.pass_on(buf) {
+                return Poll::Ready(Ok(()));
+            }
+            let capacity = self.incoming.as_ref().map_or(0, Incoming::capacity);
+            if capacity == 0 {
+                return Poll::Pending;
+            }
+            let mut scratch = [MaybeUninit::uninit(); READ_BYTES];
+            let mut scratch = ReadBuf::uninit(&mut scratch[..capacity.min(READ_BYTES)]);
+            let polled = self.poll_socket(cx, &mut scratch);
+            let (read, Some(incoming)) = (scratch.filled(), &mut self.incoming) else {
+                return polled;
+            };
+            if read.is_empty() {
+                return polled;
+            }
+            // Buffered bytes come first; as long as there are any, all others go behind them.
+            let transport = (gate == Gate::Open && !is_paused).then_some(&mut *buf);
+            let is_flowing = transport.is_some();
+            if incoming.receive(read, transport) {
+                self.is_leaving |= is_flowing || gate == Gate::Hold;
+                // It has left, although the transport will know only later: behind a full queue,
+                // much later.
+                self.handle.0.finish(Phase::Closing, CloseReason::NodeLeft);
+            }
+            if buf.filled().len() > before {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    /// Reads only to notice the peer's end.
+    fn poll_discarding(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        loop {
+            ready!(self.poll_socket(cx, buf))?;
+            if buf.filled().len() == before {
+                return Poll::Ready(Ok(()));
+            }
+            buf.set_filled(before);
+        }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.pass_on(buf) {
+            return Poll::Ready(Ok(()));
+        }
+        // Before anything is looked at, so that no change after the look goes unnoticed.
+        self.handle.0.reader.register(cx.waker());
+        if let Some(output) = &mut self.output {
+            output.wake_up(&self.handle.0);
+        }
+        match self.handle.0.phase() {
+            Phase::Open => {}
+            Phase::Closing => return self.poll_closing(cx, buf),
+            Phase::Dead => return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
+        }
+        let polled = match self.incoming {
+            Some(_) => self.poll_incoming(cx, buf),
+            None => self.poll_socket(cx, buf),
+        };
+        // Only now that a leaving peer has been noted: its last bytes would count as a sign of
+        // life.
+        if self.unrecorded_bytes > 0 {
+            self.handle.0.record_received(std::mem::take(&mut self.unrecorded_bytes));
+        }
+        if polled.is_pending()
+            && let Poll::Ready(Err(error)) = self.poll_send(cx)
+        {
+            return Poll::Ready(Err(error));
+        }
+        polled
+    }
+}
+
+impl<S: Socket> AsyncRead for Link<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.get_mut().0.poll_read(cx, buf)
+    }
+}
+
+impl<S: Socket> AsyncWrite for Link<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let stream = &mut *self.get_mut().0;
+        if stream.handle.0.phase() == Phase::Dead {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        stream.poll_write_transport(cx, bytes)
+    }
+
+    /// Writes the frames of the outbox too: once the transport has stopped reading, its last flush
+    /// is their only chance. An open link does not wait for them, so that heartbeats get out.
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let stream = &mut *self.get_mut().0;
+        match stream.poll_send(cx) {
+            Poll::Ready(sent) => sent?,
+            Poll::Pending if stream.handle.0.phase() == Phase::Open => {}
+            Poll::Pending => return Poll::Pending,
+        }
+        Pin::new(&mut stream.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().0.socket).poll_shutdown(cx)
+    }
+}
+
+impl<S: Socket> Drop for Stream<S> {
+    fn drop(&mut self) {
+        self.handle.0.finish(Phase::Dead, CloseReason::Transport);
+        if self.handle.0.is_abortive() {
+            // Otherwise the kernel would go on for minutes to offer the peer what it never reads.
+            self.socket.reset_on_drop();
+        }
+    }
+}
