@@ -118,6 +118,17 @@ impl Ack {
         }
     }
 
+    /// The JSON string that a node gets as its acknowledgement.
+    pub fn as_json(self) -> JsonString<'static> {
+        JsonString::trusted(match self {
+            Ack::Ok => "\"OK\"",
+            Ack::NotConnected => "\"NOT_CONNECTED\"",
+            Ack::Unauthorized => "\"UNAUTHORIZED\"",
+            Ack::Disabled => "\"DISABLED\"",
+            Ack::Error => "\"ERROR\"",
+        })
+    }
+
     /// The position in [`Ack::ALL`], for tables by ack.
     pub const fn index(self) -> usize {
         self as usize
@@ -164,6 +175,7 @@ mod tests {
         }
         for (index, ack) in Ack::ALL.into_iter().enumerate() {
             assert_eq!(ack.index(), index);
+            assert_eq!(ack.as_json().content(), ack.as_str().as_bytes());
         }
         assert_eq!(Event::from_name("connection_attempt"), None);
     }

@@ -8,7 +8,7 @@ use crate::protocol::{InvalidQuestion, Payload, Question};
 
 /// The answer to a presence question, or what is needed to find it.
 #[derive(Debug)]
-pub enum Presence {
+pub(super) enum Presence {
     /// The answer, as JSON text.
     Answered(String),
     /// The directory has to be asked.
@@ -20,7 +20,10 @@ impl Broker {
     ///
     /// # Errors
     /// [`InvalidQuestion`] if the payload is none, or asks about too many IDs.
-    pub fn presence(&self, payload: Option<Payload<'_>>) -> Result<Presence, InvalidQuestion> {
+    pub(super) fn presence(
+        &self,
+        payload: Option<Payload<'_>>,
+    ) -> Result<Presence, InvalidQuestion> {
         self.metrics.presence_question();
         let content = payload.ok_or(InvalidQuestion)?.json().content();
         let question = Question::parse(&content, self.settings.max_presence_ids)?;
@@ -36,7 +39,7 @@ impl Broker {
     /// # Errors
     /// [`Unavailable`] if the directory does not answer. A node that may well be connected is
     /// never said not to be.
-    pub async fn find(&self, question: &Question) -> Result<String, Unavailable> {
+    pub(super) async fn find(&self, question: &Question) -> Result<String, Unavailable> {
         let not_here: Vec<&str> = question
             .ids
             .iter()

@@ -1,0 +1,232 @@
+//! The order of events that cannot be dealt with at once, as a pure state machine.
+//!
+//! Each event waits in a lane, that of its sender and receiver. Events are resolved (authorized,
+//! located) side by side, up to a limit for all lanes, and handed over in the order of their lane.
+//! An event that was sent to another replica lets those behind it follow to the same place, which
+//! keeps their order. If it comes back because its receiver has moved, it is resolved once more
+//! before any later event of its lane is handed over. No lane waits for another one.
+//!
+//! Whoever drives the machine takes its [`Action`]s, one after the other, and reports back.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
+
+use crate::delivery::Outcome;
+
+/// The most events that may wait to be resolved. A link pauses reading at far fewer; the rest is
+/// for what it had read by then.
+const MAX_WAITING: usize = 1024;
+
+/// The events `E` of lanes `L`, which take routes `R`.
+pub(super) struct Pipeline<L, R, E> {
+    max_in_flight: usize,
+    in_flight: usize,
+    last_ticket: u64,
+    /// Events that wait until fewer are in flight, in the order of their arrival.
+    waiting: VecDeque<u64>,
+    /// The events of each lane, in the order of their arrival, which is that of their tickets.
+    lanes: HashMap<L, VecDeque<Queued<R, E>>>,
+    /// The lane of each event.
+    tickets: HashMap<u64, L>,
+    actions: VecDeque<Action<R, E>>,
+}
+
+struct Queued<R, E> {
+    ticket: u64,
+    event: E,
+    state: State<R>,
+    /// The first try, if it found nobody.
+    first_try: Option<(R, Outcome)>,
+}
+
+enum State<R> {
+    /// Until fewer are in flight; with the route, if it is known.
+    Waiting(Option<R>),
+    Resolving,
+    /// Until it is its turn.
+    Resolved(R),
+    HandingOver,
+    /// Until there is a reply.
+    Sent(R),
+}
+
+/// What is to be done.
+#[derive(Debug, PartialEq)]
+pub(super) enum Action<R, E> {
+    /// Find the event's route, and report it with [`Pipeline::resolved`]. If it has been tried
+    /// before, that was the route.
+    Resolve { ticket: u64, tried: Option<R> },
+    /// Hand the event over, and report that with [`Pipeline::handed_over`] before anything else.
+    HandOver { ticket: u64, route: R },
+    /// Answer the sender. The route is that of the last try.
+    Finish { event: E, outcome: Outcome, route: Option<R> },
+}
+
+/// There are too many events.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Full;
+
+impl<L: Clone + Eq + Hash, R: Clone + PartialEq, E> Pipeline<L, R, E> {
+    /// No events. At most `max_in_flight` of them will have been taken up and not be finished.
+    pub(super) fn new(max_in_flight: usize) -> Self {
+        Self {
+            max_in_flight,
+            in_flight: 0,
+            last_ticket: 0,
+            waiting: VecDeque::new(),
+            lanes: HashMap::new(),
+            tickets: HashMap::new(),
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// The next action.
+    pub(super) fn next_action(&mut self) -> Option<Action<R, E>> {
+        self.actions.pop_front()
+    }
+
+    /// The event of an action.
+    pub(super) fn event_mut(&mut self, ticket: u64) -> Option<&mut E> {
+        self.queued(ticket).map(|queued| &mut queued.event)
+    }
+
+    /// Takes an event; with its route, if nothing has to be asked for it.
+    ///
+    /// # Errors
+    /// [`Full`] if too many wait.
+    pub(super) fn push(&mut self, lane: L, event: E, known: Option<R>) -> Result<(), Full> {
+        if self.waiting.len() >= MAX_WAITING {
+            return Err(Full);
+        }
+        self.last_ticket += 1;
+        let ticket = self.last_ticket;
+        let queued = Queued { ticket, event, state: State::Waiting(known), first_try: None };
+        self.lanes.entry(lane.clone()).or_default().push_back(queued);
+        self.tickets.insert(ticket, lane);
+        self.waiting.push_back(ticket);
+        self.start_waiting();
+        Ok(())
+    }
+
+    /// The route of an event has been found.
+    pub(super) fn resolved(&mut self, ticket: u64, route: R) {
+        let Some(queued) = self.queued(ticket) else { return };
+        if !matches!(queued.state, State::Resolving) {
+            return;
+        }
+        match queued.first_try.take_if(|(tried, _)| *tried == route) {
+            // There is nowhere else to try.
+            Some((tried, outcome)) => self.finish(ticket, outcome, Some(tried)),
+            None => {
+                queued.state = State::Resolved(route);
+                self.advance_lane_of(ticket);
+            }
+        }
+    }
+
+    /// An event needs no delivery: resolving it was all.
+    pub(super) fn answered(&mut self, ticket: u64, outcome: Outcome) {
+        if self.queued(ticket).is_some_and(|queued| matches!(queued.state, State::Resolving)) {
+            self.finish(ticket, outcome, None);
+        }
+    }
+
+    /// An event has been handed over; with its outcome, unless a reply will tell. The route is the
+    /// one that it took in the end.
+    pub(super) fn handed_over(&mut self, ticket: u64, route: R, outcome: Option<Outcome>) {
+        let Some(queued) = self.queued(ticket) else { return };
+        if !matches!(queued.state, State::HandingOver) {
+            return;
+        }
+        queued.state = State::Sent(route);
+        match outcome {
+            Some(outcome) => self.replied(ticket, outcome),
+            None => self.advance_lane_of(ticket),
+        }
+    }
+
+    /// There is a reply to an event that was sent to another replica.
+    pub(super) fn replied(&mut self, ticket: u64, outcome: Outcome) {
+        let Some(queued) = self.queued(ticket) else { return };
+        let State::Sent(route) = &queued.state else { return };
+        let route = route.clone();
+        if outcome.may_be_elsewhere() && queued.first_try.is_none() {
+            queued.first_try = Some((route.clone(), outcome));
+            queued.state = State::Resolving;
+            self.actions.push_back(Action::Resolve { ticket, tried: Some(route) });
+        } else {
+            self.finish(ticket, outcome, Some(route));
+        }
+    }
+
+    fn finish(&mut self, ticket: u64, outcome: Outcome, route: Option<R>) {
+        let Some(lane) = self.tickets.remove(&ticket) else { return };
+        let Some(queue) = self.lanes.get_mut(&lane) else { return };
+        let place = queue.binary_search_by_key(&ticket, |queued| queued.ticket);
+        let Some(Queued { event, .. }) = place.ok().and_then(|place| queue.remove(place)) else {
+            return;
+        };
+        self.in_flight -= 1;
+        self.actions.push_back(Action::Finish { event, outcome, route });
+        if queue.is_empty() {
+            self.lanes.remove(&lane);
+        } else {
+            self.advance(&lane);
+        }
+        self.start_waiting();
+    }
+
+    fn start_waiting(&mut self) {
+        while self.in_flight < self.max_in_flight
+            && let Some(ticket) = self.waiting.pop_front()
+        {
+            let Some(queued) = self.queued(ticket) else { continue };
+            match std::mem::replace(&mut queued.state, State::Resolving) {
+                State::Waiting(Some(route)) => queued.state = State::Resolved(route),
+                _ => self.actions.push_back(Action::Resolve { ticket, tried: None }),
+            }
+            self.in_flight += 1;
+            self.advance_lane_of(ticket);
+        }
+    }
+
+    fn queued(&mut self, ticket: u64) -> Option<&mut Queued<R, E>> {
+        let queue = self.lanes.get_mut(self.tickets.get(&ticket)?)?;
+        let place = queue.binary_search_by_key(&ticket, |queued| queued.ticket).ok()?;
+        queue.get_mut(place)
+    }
+
+    fn advance_lane_of(&mut self, ticket: u64) {
+        if let Some(lane) = self.tickets.get(&ticket).cloned() {
+            self.advance(&lane);
+        }
+    }
+
+    /// Hands the next event of a lane over, if it is resolved and all before it were sent where it
+    /// is to be sent.
+    fn advance(&mut self, lane: &L) {
+        let Some(queue) = self.lanes.get_mut(lane) else { return };
+        let mut taken: Option<R> = None;
+        for queued in queue {
+            match &queued.state {
+                State::Sent(route) | State::Resolved(route)
+                    if taken.as_ref().is_some_and(|taken| taken != route) =>
+                {
+                    return;
+                }
+                State::Sent(route) => {
+                    taken.get_or_insert_with(|| route.clone());
+                }
+                State::Resolved(route) => {
+                    let (ticket, route) = (queued.ticket, route.clone());
+                    queued.state = State::HandingOver;
+                    return self.actions.push_back(Action::HandOver { ticket, route });
+                }
+                _ => return,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
