@@ -95,7 +95,7 @@ impl Broker {
             replica,
             settings,
             directory,
-            connections: LocalConnections::new(),
+            connections: LocalConnections::default(),
             remote,
             peer: None,
             pairs: OpenPairs::new(),

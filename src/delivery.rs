@@ -53,14 +53,7 @@ impl Outcome {
             Self::NotConnected | Self::NotHere | Self::InTransition => Ack::NotConnected,
             Self::Disabled => Ack::Disabled,
             Self::Unauthorized => Ack::Unauthorized,
-            Self::QueueFull
-            | Self::TooLong
-            | Self::Unreachable
-            | Self::Unknown
-            | Self::NotLocated
-            | Self::Invalid
-            | Self::AuthorizationFailed
-            | Self::NameOfANode => Ack::Error,
+            _ => Ack::Error,
         }
     }
 

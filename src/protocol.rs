@@ -85,6 +85,11 @@ impl Event {
     pub fn is_signaling(self) -> bool {
         self != Event::SocketMessage
     }
+
+    /// Whether the event belongs to the setup that an attempt has begun.
+    pub fn follows_attempt(self) -> bool {
+        self.is_signaling() && self != Event::ConnectionAttempt
+    }
 }
 
 /// The answer to an event that one node sent to another.

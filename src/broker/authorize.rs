@@ -96,15 +96,6 @@ impl Broker {
         }
     }
 
-    /// Finds out whether a message may pass to where its receiver has moved.
-    pub(super) async fn permission_again(&self, passage: Passage<'_>, route: &Route) -> Permission {
-        match passage.event {
-            Event::ConnectionAttempt | Event::SocketMessage => Ok(()),
-            // It may have passed as part of a pair, which is not open to another connection.
-            _ => self.permission(passage, route).await,
-        }
-    }
-
     /// The permission at the moment of delivery.
     pub(super) fn permission_now(
         &self,
@@ -150,8 +141,6 @@ impl Broker {
     fn is_of_open_pair(&self, passage: Passage<'_>, route: &Route) -> bool {
         let Passage { sender, event, to } = passage;
         let (Some(owner), Some(receiver)) = (sender.owner, route.owner()) else { return false };
-        event.is_signaling()
-            && event != Event::ConnectionAttempt
-            && self.pairs.is_open((&sender.name, owner), (to, receiver))
+        event.follows_attempt() && self.pairs.is_open((&sender.name, owner), (to, receiver))
     }
 }

@@ -62,7 +62,7 @@ impl Broker {
         if !self.is_enabled(event) {
             return Err(label(Outcome::Disabled));
         }
-        let quota = quotas.take(from).ok_or("too_many")?;
+        let guard = quotas.take(from).ok_or("too_many")?;
         let name = NodeId::parse(&from.to_string()).map_err(|_| "malformed")?;
         let message = QueuedMessage {
             argument: message.argument(name.as_str()),
@@ -70,8 +70,11 @@ impl Broker {
             event,
             to: message.to.as_str().into(),
             permission: None,
+            ack_id: None,
+            resolving: None,
+            guard,
         };
-        dispatcher.dispatch(message, None, None, quota).map_err(|_| "too_many")
+        dispatcher.dispatch(message, None).map_err(|_| "too_many")
     }
 }
 
@@ -84,11 +87,7 @@ pub(super) fn label(outcome: Outcome) -> &'static str {
         Outcome::Disabled => "disabled",
         Outcome::Unauthorized => "unauthorized",
         Outcome::NameOfANode => "name_of_a_node",
-        Outcome::Unreachable
-        | Outcome::Unknown
-        | Outcome::NotLocated
-        | Outcome::Invalid
-        | Outcome::AuthorizationFailed => "error",
+        _ => "error",
     }
 }
 

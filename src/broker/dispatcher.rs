@@ -1,6 +1,6 @@
-//! Drives a [`Pipeline`]: asks what has to be asked, hands over, and answers.
+//! Drives a [`Pipeline`] of messages: asks what has to be asked, hands over, and answers.
 //!
-//! The pipeline's lock is held while an event is handed over, so that none overtakes it, and never
+//! The pipeline's lock is held while a message is handed over, so that none overtakes it, and never
 //! across an await. Its order among locks is first: delivery takes its own below it, and calls
 //! back with a reply only when it holds none.
 
@@ -13,52 +13,35 @@ use super::authorize::{Passage, Permission, Sender};
 use super::pipeline::{Action, Full, Pipeline};
 use super::route::Route;
 use crate::delivery::{Connection, OnReply, Outcome, ReplyTo};
-use crate::protocol::{Ack, Event, JsonStringBuf, Question};
+use crate::protocol::{Event, JsonStringBuf};
 
-/// The dispatcher of one connection, or of all overlay peers. `G` is held by each event until it
-/// is finished.
+/// The dispatcher of one connection, or of all overlay peers.
 pub(super) struct Dispatcher<G> {
     broker: Arc<Broker>,
     /// Where acks go. Overlay peers get none.
     connection: Option<Connection>,
-    pipeline: Mutex<Pipeline<Lane, Route, QueuedEvent<G>>>,
+    pipeline: Mutex<Messages<G>>,
     this: Weak<Self>,
 }
 
-/// What is kept in order.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Lane {
-    /// Messages of this sender to this receiver.
-    Pair(Sender, Arc<str>),
-    /// A presence question with this ack.
-    Question(i64),
-}
+/// Messages in the order of each pair of sender and receiver.
+type Messages<G> = Pipeline<(Sender, Arc<str>), Route, QueuedMessage<G>>;
 
-struct QueuedEvent<G> {
-    kind: Kind,
-    ack_id: Option<i64>,
-    resolving: Option<AbortOnDropHandle<()>>,
-    _guard: G,
-}
-
-enum Kind {
-    Message(QueuedMessage),
-    Question(Arc<Question>),
-    /// A question with its answer.
-    Answer(JsonStringBuf),
-}
-
-/// A message that has to wait.
-pub(super) struct QueuedMessage {
+/// A message that cannot be delivered at once.
+pub(super) struct QueuedMessage<G> {
     pub(super) sender: Sender,
     pub(super) event: Event,
     pub(super) to: Arc<str>,
     pub(super) argument: JsonStringBuf,
     /// Whether it may pass, if that is known.
     pub(super) permission: Option<Permission>,
+    pub(super) ack_id: Option<i64>,
+    pub(super) resolving: Option<AbortOnDropHandle<()>>,
+    #[expect(dead_code, reason = "held until the message is finished")]
+    pub(super) guard: G,
 }
 
-impl QueuedMessage {
+impl<G> QueuedMessage<G> {
     fn passage(&self) -> Passage<'_> {
         Passage { sender: &self.sender, event: self.event, to: &self.to }
     }
@@ -78,122 +61,91 @@ impl<G: Send + 'static> Dispatcher<G> {
         })
     }
 
-    /// Dispatches a message; at once if its route and its permission are known and nothing is
-    /// before it.
+    /// Dispatches a message; at once if its permission and its route are known and no message of
+    /// the same pair has to go first.
     ///
     /// # Errors
-    /// [`Full`] if too many events wait.
+    /// [`Full`] if too many messages wait.
     pub(super) fn dispatch(
         &self,
-        message: QueuedMessage,
+        message: QueuedMessage<G>,
         route: Option<Route>,
-        ack_id: Option<i64>,
-        guard: G,
     ) -> Result<(), Full> {
         let known = route.filter(|_| message.permission.is_some());
-        let lane = Lane::Pair(message.sender.clone(), message.to.clone());
-        self.push(lane, Kind::Message(message), known, ack_id, guard)
-    }
-
-    /// Finds the answer to a presence question.
-    ///
-    /// # Errors
-    /// [`Full`] if too many events wait.
-    pub(super) fn ask(&self, question: Question, ack_id: i64, guard: G) -> Result<(), Full> {
-        let kind = Kind::Question(Arc::new(question));
-        self.push(Lane::Question(ack_id), kind, None, Some(ack_id), guard)
-    }
-
-    fn push(
-        &self,
-        lane: Lane,
-        kind: Kind,
-        known: Option<Route>,
-        ack_id: Option<i64>,
-        guard: G,
-    ) -> Result<(), Full> {
-        let event = QueuedEvent { kind, ack_id, resolving: None, _guard: guard };
+        let pair = (message.sender.clone(), message.to.clone());
         let mut pipeline = self.lock();
-        pipeline.push(lane, event, known)?;
+        pipeline.push(pair, message, known)?;
         self.run(pipeline);
         Ok(())
     }
 
     /// Does what the pipeline says.
-    fn run(&self, mut pipeline: MutexGuard<'_, Pipeline<Lane, Route, QueuedEvent<G>>>) {
+    fn run(&self, mut pipeline: MutexGuard<'_, Messages<G>>) {
         while let Some(action) = pipeline.next_action() {
             match action {
                 Action::Resolve { ticket, tried } => {
-                    if let Some(event) = pipeline.event_mut(ticket) {
-                        event.resolving = self.resolve(ticket, &event.kind, tried);
-                    }
+                    let Some(message) = pipeline.message_mut(ticket) else { continue };
+                    let task = tokio::spawn(self.resolve(ticket, message, tried));
+                    message.resolving = Some(AbortOnDropHandle::new(task));
                 }
                 Action::HandOver { ticket, route } => {
-                    let Some(event) = pipeline.event_mut(ticket) else { continue };
-                    event.resolving = None;
-                    let (route, outcome) = self.hand_over(ticket, &event.kind, route);
+                    let Some(message) = pipeline.message_mut(ticket) else { continue };
+                    let (route, outcome) = self.hand_over(ticket, message, route);
                     pipeline.handed_over(ticket, route, outcome);
                 }
-                Action::Finish { event, outcome, route } => self.finish(&event, outcome, route),
+                Action::Finish { message, outcome, route } => {
+                    self.broker.conclude(message.passage(), outcome, route.owner());
+                    if let (Some(connection), Some(ack_id)) = (&self.connection, message.ack_id) {
+                        connection.send_ack(ack_id, outcome.ack().as_json());
+                    }
+                }
             }
         }
     }
 
-    /// Starts to find out what has to be known of an event.
+    /// Finds out where the receiver of a message is, and whether the message may pass.
     fn resolve(
         &self,
         ticket: u64,
-        kind: &Kind,
+        message: &QueuedMessage<G>,
         tried: Option<Route>,
-    ) -> Option<AbortOnDropHandle<()>> {
+    ) -> impl Future<Output = ()> + Send + use<G> {
         let (broker, this) = (self.broker.clone(), self.this.clone());
-        let task = match kind {
-            Kind::Message(message) => {
-                let (sender, event, to) =
-                    (message.sender.clone(), message.event, message.to.clone());
-                let permission = message.permission;
-                tokio::spawn(async move {
-                    let passage = Passage { sender: &sender, event, to: &to };
-                    let resolved = resolve(&broker, passage, permission, tried).await;
-                    if let Some(this) = this.upgrade() {
-                        this.resolved(ticket, resolved);
-                    }
-                })
+        let (sender, event, to) = (message.sender.clone(), message.event, message.to.clone());
+        let known = message.permission;
+        async move {
+            let passage = Passage { sender: &sender, event, to: &to };
+            let route = match &tried {
+                None => broker.resolve(&to).await,
+                Some(tried) => broker.resolve_again(&to, tried).await,
+            };
+            // What passed as part of a pair may not pass to another connection.
+            let is_known = tried.is_none_or(|tried| tried == route || !event.follows_attempt());
+            let permission = match known.filter(|_| is_known) {
+                Some(known) => known,
+                None => broker.permission(passage, &route).await,
+            };
+            if let Some(this) = this.upgrade() {
+                this.resolved(ticket, permission, route);
             }
-            Kind::Question(question) => {
-                let question = question.clone();
-                tokio::spawn(async move {
-                    let answer = broker.find(&question).await.ok();
-                    if let Some(this) = this.upgrade() {
-                        this.answered(ticket, answer);
-                    }
-                })
-            }
-            Kind::Answer(_) => return None,
-        };
-        Some(AbortOnDropHandle::new(task))
+        }
     }
 
-    fn resolved(&self, ticket: u64, (permission, route): (Permission, Route)) {
+    fn resolved(&self, ticket: u64, permission: Permission, route: Route) {
         let Some(mut pipeline) = self.lock_open() else { return };
-        if let Some(QueuedEvent { kind: Kind::Message(message), .. }) = pipeline.event_mut(ticket) {
-            message.permission = Some(permission);
+        if let Some(message) = pipeline.message_mut(ticket) {
+            (message.permission, message.resolving) = (Some(permission), None);
         }
         pipeline.resolved(ticket, route);
         self.run(pipeline);
     }
 
-    fn answered(&self, ticket: u64, answer: Option<String>) {
-        let Some(mut pipeline) = self.lock_open() else { return };
-        if let (Some(event), Some(answer)) = (pipeline.event_mut(ticket), answer) {
-            event.kind = Kind::Answer(JsonStringBuf::new(&answer));
-        }
-        pipeline.answered(ticket, Outcome::Delivered);
-        self.run(pipeline);
-    }
-
-    fn hand_over(&self, ticket: u64, kind: &Kind, route: Route) -> (Route, Option<Outcome>) {
-        let Kind::Message(message) = kind else { return (route, Some(Outcome::Invalid)) };
+    fn hand_over(
+        &self,
+        ticket: u64,
+        message: &QueuedMessage<G>,
+        route: Route,
+    ) -> (Route, Option<Outcome>) {
         let passage = message.passage();
         let route = self.broker.look_again(&message.to, route);
         let permission = message.permission.unwrap_or(Err(Outcome::AuthorizationFailed));
@@ -206,28 +158,13 @@ impl<G: Send + 'static> Dispatcher<G> {
         (route, outcome)
     }
 
-    fn finish(&self, event: &QueuedEvent<G>, outcome: Outcome, route: Option<Route>) {
-        let ack = match &event.kind {
-            Kind::Message(message) => {
-                let receiver = route.and_then(|route| route.owner());
-                self.broker.conclude(message.passage(), outcome, receiver);
-                outcome.ack().as_json()
-            }
-            Kind::Answer(answer) => answer.as_json(),
-            Kind::Question(_) => Ack::Error.as_json(),
-        };
-        if let (Some(connection), Some(ack_id)) = (&self.connection, event.ack_id) {
-            connection.send_ack(ack_id, ack);
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Pipeline<Lane, Route, QueuedEvent<G>>> {
+    fn lock(&self) -> MutexGuard<'_, Messages<G>> {
         self.pipeline.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The pipeline, unless its connection has ended: then nobody is there any more to be
     /// answered, and nothing is sent on.
-    fn lock_open(&self) -> Option<MutexGuard<'_, Pipeline<Lane, Route, QueuedEvent<G>>>> {
+    fn lock_open(&self) -> Option<MutexGuard<'_, Messages<G>>> {
         let is_over =
             self.connection.as_ref().is_some_and(|connection| connection.link().is_over());
         (!is_over).then(|| self.lock())
@@ -241,26 +178,4 @@ impl<G: Send + 'static> OnReply for Dispatcher<G> {
             self.run(pipeline);
         }
     }
-}
-
-/// Finds out where the receiver of a message is, and whether the message may pass.
-async fn resolve(
-    broker: &Broker,
-    passage: Passage<'_>,
-    known: Option<Permission>,
-    tried: Option<Route>,
-) -> (Permission, Route) {
-    let Some(tried) = tried else {
-        let route = broker.resolve(passage.to).await;
-        let permission = match known {
-            Some(known) => known,
-            None => broker.permission(passage, &route).await,
-        };
-        return (permission, route);
-    };
-    let route = broker.resolve_again(passage.to, &tried).await;
-    // The same place again says the same again.
-    let permission =
-        if route == tried { Ok(()) } else { broker.permission_again(passage, &route).await };
-    (permission, route)
 }

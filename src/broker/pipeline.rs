@@ -1,10 +1,10 @@
-//! The order of events that cannot be dealt with at once, as a pure state machine.
+//! The order of messages that cannot be dealt with at once, as a pure state machine.
 //!
-//! Each event waits in a lane, that of its sender and receiver. Events are resolved (authorized,
+//! Each message waits in a lane, that of its sender and receiver. Messages are resolved (authorized,
 //! located) side by side, up to a limit for all lanes, and handed over in the order of their lane.
-//! An event that was sent to another replica lets those behind it follow to the same place, which
+//! A message that was sent to another replica lets those behind it follow to the same place, which
 //! keeps their order. If it comes back because its receiver has moved, it is resolved once more
-//! before any later event of its lane is handed over. No lane waits for another one.
+//! before any later message of its lane is handed over. No lane waits for another one.
 //!
 //! Whoever drives the machine takes its [`Action`]s, one after the other, and reports back.
 
@@ -13,27 +13,27 @@ use std::hash::Hash;
 
 use crate::delivery::Outcome;
 
-/// The most events that may wait to be resolved. A link pauses reading at far fewer; the rest is
+/// The most messages that may wait to be resolved. A link pauses reading at far fewer; the rest is
 /// for what it had read by then.
 const MAX_WAITING: usize = 1024;
 
-/// The events `E` of lanes `L`, which take routes `R`.
-pub(super) struct Pipeline<L, R, E> {
+/// The messages `M` of lanes `L`, which take routes `R`.
+pub(super) struct Pipeline<L, R, M> {
     max_in_flight: usize,
     in_flight: usize,
     last_ticket: u64,
-    /// Events that wait until fewer are in flight, in the order of their arrival.
+    /// Messages that wait until fewer are in flight, in the order of their arrival.
     waiting: VecDeque<u64>,
-    /// The events of each lane, in the order of their arrival, which is that of their tickets.
-    lanes: HashMap<L, VecDeque<Queued<R, E>>>,
-    /// The lane of each event.
+    /// The messages of each lane, in the order of their arrival, which is that of their tickets.
+    lanes: HashMap<L, VecDeque<Queued<R, M>>>,
+    /// The lane of each message.
     tickets: HashMap<u64, L>,
-    actions: VecDeque<Action<R, E>>,
+    actions: VecDeque<Action<R, M>>,
 }
 
-struct Queued<R, E> {
+struct Queued<R, M> {
     ticket: u64,
-    event: E,
+    message: M,
     state: State<R>,
     /// The first try, if it found nobody.
     first_try: Option<(R, Outcome)>,
@@ -52,22 +52,22 @@ enum State<R> {
 
 /// What is to be done.
 #[derive(Debug, PartialEq)]
-pub(super) enum Action<R, E> {
-    /// Find the event's route, and report it with [`Pipeline::resolved`]. If it has been tried
+pub(super) enum Action<R, M> {
+    /// Find the message's route, and report it with [`Pipeline::resolved`]. If it has been tried
     /// before, that was the route.
     Resolve { ticket: u64, tried: Option<R> },
-    /// Hand the event over, and report that with [`Pipeline::handed_over`] before anything else.
+    /// Hand the message over, and report that with [`Pipeline::handed_over`] before anything else.
     HandOver { ticket: u64, route: R },
     /// Answer the sender. The route is that of the last try.
-    Finish { event: E, outcome: Outcome, route: Option<R> },
+    Finish { message: M, outcome: Outcome, route: R },
 }
 
-/// There are too many events.
+/// There are too many messages.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Full;
 
-impl<L: Clone + Eq + Hash, R: Clone + PartialEq, E> Pipeline<L, R, E> {
-    /// No events. At most `max_in_flight` of them will have been taken up and not be finished.
+impl<L: Clone + Eq + Hash, R: Clone + PartialEq, M> Pipeline<L, R, M> {
+    /// No messages. At most `max_in_flight` of them will be taken up but not finished at a time.
     pub(super) fn new(max_in_flight: usize) -> Self {
         Self {
             max_in_flight,
@@ -81,26 +81,26 @@ impl<L: Clone + Eq + Hash, R: Clone + PartialEq, E> Pipeline<L, R, E> {
     }
 
     /// The next action.
-    pub(super) fn next_action(&mut self) -> Option<Action<R, E>> {
+    pub(super) fn next_action(&mut self) -> Option<Action<R, M>> {
         self.actions.pop_front()
     }
 
-    /// The event of an action.
-    pub(super) fn event_mut(&mut self, ticket: u64) -> Option<&mut E> {
-        self.queued(ticket).map(|queued| &mut queued.event)
+    /// The message of an action.
+    pub(super) fn message_mut(&mut self, ticket: u64) -> Option<&mut M> {
+        self.queued(ticket).map(|queued| &mut queued.message)
     }
 
-    /// Takes an event; with its route, if nothing has to be asked for it.
+    /// Takes a message; with its route, if nothing has to be asked for it.
     ///
     /// # Errors
     /// [`Full`] if too many wait.
-    pub(super) fn push(&mut self, lane: L, event: E, known: Option<R>) -> Result<(), Full> {
+    pub(super) fn push(&mut self, lane: L, message: M, known: Option<R>) -> Result<(), Full> {
         if self.waiting.len() >= MAX_WAITING {
             return Err(Full);
         }
         self.last_ticket += 1;
         let ticket = self.last_ticket;
-        let queued = Queued { ticket, event, state: State::Waiting(known), first_try: None };
+        let queued = Queued { ticket, message, state: State::Waiting(known), first_try: None };
         self.lanes.entry(lane.clone()).or_default().push_back(queued);
         self.tickets.insert(ticket, lane);
         self.waiting.push_back(ticket);
@@ -108,7 +108,7 @@ impl<L: Clone + Eq + Hash, R: Clone + PartialEq, E> Pipeline<L, R, E> {
         Ok(())
     }
 
-    /// The route of an event has been found.
+    /// The route of a message has been found.
     pub(super) fn resolved(&mut self, ticket: u64, route: R) {
         let Some(queued) = self.queued(ticket) else { return };
         if !matches!(queued.state, State::Resolving) {
@@ -116,7 +116,7 @@ impl<L: Clone + Eq + Hash, R: Clone + PartialEq, E> Pipeline<L, R, E> {
         }
         match queued.first_try.take_if(|(tried, _)| *tried == route) {
             // There is nowhere else to try.
-            Some((tried, outcome)) => self.finish(ticket, outcome, Some(tried)),
+            Some((tried, outcome)) => self.finish(ticket, outcome, tried),
             None => {
                 queued.state = State::Resolved(route);
                 self.advance_lane_of(ticket);
@@ -124,14 +124,7 @@ impl<L: Clone + Eq + Hash, R: Clone + PartialEq, E> Pipeline<L, R, E> {
         }
     }
 
-    /// An event needs no delivery: resolving it was all.
-    pub(super) fn answered(&mut self, ticket: u64, outcome: Outcome) {
-        if self.queued(ticket).is_some_and(|queued| matches!(queued.state, State::Resolving)) {
-            self.finish(ticket, outcome, None);
-        }
-    }
-
-    /// An event has been handed over; with its outcome, unless a reply will tell. The route is the
+    /// A message has been handed over; with its outcome, unless a reply will tell. The route is the
     /// one that it took in the end.
     pub(super) fn handed_over(&mut self, ticket: u64, route: R, outcome: Option<Outcome>) {
         let Some(queued) = self.queued(ticket) else { return };
@@ -145,7 +138,7 @@ impl<L: Clone + Eq + Hash, R: Clone + PartialEq, E> Pipeline<L, R, E> {
         }
     }
 
-    /// There is a reply to an event that was sent to another replica.
+    /// There is a reply to a message that was sent to another replica.
     pub(super) fn replied(&mut self, ticket: u64, outcome: Outcome) {
         let Some(queued) = self.queued(ticket) else { return };
         let State::Sent(route) = &queued.state else { return };
@@ -155,19 +148,19 @@ impl<L: Clone + Eq + Hash, R: Clone + PartialEq, E> Pipeline<L, R, E> {
             queued.state = State::Resolving;
             self.actions.push_back(Action::Resolve { ticket, tried: Some(route) });
         } else {
-            self.finish(ticket, outcome, Some(route));
+            self.finish(ticket, outcome, route);
         }
     }
 
-    fn finish(&mut self, ticket: u64, outcome: Outcome, route: Option<R>) {
+    fn finish(&mut self, ticket: u64, outcome: Outcome, route: R) {
         let Some(lane) = self.tickets.remove(&ticket) else { return };
         let Some(queue) = self.lanes.get_mut(&lane) else { return };
         let place = queue.binary_search_by_key(&ticket, |queued| queued.ticket);
-        let Some(Queued { event, .. }) = place.ok().and_then(|place| queue.remove(place)) else {
+        let Some(Queued { message, .. }) = place.ok().and_then(|place| queue.remove(place)) else {
             return;
         };
         self.in_flight -= 1;
-        self.actions.push_back(Action::Finish { event, outcome, route });
+        self.actions.push_back(Action::Finish { message, outcome, route });
         if queue.is_empty() {
             self.lanes.remove(&lane);
         } else {
@@ -190,7 +183,7 @@ impl<L: Clone + Eq + Hash, R: Clone + PartialEq, E> Pipeline<L, R, E> {
         }
     }
 
-    fn queued(&mut self, ticket: u64) -> Option<&mut Queued<R, E>> {
+    fn queued(&mut self, ticket: u64) -> Option<&mut Queued<R, M>> {
         let queue = self.lanes.get_mut(self.tickets.get(&ticket)?)?;
         let place = queue.binary_search_by_key(&ticket, |queued| queued.ticket).ok()?;
         queue.get_mut(place)
@@ -202,7 +195,7 @@ impl<L: Clone + Eq + Hash, R: Clone + PartialEq, E> Pipeline<L, R, E> {
         }
     }
 
-    /// Hands the next event of a lane over, if it is resolved and all before it were sent where it
+    /// Hands the next message of a lane over, if it is resolved and all before it were sent where it
     /// is to be sent.
     fn advance(&mut self, lane: &L) {
         let Some(queue) = self.lanes.get_mut(lane) else { return };

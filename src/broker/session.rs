@@ -10,7 +10,6 @@ use super::Broker;
 use super::authorize::{Passage, Sender};
 use super::dispatcher::{Dispatcher, QueuedMessage};
 use super::pipeline::Full;
-use super::presence::Presence;
 use crate::delivery::Connection;
 use crate::link::{CloseReason, LinkHandle};
 use crate::node::{NodeId, Owner};
@@ -131,30 +130,41 @@ impl Session {
             to: passage.to.into(),
             argument: JsonStringBuf::from(payload.json()),
             permission,
+            ack_id,
+            resolving: None,
+            guard: InFlight::begin(self.connection.link()),
         };
-        self.dispatch(|dispatcher, guard| dispatcher.dispatch(message, route, ack_id, guard));
-    }
-
-    fn answer_presence(&self, payload: Option<Payload<'_>>, ack_id: i64) {
-        match self.broker.presence(payload) {
-            Ok(Presence::Answered(text)) => {
-                self.connection.send_ack(ack_id, JsonStringBuf::new(&text).as_json());
-            }
-            Ok(Presence::Waits(question)) => {
-                self.dispatch(|dispatcher, guard| dispatcher.ask(question, ack_id, guard));
-            }
-            Err(_) => self.ack(Some(ack_id), Ack::Error),
-        }
-    }
-
-    fn dispatch(&self, push: impl FnOnce(&Dispatcher<InFlight>, InFlight) -> Result<(), Full>) {
         let dispatcher = self.dispatcher.get_or_init(|| {
-            Dispatcher::new(self.broker.clone(), Some(self.connection.clone()), MAX_IN_FLIGHT)
+            Dispatcher::new(broker.clone(), Some(self.connection.clone()), MAX_IN_FLIGHT)
         });
-        let guard = InFlight::begin(self.connection.link());
-        if push(dispatcher, guard) == Err(Full) {
+        if dispatcher.dispatch(message, route) == Err(Full) {
             self.connection.link().kill(CloseReason::Overflow);
         }
+    }
+
+    /// Answers a presence question. No message waits for it, nor it for any.
+    fn answer_presence(&self, payload: Option<Payload<'_>>, ack_id: i64) {
+        let Ok(question) = self.broker.question(payload) else {
+            return self.ack(Some(ack_id), Ack::Error);
+        };
+        if let Some(answer) = self.broker.known_presence(&question) {
+            return self.connection.send_ack(ack_id, JsonStringBuf::new(&answer).as_json());
+        }
+        let (broker, connection) = (self.broker.clone(), self.connection.clone());
+        // Many of these pause the reading of the link, so their number is bounded.
+        let guard = InFlight::begin(connection.link());
+        tokio::spawn(async move {
+            let _guard = guard;
+            tokio::select! {
+                answer = broker.presence(&question) => match answer {
+                    Ok(answer) => {
+                        connection.send_ack(ack_id, JsonStringBuf::new(&answer).as_json());
+                    }
+                    Err(_) => connection.send_ack(ack_id, Ack::Error.as_json()),
+                },
+                () = connection.link().over() => {}
+            }
+        });
     }
 
     fn ack(&self, ack_id: Option<i64>, ack: Ack) {

@@ -41,11 +41,6 @@ pub struct Connection {
 }
 
 impl LocalConnections {
-    /// No connections.
-    pub fn new() -> Self {
-        Self(Arc::new(ShardedMap::new()))
-    }
-
     /// Registers a connection that has acquired the ID of `node`.
     pub fn register(&self, node: NodeId, owner: Owner, connection: Connection) {
         let registered = Registered { owner, connection, is_greeted: false };
@@ -93,12 +88,7 @@ impl LocalConnections {
         self.greeted(node, |_, registered| (registered.owner, registered.connection.clone()))
     }
 
-    /// Who owns the ID of `node`, if the connection can be sent to.
-    pub fn owner(&self, node: &str) -> Option<Owner> {
-        self.greeted(node, |_, registered| registered.owner)
-    }
-
-    /// As [`LocalConnections::owner`], with the node's ID.
+    /// As [`LocalConnections::connection`], with the node's ID instead of the connection.
     pub fn node(&self, node: &str) -> Option<(NodeId, Owner)> {
         self.greeted(node, |node, registered| (node.clone(), registered.owner))
     }
@@ -135,7 +125,7 @@ impl LocalConnections {
 
 impl Default for LocalConnections {
     fn default() -> Self {
-        Self::new()
+        Self(Arc::new(ShardedMap::new()))
     }
 }
 

@@ -28,7 +28,7 @@ use crate::node::{ConnectionId, NodeId, Owner, ReplicaId};
 use crate::redis::Redis;
 use batch::{BatchError, Entry};
 use breakers::Breakers;
-use outbox::{Outbox, Undelivered};
+use outbox::Outbox;
 use pending::Pending;
 
 /// How long the reply to a message may take.
@@ -214,13 +214,9 @@ impl Remote {
     }
 
     async fn send_batches(&self) {
-        let failed = |id, undelivered| {
+        let failed = |id, outcome| {
             // The sender of a probe learns that there is no reply when its waiter is dropped.
             drop(self.0.probes.take(id));
-            let outcome = match undelivered {
-                Undelivered::NobodyListens => Outcome::Unreachable,
-                Undelivered::NotSent | Undelivered::Unknown => Outcome::Unknown,
-            };
             self.settle(id, outcome);
         };
         self.0.outbox.run(failed).await;

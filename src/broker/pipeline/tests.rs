@@ -41,7 +41,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What the model knows of an event that is not finished.
+/// What the model knows of a message that is not finished.
 #[derive(Debug, Clone, PartialEq)]
 enum Known {
     Waiting,
@@ -56,9 +56,9 @@ struct World {
     current: [Connection; LANES],
     cached: [Connection; LANES],
     connections: u32,
-    /// All events by ticket, from 1 on: their lane, what is known of them, how often they were
+    /// All messages by ticket, from 1 on: their lane, what is known of them, how often they were
     /// handed over.
-    events: Vec<(usize, Option<Known>, usize)>,
+    messages: Vec<(usize, Option<Known>, usize)>,
     resolving: Vec<(u64, Option<Connection>)>,
     channels: [VecDeque<(u64, u32)>; REPLICAS as usize],
     replies: Vec<(u64, Outcome)>,
@@ -68,8 +68,8 @@ struct World {
 type Machine = Pipeline<usize, Connection, u64>;
 
 impl World {
-    fn event(&mut self, ticket: u64) -> &mut (usize, Option<Known>, usize) {
-        &mut self.events[ticket as usize - 1]
+    fn message(&mut self, ticket: u64) -> &mut (usize, Option<Known>, usize) {
+        &mut self.messages[ticket as usize - 1]
     }
 
     /// Takes a step. Returns whether there was anything to do.
@@ -81,8 +81,8 @@ impl World {
                     return false;
                 }
                 let known = is_known.then_some(self.cached[lane]);
-                self.events.push((lane, Some(Known::Waiting), 0));
-                machine.push(lane, self.events.len() as u64, known).unwrap();
+                self.messages.push((lane, Some(Known::Waiting), 0));
+                machine.push(lane, self.messages.len() as u64, known).unwrap();
             }
             Step::Connect(lane) => {
                 self.connections += 1;
@@ -92,11 +92,11 @@ impl World {
             Step::Resolve(place) => {
                 let Some(place) = place.checked_rem(self.resolving.len()) else { return false };
                 let (ticket, tried) = self.resolving.remove(place);
-                let lane = self.event(ticket).0;
+                let lane = self.message(ticket).0;
                 let connection = self.current[lane];
                 self.cached[lane] = connection;
                 let is_final = tried == Some(connection);
-                self.event(ticket).1 = (!is_final).then_some(Known::Resolved(connection));
+                self.message(ticket).1 = (!is_final).then_some(Known::Resolved(connection));
                 machine.resolved(ticket, connection);
             }
             Step::Receive(replica) => {
@@ -112,9 +112,9 @@ impl World {
                 self.reply(machine, ticket, outcome);
             }
             Step::TimeOut(place) => {
-                let sent = (1..=self.events.len() as u64)
+                let sent = (1..=self.messages.len() as u64)
                     .filter(|ticket| {
-                        matches!(self.events[*ticket as usize - 1].1, Some(Known::Sent(_)))
+                        matches!(self.messages[*ticket as usize - 1].1, Some(Known::Sent(_)))
                     })
                     .collect::<Vec<_>>();
                 let Some(place) = place.checked_rem(sent.len()) else { return false };
@@ -128,16 +128,16 @@ impl World {
 
     fn reply(&mut self, machine: &mut Machine, ticket: u64, outcome: Outcome) {
         // One that has timed out is not waited for any more.
-        if matches!(self.event(ticket).1, Some(Known::Sent(_))) {
-            let is_retried = outcome.may_be_elsewhere() && self.event(ticket).2 == 1;
-            self.event(ticket).1 = is_retried.then_some(Known::Resolving);
+        if matches!(self.message(ticket).1, Some(Known::Sent(_))) {
+            let is_retried = outcome.may_be_elsewhere() && self.message(ticket).2 == 1;
+            self.message(ticket).1 = is_retried.then_some(Known::Resolving);
         }
         machine.replied(ticket, outcome);
     }
 
     /// A message arrives where its receiver is thought to be.
     fn arrive(&mut self, ticket: u64, connection: u32) -> Outcome {
-        let lane = self.event(ticket).0;
+        let lane = self.message(ticket).0;
         if self.current[lane] != Some(connection) {
             return Outcome::NotHere;
         }
@@ -150,24 +150,24 @@ impl World {
         while let Some(action) = machine.next_action() {
             match action {
                 Action::Resolve { ticket, tried } => {
-                    let known = &mut self.event(ticket).1;
+                    let known = &mut self.message(ticket).1;
                     assert!(matches!(known, Some(Known::Waiting | Known::Resolving)), "{known:?}");
                     *known = Some(Known::Resolving);
-                    if self.event(ticket).0 != HANGING {
+                    if self.message(ticket).0 != HANGING {
                         self.resolving.push((ticket, tried));
                     }
                 }
                 Action::HandOver { ticket, route } => {
-                    let lane = self.event(ticket).0;
+                    let lane = self.message(ticket).0;
                     let before = self.unfinished(lane);
                     let mut before = before.iter().take_while(|(other, _)| *other < ticket);
                     assert!(before.all(|(_, known)| *known == Known::Sent(route)), "overtakes");
-                    let known = self.event(ticket).1.take();
+                    let known = self.message(ticket).1.take();
                     assert!(
                         matches!(known, Some(Known::Waiting))
                             || known == Some(Known::Resolved(route))
                     );
-                    self.event(ticket).2 += 1;
+                    self.message(ticket).2 += 1;
                     let outcome = match route {
                         None => Some(Outcome::NotConnected),
                         Some(here) if here % REPLICAS == 0 => Some(self.arrive(ticket, here)),
@@ -176,17 +176,17 @@ impl World {
                             None
                         }
                     };
-                    self.event(ticket).1 = match outcome {
+                    self.message(ticket).1 = match outcome {
                         None => Some(Known::Sent(route)),
-                        Some(Outcome::NotHere) if self.event(ticket).2 == 1 => {
+                        Some(Outcome::NotHere) if self.message(ticket).2 == 1 => {
                             Some(Known::Resolving)
                         }
                         Some(_) => None,
                     };
                     machine.handed_over(ticket, route, outcome);
                 }
-                Action::Finish { event: ticket, .. } => {
-                    let (_, known, tries) = self.event(ticket);
+                Action::Finish { message: ticket, .. } => {
+                    let (_, known, tries) = self.message(ticket);
                     assert_eq!(*known, None, "{ticket} is not done with");
                     assert!(*tries <= 2, "{ticket} was handed over {tries} times");
                     // A second one would not find it so.
@@ -196,10 +196,10 @@ impl World {
         }
     }
 
-    /// The events of a lane that are not finished, in order.
+    /// The messages of a lane that are not finished, in order.
     fn unfinished(&self, lane: usize) -> Vec<(u64, Known)> {
-        let events = (1..).zip(&self.events).filter(|(_, event)| event.0 == lane);
-        events.filter_map(|(ticket, event)| Some((ticket, event.1.clone()?))).collect()
+        let messages = (1..).zip(&self.messages).filter(|(_, message)| message.0 == lane);
+        messages.filter_map(|(ticket, message)| Some((ticket, message.1.clone()?))).collect()
     }
 
     /// Checks that the bounds hold and that nothing waits that need not.
@@ -207,7 +207,7 @@ impl World {
         let all: Vec<_> = (0..LANES).map(|lane| self.unfinished(lane)).collect();
         let count =
             |is: fn(&Known) -> bool| all.iter().flatten().filter(|(_, known)| is(known)).count();
-        // A route that was known at once is first seen when the event is handed over.
+        // A route that was known at once is first seen when the message is handed over.
         assert!(count(|known| *known != Known::Waiting) <= machine.in_flight);
         assert!(machine.in_flight <= MAX_IN_FLIGHT);
         assert!(machine.waiting.is_empty() || machine.in_flight == MAX_IN_FLIGHT);
@@ -242,8 +242,8 @@ proptest! {
         let left = world.unfinished(HANGING).len();
         prop_assert_eq!((machine.in_flight, machine.tickets.len()), (left, left));
         prop_assert_eq!(machine.lanes.len(), usize::from(left > 0));
-        let finished = world.events.iter().filter(|event| event.2 == usize::MAX).count();
-        prop_assert_eq!(finished, world.events.len() - left);
+        let finished = world.messages.iter().filter(|message| message.2 == usize::MAX).count();
+        prop_assert_eq!(finished, world.messages.len() - left);
     }
 }
 
@@ -255,19 +255,9 @@ fn there_is_an_end_to_what_may_wait() {
     }
     assert_eq!(machine.push(2, 0, None), Err(Full));
     assert_eq!(machine.next_action(), Some(Action::Resolve { ticket: 1, tried: None }));
-    machine.answered(1, Outcome::Delivered);
+    machine.resolved(1, None);
+    let hand_over = machine.next_action();
+    assert_eq!(hand_over, Some(Action::HandOver { ticket: 1, route: None }));
+    machine.handed_over(1, None, Some(Outcome::NotConnected));
     assert_eq!(machine.push(2, 0, None), Ok(()));
-}
-
-#[test]
-fn a_question_needs_no_delivery() {
-    let mut machine = Machine::new(2);
-    machine.push(1, 7, None).unwrap();
-    machine.next_action();
-    machine.answered(1, Outcome::Delivered);
-    let finished = Action::Finish { event: 7, outcome: Outcome::Delivered, route: None };
-    assert_eq!(machine.next_action(), Some(finished));
-    machine.answered(1, Outcome::Delivered);
-    machine.replied(1, Outcome::Unknown);
-    assert_eq!(machine.next_action(), None);
 }

@@ -33,7 +33,9 @@ impl Breakers {
 
     /// Closes the circuit of a replica that something has come from.
     pub(super) fn succeeded(&self, replica: ReplicaId) {
-        self.change(|open| drop(open.remove(&replica)));
+        self.change(|open| {
+            open.remove(&replica);
+        });
     }
 
     /// Forgets the replicas that nobody has tried for long: they are gone.

@@ -11,6 +11,7 @@ use futures_util::future::join_all;
 use tokio::sync::Notify;
 
 use super::batch::{HEADER_BYTES, Header, write_header};
+use crate::delivery::Outcome;
 use crate::metrics::Metrics;
 use crate::node::ReplicaId;
 use crate::redis::{Redis, RedisFailure};
@@ -82,7 +83,7 @@ impl Outbox {
 
     /// Sends what is added, round by round. `failed` is told of each request that was not sent, or
     /// perhaps not. Never ends.
-    pub(super) async fn run(&self, failed: impl Fn(u64, Undelivered)) {
+    pub(super) async fn run(&self, failed: impl Fn(u64, Outcome)) {
         let mut sequence = 0;
         loop {
             self.filled.notified().await;
@@ -108,45 +109,26 @@ impl Outbox {
         replica: ReplicaId,
         first: u64,
         batches: Vec<Batch>,
-        failed: &impl Fn(u64, Undelivered),
+        failed: &impl Fn(u64, Outcome),
     ) {
         let channel = replica.to_string();
         for (sequence, mut batch) in (first..).zip(batches) {
             let mut header = Vec::with_capacity(HEADER_BYTES);
             write_header(&mut header, Header { sender: self.sender, sequence });
             batch.bytes[..HEADER_BYTES].copy_from_slice(&header);
-            let undelivered = match self.redis.publish(&channel, batch.bytes).await {
-                Ok(0) => Undelivered::NobodyListens,
+            let (label, outcome) = match self.redis.publish(&channel, batch.bytes).await {
+                Ok(0) => ("nobody_listens", Outcome::Unreachable),
                 Ok(_) => {
                     self.metrics.replica_messages("sent", batch.entries);
                     continue;
                 }
-                Err(RedisFailure::Unanswered) => Undelivered::Unknown,
-                Err(RedisFailure::Away | RedisFailure::Refused(_)) => Undelivered::NotSent,
+                Err(RedisFailure::Unanswered) => ("outcome_unknown", Outcome::Unknown),
+                Err(RedisFailure::Away | RedisFailure::Refused(_)) => {
+                    ("not_sent", Outcome::Unknown)
+                }
             };
-            self.metrics.replica_messages(undelivered.label(), batch.entries);
-            batch.requests.into_iter().for_each(|request| failed(request, undelivered));
-        }
-    }
-}
-
-/// Why a batch did not reach its replica, or perhaps not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Undelivered {
-    /// The replica does not listen: it is gone, or connecting anew.
-    NobodyListens,
-    /// Redis did not get it.
-    NotSent,
-    /// Nobody knows.
-    Unknown,
-}
-
-impl Undelivered {
-    fn label(self) -> &'static str {
-        match self {
-            Self::NobodyListens => "nobody_listens",
-            Self::NotSent => "not_sent",
-            Self::Unknown => "outcome_unknown",
+            self.metrics.replica_messages(label, batch.entries);
+            batch.requests.into_iter().for_each(|request| failed(request, outcome));
         }
     }
 }
