@@ -2,7 +2,7 @@
 //!
 //! A refusal is final for the official nodes, and they learn it only through Socket.IO; so a
 //! refused node is let through the gate with its refusal, and the namespace tells it. Whatever
-//! may pass by itself is answered 503 here: the nodes come again after that.
+//! may pass by itself is rejected with a 503 here, after which the nodes reconnect.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
