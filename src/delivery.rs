@@ -7,7 +7,7 @@ mod local;
 mod remote;
 
 pub use local::{Connection, LocalConnections};
-pub use remote::{HolderStatus, OnReply, Remote, RemoteMessage, ReplyTo, TakeoverProbe};
+pub use remote::{HolderStatus, OnReply, Remote, RemoteMessage, ReplyTo, TakeoverProbe, Ticket};
 
 use crate::protocol::Ack;
 

@@ -8,7 +8,7 @@ use crate::node::{NodeId, Owner};
 use crate::protocol::{Envelope, Event, Payload};
 
 /// Who sends a message.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone)]
 pub(super) struct Sender {
     /// The name that the receiver knows it by.
     pub(super) name: NodeId,

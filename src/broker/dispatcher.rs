@@ -4,6 +4,7 @@
 //! across an await. Its order among locks is first: delivery takes its own below it, and calls
 //! back with a reply only when it holds none.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio_util::task::AbortOnDropHandle;
@@ -12,7 +13,7 @@ use super::Broker;
 use super::authorize::{Passage, Permission, Sender};
 use super::pipeline::{Action, Full, Pipeline};
 use super::route::Route;
-use crate::delivery::{Connection, OnReply, Outcome, ReplyTo};
+use crate::delivery::{Connection, OnReply, Outcome, ReplyTo, Ticket};
 use crate::protocol::{Event, JsonStringBuf};
 
 /// The dispatcher of one connection, or of all overlay peers.
@@ -21,11 +22,13 @@ pub(super) struct Dispatcher<G> {
     /// Where acks go. Overlay peers get none.
     connection: Option<Connection>,
     pipeline: Mutex<Messages<G>>,
+    lanes: RandomState,
     this: Weak<Self>,
 }
 
-/// Messages in the order of each pair of sender and receiver.
-type Messages<G> = Pipeline<(Sender, Arc<str>), Route, QueuedMessage<G>>;
+/// Messages in the order of each pair of sender and receiver. A pair's lane is a hash: two that
+/// share one wait for each other, and nothing worse.
+type Messages<G> = Pipeline<u64, Route, QueuedMessage<G>>;
 
 /// A message that cannot be delivered at once.
 pub(super) struct QueuedMessage<G> {
@@ -57,6 +60,7 @@ impl<G: Send + 'static> Dispatcher<G> {
             broker,
             connection,
             pipeline: Mutex::new(Pipeline::new(max_in_flight)),
+            lanes: RandomState::new(),
             this: this.clone(),
         })
     }
@@ -72,9 +76,9 @@ impl<G: Send + 'static> Dispatcher<G> {
         route: Option<Route>,
     ) -> Result<(), Full> {
         let known = route.filter(|_| message.permission.is_some());
-        let pair = (message.sender.clone(), message.to.clone());
+        let lane = self.lanes.hash_one((&message.sender.name, &message.to));
         let mut pipeline = self.lock();
-        pipeline.push(pair, message, known)?;
+        pipeline.push(lane, message, known)?;
         self.run(pipeline);
         Ok(())
     }
@@ -106,7 +110,7 @@ impl<G: Send + 'static> Dispatcher<G> {
     /// Finds out where the receiver of a message is, and whether the message may pass.
     fn resolve(
         &self,
-        ticket: u64,
+        ticket: Ticket,
         message: &QueuedMessage<G>,
         tried: Option<Route>,
     ) -> impl Future<Output = ()> + Send + use<G> {
@@ -131,7 +135,7 @@ impl<G: Send + 'static> Dispatcher<G> {
         }
     }
 
-    fn resolved(&self, ticket: u64, permission: Permission, route: Route) {
+    fn resolved(&self, ticket: Ticket, permission: Permission, route: Route) {
         let Some(mut pipeline) = self.lock_open() else { return };
         if let Some(message) = pipeline.message_mut(ticket) {
             (message.permission, message.resolving) = (Some(permission), None);
@@ -142,7 +146,7 @@ impl<G: Send + 'static> Dispatcher<G> {
 
     fn hand_over(
         &self,
-        ticket: u64,
+        ticket: Ticket,
         message: &QueuedMessage<G>,
         route: Route,
     ) -> (Route, Option<Outcome>) {
@@ -172,7 +176,7 @@ impl<G: Send + 'static> Dispatcher<G> {
 }
 
 impl<G: Send + 'static> OnReply for Dispatcher<G> {
-    fn on_reply(&self, ticket: u64, outcome: Outcome) {
+    fn on_reply(&self, ticket: Ticket, outcome: Outcome) {
         if let Some(mut pipeline) = self.lock_open() {
             pipeline.replied(ticket, outcome);
             self.run(pipeline);

@@ -21,18 +21,19 @@ const MAX_WAITING: usize = 1024;
 pub(super) struct Pipeline<L, R, M> {
     max_in_flight: usize,
     in_flight: usize,
-    last_ticket: u64,
+    last_number: u64,
     /// Messages that wait until fewer are in flight, in the order of their arrival.
-    waiting: VecDeque<u64>,
-    /// The messages of each lane, in the order of their arrival, which is that of their tickets.
+    waiting: VecDeque<Ticket<L>>,
+    /// The messages of each lane, in the order of their arrival, which is that of their numbers.
     lanes: HashMap<L, VecDeque<Queued<R, M>>>,
-    /// The lane of each message.
-    tickets: HashMap<u64, L>,
-    actions: VecDeque<Action<R, M>>,
+    actions: VecDeque<Action<L, R, M>>,
 }
 
+/// The lane of a message and its number.
+pub(super) type Ticket<L> = (L, u64);
+
 struct Queued<R, M> {
-    ticket: u64,
+    number: u64,
     message: M,
     state: State<R>,
     /// The first try, if it found nobody.
@@ -52,12 +53,12 @@ enum State<R> {
 
 /// What is to be done.
 #[derive(Debug, PartialEq)]
-pub(super) enum Action<R, M> {
+pub(super) enum Action<L, R, M> {
     /// Find the message's route, and report it with [`Pipeline::resolved`]. If it has been tried
     /// before, that was the route.
-    Resolve { ticket: u64, tried: Option<R> },
+    Resolve { ticket: Ticket<L>, tried: Option<R> },
     /// Hand the message over, and report that with [`Pipeline::handed_over`] before anything else.
-    HandOver { ticket: u64, route: R },
+    HandOver { ticket: Ticket<L>, route: R },
     /// Answer the sender. The route is that of the last try.
     Finish { message: M, outcome: Outcome, route: R },
 }
@@ -66,27 +67,26 @@ pub(super) enum Action<R, M> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Full;
 
-impl<L: Clone + Eq + Hash, R: Clone + PartialEq, M> Pipeline<L, R, M> {
+impl<L: Copy + Eq + Hash, R: Clone + PartialEq, M> Pipeline<L, R, M> {
     /// No messages. At most `max_in_flight` of them will be taken up but not finished at a time.
     pub(super) fn new(max_in_flight: usize) -> Self {
         Self {
             max_in_flight,
             in_flight: 0,
-            last_ticket: 0,
+            last_number: 0,
             waiting: VecDeque::new(),
             lanes: HashMap::new(),
-            tickets: HashMap::new(),
             actions: VecDeque::new(),
         }
     }
 
     /// The next action.
-    pub(super) fn next_action(&mut self) -> Option<Action<R, M>> {
+    pub(super) fn next_action(&mut self) -> Option<Action<L, R, M>> {
         self.actions.pop_front()
     }
 
     /// The message of an action.
-    pub(super) fn message_mut(&mut self, ticket: u64) -> Option<&mut M> {
+    pub(super) fn message_mut(&mut self, ticket: Ticket<L>) -> Option<&mut M> {
         self.queued(ticket).map(|queued| &mut queued.message)
     }
 
@@ -98,18 +98,17 @@ impl<L: Clone + Eq + Hash, R: Clone + PartialEq, M> Pipeline<L, R, M> {
         if self.waiting.len() >= MAX_WAITING {
             return Err(Full);
         }
-        self.last_ticket += 1;
-        let ticket = self.last_ticket;
-        let queued = Queued { ticket, message, state: State::Waiting(known), first_try: None };
-        self.lanes.entry(lane.clone()).or_default().push_back(queued);
-        self.tickets.insert(ticket, lane);
-        self.waiting.push_back(ticket);
+        self.last_number += 1;
+        let number = self.last_number;
+        let queued = Queued { number, message, state: State::Waiting(known), first_try: None };
+        self.lanes.entry(lane).or_default().push_back(queued);
+        self.waiting.push_back((lane, number));
         self.start_waiting();
         Ok(())
     }
 
     /// The route of a message has been found.
-    pub(super) fn resolved(&mut self, ticket: u64, route: R) {
+    pub(super) fn resolved(&mut self, ticket: Ticket<L>, route: R) {
         let Some(queued) = self.queued(ticket) else { return };
         if !matches!(queued.state, State::Resolving) {
             return;
@@ -119,14 +118,14 @@ impl<L: Clone + Eq + Hash, R: Clone + PartialEq, M> Pipeline<L, R, M> {
             Some((tried, outcome)) => self.finish(ticket, outcome, tried),
             None => {
                 queued.state = State::Resolved(route);
-                self.advance_lane_of(ticket);
+                self.advance(ticket.0);
             }
         }
     }
 
     /// A message has been handed over; with its outcome, unless a reply will tell. The route is the
     /// one that it took in the end.
-    pub(super) fn handed_over(&mut self, ticket: u64, route: R, outcome: Option<Outcome>) {
+    pub(super) fn handed_over(&mut self, ticket: Ticket<L>, route: R, outcome: Option<Outcome>) {
         let Some(queued) = self.queued(ticket) else { return };
         if !matches!(queued.state, State::HandingOver) {
             return;
@@ -134,12 +133,12 @@ impl<L: Clone + Eq + Hash, R: Clone + PartialEq, M> Pipeline<L, R, M> {
         queued.state = State::Sent(route);
         match outcome {
             Some(outcome) => self.replied(ticket, outcome),
-            None => self.advance_lane_of(ticket),
+            None => self.advance(ticket.0),
         }
     }
 
     /// There is a reply to a message that was sent to another replica.
-    pub(super) fn replied(&mut self, ticket: u64, outcome: Outcome) {
+    pub(super) fn replied(&mut self, ticket: Ticket<L>, outcome: Outcome) {
         let Some(queued) = self.queued(ticket) else { return };
         let State::Sent(route) = &queued.state else { return };
         let route = route.clone();
@@ -152,10 +151,10 @@ impl<L: Clone + Eq + Hash, R: Clone + PartialEq, M> Pipeline<L, R, M> {
         }
     }
 
-    fn finish(&mut self, ticket: u64, outcome: Outcome, route: R) {
-        let Some(lane) = self.tickets.remove(&ticket) else { return };
+    fn finish(&mut self, ticket: Ticket<L>, outcome: Outcome, route: R) {
+        let (lane, number) = ticket;
         let Some(queue) = self.lanes.get_mut(&lane) else { return };
-        let place = queue.binary_search_by_key(&ticket, |queued| queued.ticket);
+        let place = queue.binary_search_by_key(&number, |queued| queued.number);
         let Some(Queued { message, .. }) = place.ok().and_then(|place| queue.remove(place)) else {
             return;
         };
@@ -164,7 +163,7 @@ impl<L: Clone + Eq + Hash, R: Clone + PartialEq, M> Pipeline<L, R, M> {
         if queue.is_empty() {
             self.lanes.remove(&lane);
         } else {
-            self.advance(&lane);
+            self.advance(lane);
         }
         self.start_waiting();
     }
@@ -179,26 +178,21 @@ impl<L: Clone + Eq + Hash, R: Clone + PartialEq, M> Pipeline<L, R, M> {
                 _ => self.actions.push_back(Action::Resolve { ticket, tried: None }),
             }
             self.in_flight += 1;
-            self.advance_lane_of(ticket);
+            self.advance(ticket.0);
         }
     }
 
-    fn queued(&mut self, ticket: u64) -> Option<&mut Queued<R, M>> {
-        let queue = self.lanes.get_mut(self.tickets.get(&ticket)?)?;
-        let place = queue.binary_search_by_key(&ticket, |queued| queued.ticket).ok()?;
+    fn queued(&mut self, ticket: Ticket<L>) -> Option<&mut Queued<R, M>> {
+        let (lane, number) = ticket;
+        let queue = self.lanes.get_mut(&lane)?;
+        let place = queue.binary_search_by_key(&number, |queued| queued.number).ok()?;
         queue.get_mut(place)
-    }
-
-    fn advance_lane_of(&mut self, ticket: u64) {
-        if let Some(lane) = self.tickets.get(&ticket).cloned() {
-            self.advance(&lane);
-        }
     }
 
     /// Hands the next message of a lane over, if it is resolved and all before it were sent where it
     /// is to be sent.
-    fn advance(&mut self, lane: &L) {
-        let Some(queue) = self.lanes.get_mut(lane) else { return };
+    fn advance(&mut self, lane: L) {
+        let Some(queue) = self.lanes.get_mut(&lane) else { return };
         let mut taken: Option<R> = None;
         for queued in queue {
             match &queued.state {
@@ -211,7 +205,7 @@ impl<L: Clone + Eq + Hash, R: Clone + PartialEq, M> Pipeline<L, R, M> {
                     taken.get_or_insert_with(|| route.clone());
                 }
                 State::Resolved(route) => {
-                    let (ticket, route) = (queued.ticket, route.clone());
+                    let (ticket, route) = ((lane, queued.number), route.clone());
                     queued.state = State::HandingOver;
                     return self.actions.push_back(Action::HandOver { ticket, route });
                 }

@@ -62,18 +62,21 @@ struct Shared {
     metrics: Metrics,
 }
 
+/// What the sender of a message knows it by: the lane that it is in, and its number.
+pub type Ticket = (u64, u64);
+
 /// Whoever sends messages and is told what became of them.
 pub trait OnReply: Send + Sync {
-    /// Takes the reply to the message that the sender numbered `ticket`.
-    fn on_reply(&self, ticket: u64, outcome: Outcome);
+    /// Takes the reply to the message with this ticket.
+    fn on_reply(&self, ticket: Ticket, outcome: Outcome);
 }
 
 /// Where the reply to a message goes.
 pub struct ReplyTo {
     /// Whoever sent it, if it is still there by then.
     pub sender: Weak<dyn OnReply>,
-    /// The sender's number for it.
-    pub ticket: u64,
+    /// What the sender knows it by.
+    pub ticket: Ticket,
 }
 
 impl ReplyTo {

@@ -97,7 +97,7 @@ impl World {
                 self.cached[lane] = connection;
                 let is_final = tried == Some(connection);
                 self.message(ticket).1 = (!is_final).then_some(Known::Resolved(connection));
-                machine.resolved(ticket, connection);
+                machine.resolved((lane, ticket), connection);
             }
             Step::Receive(replica) => {
                 let Some((ticket, connection)) = self.channels[replica as usize].pop_front() else {
@@ -132,7 +132,7 @@ impl World {
             let is_retried = outcome.may_be_elsewhere() && self.message(ticket).2 == 1;
             self.message(ticket).1 = is_retried.then_some(Known::Resolving);
         }
-        machine.replied(ticket, outcome);
+        machine.replied((self.message(ticket).0, ticket), outcome);
     }
 
     /// A message arrives where its receiver is thought to be.
@@ -149,7 +149,7 @@ impl World {
     fn act(&mut self, machine: &mut Machine) {
         while let Some(action) = machine.next_action() {
             match action {
-                Action::Resolve { ticket, tried } => {
+                Action::Resolve { ticket: (_, ticket), tried } => {
                     let known = &mut self.message(ticket).1;
                     assert!(matches!(known, Some(Known::Waiting | Known::Resolving)), "{known:?}");
                     *known = Some(Known::Resolving);
@@ -157,8 +157,7 @@ impl World {
                         self.resolving.push((ticket, tried));
                     }
                 }
-                Action::HandOver { ticket, route } => {
-                    let lane = self.message(ticket).0;
+                Action::HandOver { ticket: (lane, ticket), route } => {
                     let before = self.unfinished(lane);
                     let mut before = before.iter().take_while(|(other, _)| *other < ticket);
                     assert!(before.all(|(_, known)| *known == Known::Sent(route)), "overtakes");
@@ -183,7 +182,7 @@ impl World {
                         }
                         Some(_) => None,
                     };
-                    machine.handed_over(ticket, route, outcome);
+                    machine.handed_over((lane, ticket), route, outcome);
                 }
                 Action::Finish { message: ticket, .. } => {
                     let (_, known, tries) = self.message(ticket);
@@ -240,7 +239,7 @@ proptest! {
             prop_assert!(lane == HANGING || world.unfinished(lane).is_empty());
         }
         let left = world.unfinished(HANGING).len();
-        prop_assert_eq!((machine.in_flight, machine.tickets.len()), (left, left));
+        prop_assert_eq!((machine.in_flight, machine.lanes.values().map(VecDeque::len).sum::<usize>()), (left, left));
         prop_assert_eq!(machine.lanes.len(), usize::from(left > 0));
         let finished = world.messages.iter().filter(|message| message.2 == usize::MAX).count();
         prop_assert_eq!(finished, world.messages.len() - left);
@@ -254,10 +253,10 @@ fn there_is_an_end_to_what_may_wait() {
         assert_eq!(machine.push(1, n, None), Ok(()));
     }
     assert_eq!(machine.push(2, 0, None), Err(Full));
-    assert_eq!(machine.next_action(), Some(Action::Resolve { ticket: 1, tried: None }));
-    machine.resolved(1, None);
+    assert_eq!(machine.next_action(), Some(Action::Resolve { ticket: (1, 1), tried: None }));
+    machine.resolved((1, 1), None);
     let hand_over = machine.next_action();
-    assert_eq!(hand_over, Some(Action::HandOver { ticket: 1, route: None }));
-    machine.handed_over(1, None, Some(Outcome::NotConnected));
+    assert_eq!(hand_over, Some(Action::HandOver { ticket: (1, 1), route: None }));
+    machine.handed_over((1, 1), None, Some(Outcome::NotConnected));
     assert_eq!(machine.push(2, 0, None), Ok(()));
 }
