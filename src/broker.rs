@@ -1,37 +1,49 @@
 //! What the broker does, without any transport: who may come in, where a message goes, who is
 //! there.
 //!
+//! The road of every message, in the order in which it is read:
+//!
+//! - `session`: a connected node, whose events enter here.
+//! - `authorize`: whether a message may pass; `pairs`: which nodes an authorized attempt has opened
+//!   to each other.
+//! - `route`: where its receiver is.
+//! - `pipeline`: the order of messages that have to wait; `dispatcher`: what drives it.
+//! - `deliver`: the message is handed to where its receiver is.
+//!
+//! Beside the road:
+//!
 //! - `admission`: a node comes and gets its ID, or learns why not.
-//! - `relay`: a message goes from one node to another.
+//! - `rtc`: the RTC configuration that a node is given.
 //! - `presence`: a node asks which others are connected.
 //! - `bridge`: nodes and the peers of the peer-relay network send to each other.
 //! - `replicas`: what other replicas ask of this one.
-//! - `pairs`: which nodes an authorized attempt has opened to each other.
-//! - `rtc`: the RTC configuration that a node is given.
-//! - `upkeep`: what is done from time to time.
+//! - `maintenance`: what is done from time to time.
 
 mod admission;
+mod authorize;
 mod bridge;
+mod deliver;
+mod dispatcher;
+mod maintenance;
 mod pairs;
+mod pipeline;
 mod presence;
-mod relay;
 mod replicas;
+mod route;
 mod rtc;
-mod upkeep;
+mod session;
 
-pub use admission::{Admission, AdmissionError, DuplicateIdPolicy};
-pub use presence::Presence;
-pub use relay::{HandedOver, Location, Pending, Permission, Prepared, Relayed, Turn};
+pub use admission::{AdmissionError, DuplicateIdPolicy};
 pub use rtc::{OwnRtc, RtcFallback, TurnServers};
+pub use session::Session;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::delivery::{LocalConnections, Receiver, Remote};
+use crate::delivery::{LocalConnections, Remote};
 use crate::directory::Directory;
 use crate::metrics::Metrics;
 use crate::node::ReplicaId;
 use crate::overlay::Peer;
-use crate::protocol::{AUTHENTICATED, RtcConfiguration};
 use crate::webhooks::Webhooks;
 use link::CloseReason;
 use pairs::OpenPairs;
@@ -45,7 +57,7 @@ pub struct BrokerSettings {
     pub relay_enabled: bool,
     /// The most IDs in one presence question.
     pub max_presence_ids: usize,
-    /// What becomes of a newcomer whose ID is held.
+    /// What to do when an ID is already in use.
     pub duplicate_id_policy: DuplicateIdPolicy,
     /// What a node gets where the RTC webhook gives no answer.
     pub rtc_fallback: RtcFallback,
@@ -83,7 +95,7 @@ impl Broker {
             replica,
             settings,
             directory,
-            connections: LocalConnections::new(),
+            connections: LocalConnections::default(),
             remote,
             peer: None,
             pairs: OpenPairs::new(),
@@ -99,22 +111,8 @@ impl Broker {
         Self { peer: Some(peer), ..self }
     }
 
-    /// Tells an admitted node that it is connected and lets others reach it. Returns whether its
-    /// connection was still there.
-    pub fn connect(
-        &self,
-        admission: &Admission,
-        receiver: Receiver,
-        rtc: &RtcConfiguration,
-    ) -> bool {
-        let Admission { node, owner, .. } = admission;
-        self.connections.connect(node, owner.connection, receiver, |receiver| {
-            receiver.deliver(AUTHENTICATED, rtc.as_argument())
-        })
-    }
-
     /// Admits nobody from here on, gives every ID back, and closes the connections of those who
-    /// had one, so that they come back elsewhere.
+    /// had one, so that they reconnect elsewhere.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::SeqCst);
         for link in self.connections.links() {
@@ -130,7 +128,7 @@ impl Broker {
         if self.is_draining() {
             Err("draining")
         } else if !self.directory.is_ready() {
-            Err("redis_away")
+            Err("redis_unavailable")
         } else {
             Ok(())
         }

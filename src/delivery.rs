@@ -6,33 +6,73 @@
 mod local;
 mod remote;
 
-pub use local::{LocalConnections, Receiver};
-pub use remote::{Contest, Remote, RemoteMessage, ReplyTo, Verdict};
+pub use local::{Connection, LocalConnections};
+pub use remote::{HolderStatus, OnReply, Remote, RemoteMessage, ReplyTo, TakeoverProbe, Ticket};
 
-/// What became of a message.
+use crate::protocol::Ack;
+
+/// What became of a message, whoever sent it and wherever its receiver is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Delivered {
+pub enum Outcome {
     /// The receiver's connection has it.
-    Yes,
-    /// No connection has the receiver's ID there.
+    Delivered,
+    /// No connection has the receiver's ID.
     NotConnected,
+    /// The receiver's connection is not, or no longer, where it was thought to be.
+    NotHere,
     /// The receiver's connection is on its way in or out. The message must not be sent elsewhere:
     /// the next one may have been handed over here by then.
-    Passing,
+    InTransition,
     /// The receiver's connection reads too slowly: it has too much queued already.
     QueueFull,
-    /// It is longer than the way to its receiver takes.
+    /// It is longer than the overlay takes.
     TooLong,
-    /// The receiver's replica does not listen: it is gone, or about to be back.
+    /// The receiver's replica does not listen: it is gone, or reconnecting.
     Unreachable,
-    /// Nobody knows, or it could not be sent to the receiver's replica.
+    /// It may have been delivered or not, or it could not be sent to the receiver's replica.
     Unknown,
+    /// The directory cannot be asked where the receiver is.
+    NotLocated,
+    /// The operator switched this kind of event off.
+    Disabled,
+    /// It is not a message, or its `from` is not its sender.
+    Invalid,
+    /// The authorization webhook said no.
+    Unauthorized,
+    /// The authorization webhook gave no answer.
+    AuthorizationFailed,
+    /// An overlay peer sent it under the ID of a node.
+    NameOfANode,
 }
 
-impl Delivered {
+impl Outcome {
+    /// What a node that sent the message is answered.
+    pub fn ack(self) -> Ack {
+        match self {
+            Self::Delivered => Ack::Ok,
+            Self::NotConnected | Self::NotHere | Self::InTransition => Ack::NotConnected,
+            Self::Disabled => Ack::Disabled,
+            Self::Unauthorized => Ack::Unauthorized,
+            _ => Ack::Error,
+        }
+    }
+
     /// Whether the receiver may be somewhere else: nothing was delivered where it was thought to
     /// be.
     pub fn may_be_elsewhere(self) -> bool {
-        matches!(self, Self::NotConnected | Self::Unreachable)
+        matches!(self, Self::NotHere | Self::Unreachable)
+    }
+
+    /// Whether the message got as far as its receiver's place, be it empty.
+    pub fn was_tried(self) -> bool {
+        !matches!(
+            self,
+            Self::NotLocated
+                | Self::Disabled
+                | Self::Invalid
+                | Self::Unauthorized
+                | Self::AuthorizationFailed
+                | Self::NameOfANode
+        )
     }
 }

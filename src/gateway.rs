@@ -5,19 +5,14 @@
 //! - `listener`: accepts connections and serves HTTP on them until they are upgraded.
 //! - `upgrade`: the gate before any WebSocket exists; here a node gets its ID or is turned away.
 //! - `namespace`: the Socket.IO namespace; tells a node that it is connected, or why not.
-//! - `events`: takes a connected node's events to the broker.
-//! - `waits`, `turns`: keep the order of events that have to wait for an answer from elsewhere.
-//! - `answers`: answers an event.
-//! - `peer_relay`: the door to the other network, that of the overlay.
+//! - `events`: takes a connected node's events to its session.
+//! - `peer_relay`: the endpoint of the other network, that of the overlay.
 
-mod answers;
 mod events;
 mod listener;
 mod namespace;
 mod peer_relay;
-mod turns;
 mod upgrade;
-mod waits;
 
 pub use listener::{Listener, bind};
 pub use namespace::{SocketIoService, TransportSettings, socket_io};

@@ -37,6 +37,7 @@
 //! ```
 
 pub mod broker;
+mod circuit_breaker;
 pub mod config;
 pub mod delivery;
 pub mod directory;

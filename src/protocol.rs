@@ -85,6 +85,11 @@ impl Event {
     pub fn is_signaling(self) -> bool {
         self != Event::SocketMessage
     }
+
+    /// Whether the event belongs to the setup that an attempt has begun.
+    pub fn follows_attempt(self) -> bool {
+        self.is_signaling() && self != Event::ConnectionAttempt
+    }
 }
 
 /// The answer to an event that one node sent to another.
@@ -118,15 +123,15 @@ impl Ack {
         }
     }
 
-    /// The text as JSON.
-    pub const fn as_json(self) -> &'static str {
-        match self {
+    /// The JSON string that a node gets as its acknowledgement.
+    pub fn as_json(self) -> JsonString<'static> {
+        JsonString::trusted(match self {
             Ack::Ok => "\"OK\"",
             Ack::NotConnected => "\"NOT_CONNECTED\"",
             Ack::Unauthorized => "\"UNAUTHORIZED\"",
             Ack::Disabled => "\"DISABLED\"",
             Ack::Error => "\"ERROR\"",
-        }
+        })
     }
 
     /// The position in [`Ack::ALL`], for tables by ack.
@@ -175,6 +180,7 @@ mod tests {
         }
         for (index, ack) in Ack::ALL.into_iter().enumerate() {
             assert_eq!(ack.index(), index);
+            assert_eq!(ack.as_json().content(), ack.as_str().as_bytes());
         }
         assert_eq!(Event::from_name("connection_attempt"), None);
     }

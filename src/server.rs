@@ -153,7 +153,7 @@ impl Server {
                 discovery.as_ref(),
                 metrics.clone(),
             ),
-            socket_io: gateway::socket_io(broker.clone(), transport),
+            socket_io: gateway::socket_io(transport),
             metrics: metrics.clone(),
             tasks: tasks.clone(),
         };

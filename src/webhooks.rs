@@ -13,8 +13,8 @@
 
 mod authentication;
 mod authorization;
-mod breaker;
 mod client;
+mod failure_log;
 mod rtc_configuration;
 mod signature;
 mod socket_message;

@@ -1,10 +1,11 @@
-//! A node comes: it gets its ID, is refused for good, or is asked to come again.
+//! A node comes: it gets its ID, is refused for good, or is rejected for now.
 
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Broker;
-use crate::delivery::Verdict;
+use super::{Broker, Session};
+use crate::delivery::{Connection, HolderStatus};
 use crate::directory::{AcquireError, Lease};
 use crate::node::{ConnectionId, NodeId, Owner};
 use crate::protocol::{Handshake, Refusal};
@@ -12,22 +13,22 @@ use crate::telemetry::CONNECTIONS;
 use link::{CloseReason, LinkHandle};
 
 /// How long the holder of an ID may take to answer a ping.
-const PROBE_PATIENCE: Duration = Duration::from_secs(2);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a newcomer contends for an ID that others hold.
-const CONTENTION_PATIENCE: Duration = Duration::from_secs(3);
+const CONTENTION_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long to wait for a holder that is on its way in or out.
-const PASSING_PAUSE: Duration = Duration::from_millis(10);
+const TRANSITION_PAUSE: Duration = Duration::from_millis(10);
 
-/// What becomes of a newcomer whose ID another connection holds (`DUPLICATE_ID_POLICY`).
+/// What to do when an ID is already in use (`DUPLICATE_ID_POLICY`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DuplicateIdPolicy {
-    /// Refused if the holder gives a sign of life; else it replaces the holder.
+    /// The newcomer is refused if the holder is alive; otherwise it replaces the holder.
     Probe,
-    /// Always refused.
+    /// The newcomer is always refused.
     Reject,
-    /// It always replaces the holder.
+    /// The newcomer always replaces the holder.
     Replace,
 }
 
@@ -42,17 +43,6 @@ impl FromStr for DuplicateIdPolicy {
             _ => return Err(()),
         })
     }
-}
-
-/// A node that has its ID. The ID hangs on the connection's link and ends with it.
-#[derive(Debug, Clone)]
-pub struct Admission {
-    /// The node.
-    pub node: NodeId,
-    /// The connection that it came on.
-    pub owner: Owner,
-    /// That connection's link.
-    pub link: LinkHandle,
 }
 
 /// Why a node did not get its ID.
@@ -74,15 +64,15 @@ impl Broker {
     /// holds the ID and keeps it; [`AdmissionError::Unavailable`] if the webhook gives no answer,
     /// the broker is shutting down, Redis is away or the ID is contended.
     pub async fn admit(
-        &self,
+        self: &Arc<Self>,
         handshake: &Handshake,
         link: &LinkHandle,
-    ) -> Result<Admission, AdmissionError> {
+    ) -> Result<Arc<Session>, AdmissionError> {
         let admitted = self.try_admit(handshake, link).await;
         match &admitted {
-            Ok(admission) => {
+            Ok(session) => {
                 let Handshake { id: node, version, runtime, .. } = handshake;
-                let (connection, peer) = (admission.owner.connection, link.remote_addr());
+                let (connection, peer) = (session.owner().connection, link.remote_addr());
                 tracing::info!(target: CONNECTIONS, ?node, %connection, %peer, ?version, ?runtime, "node admitted");
             }
             Err(error) => {
@@ -94,10 +84,10 @@ impl Broker {
     }
 
     async fn try_admit(
-        &self,
+        self: &Arc<Self>,
         handshake: &Handshake,
         link: &LinkHandle,
-    ) -> Result<Admission, AdmissionError> {
+    ) -> Result<Arc<Session>, AdmissionError> {
         if self.is_draining() {
             return Err(AdmissionError::Unavailable("draining"));
         }
@@ -105,12 +95,13 @@ impl Broker {
         let node = handshake.id.clone();
         let owner = Owner { replica: self.replica, connection: ConnectionId::next() };
         let lease = self.acquire(&node, owner).await?;
-        self.hold(lease, link);
+        let connection = Connection::new(link.clone());
+        self.register(lease, connection.clone());
         if self.is_draining() {
             // The drain may have looked over the connections just before this one was there.
             link.close(CloseReason::Draining);
         }
-        Ok(Admission { node, owner, link: link.clone() })
+        Ok(Arc::new(Session::new(self.clone(), node, owner, connection)))
     }
 
     async fn authenticate(&self, handshake: &Handshake) -> Result<(), AdmissionError> {
@@ -131,73 +122,79 @@ impl Broker {
                 Ok(lease) => return Ok(lease),
                 Err(AcquireError::Taken(holder)) => holder,
                 Err(AcquireError::Unavailable) => {
-                    return Err(AdmissionError::Unavailable("redis_away"));
+                    return Err(AdmissionError::Unavailable("redis_unavailable"));
                 }
             };
             if self.settings.duplicate_id_policy == DuplicateIdPolicy::Reject {
                 return Err(AdmissionError::Refused(Refusal::AlreadyConnected));
             }
-            if began.elapsed() >= CONTENTION_PATIENCE {
+            if began.elapsed() >= CONTENTION_TIMEOUT {
                 return Err(AdmissionError::Unavailable("id_contended"));
             }
-            acquired = match self.contest(node, holder).await {
-                None => return Err(AdmissionError::Unavailable("holder_silent")),
-                Some(Verdict::Alive) => {
+            acquired = match self.probe_holder(node, holder).await {
+                None => return Err(AdmissionError::Unavailable("holder_unresponsive")),
+                Some(HolderStatus::Alive) => {
                     return Err(AdmissionError::Refused(Refusal::AlreadyConnected));
                 }
-                Some(Verdict::Busy) => return Err(AdmissionError::Unavailable("holder_busy")),
-                Some(Verdict::Passing) => {
-                    tokio::time::sleep(PASSING_PAUSE).await;
+                Some(HolderStatus::Busy) => return Err(AdmissionError::Unavailable("holder_busy")),
+                Some(HolderStatus::InTransition) => {
+                    tokio::time::sleep(TRANSITION_PAUSE).await;
                     self.directory.acquire(node, owner).await
                 }
-                Some(Verdict::Gone) => self.directory.take_over(node, holder, owner).await,
+                Some(HolderStatus::Gone) => self.directory.take_over(node, holder, owner).await,
             };
         }
     }
 
-    /// Asks the holder of an ID that a newcomer wants whether it is alive; `None` if its replica
-    /// gives no answer.
-    async fn contest(&self, node: &NodeId, holder: Owner) -> Option<Verdict> {
+    /// Checks whether the holder of an ID that a newcomer wants is alive; `None` if its replica
+    /// does not say.
+    async fn probe_holder(&self, node: &NodeId, holder: Owner) -> Option<HolderStatus> {
         let replaces = self.settings.duplicate_id_policy == DuplicateIdPolicy::Replace;
         match &self.remote {
             Some(remote) if holder.replica != self.replica => {
-                remote.contest(node, holder, replaces).await
+                remote.probe(node, holder, replaces).await
             }
-            _ => Some(self.judge(node, holder, replaces).await),
+            _ => Some(self.check_liveness(node, holder, replaces).await),
         }
     }
 
-    /// Judges whether a connection of this replica keeps its ID, and ends it if it does not.
-    pub(super) async fn judge(&self, node: &NodeId, holder: Owner, replaces: bool) -> Verdict {
+    /// Checks whether a connection of this replica is alive and so keeps its ID, and ends it if it
+    /// does not.
+    pub(super) async fn check_liveness(
+        &self,
+        node: &NodeId,
+        holder: Owner,
+        replaces: bool,
+    ) -> HolderStatus {
         let Some(link) = self.connections.link(node, holder.connection) else {
-            let is_passing = self.directory.is_claimed(node, holder);
-            return if is_passing { Verdict::Passing } else { Verdict::Gone };
+            let is_claimed = self.directory.is_claimed(node, holder);
+            return if is_claimed { HolderStatus::InTransition } else { HolderStatus::Gone };
         };
         if !replaces {
-            if link.probe(PROBE_PATIENCE).await {
-                return Verdict::Alive;
+            if link.probe(PROBE_TIMEOUT).await {
+                return HolderStatus::Alive;
             }
             if link.is_reading_paused() && !link.is_closed() {
                 // It sends more than is read of it, so it may well have answered.
-                return Verdict::Busy;
+                return HolderStatus::Busy;
             }
         }
         link.kill(CloseReason::Replaced);
-        Verdict::Gone
+        HolderStatus::Gone
     }
 
     /// Hangs the ID on the link: whatever ends the link gives the ID back.
-    fn hold(&self, lease: Lease, link: &LinkHandle) {
-        let owner = lease.owner();
+    fn register(&self, lease: Lease, connection: Connection) {
+        let (owner, link) = (lease.owner(), connection.link().clone());
+        self.connections.register(lease.node().clone(), owner, connection);
         let connection = owner.connection;
-        self.connections.hold(lease.node().clone(), owner, link.clone());
         self.metrics.admission();
         let (connections, pairs) = (self.connections.clone(), self.pairs.clone());
         let (metrics, handle) = (self.metrics.clone(), link.clone());
         let began = Instant::now();
         link.on_close(move |reason| {
             let node = lease.node();
-            connections.forget(node, connection);
+            connections.unregister(node, connection);
             pairs.forget(node, owner);
             metrics.departure(reason);
             let (bytes_read, bytes_written) = handle.traffic();

@@ -6,50 +6,36 @@ use super::Broker;
 use crate::directory::Unavailable;
 use crate::protocol::{InvalidQuestion, Payload, Question};
 
-/// The answer to a presence question, or what is needed to find it.
-#[derive(Debug)]
-pub enum Presence {
-    /// The answer, as JSON text.
-    Answered(String),
-    /// The directory has to be asked.
-    Waits(Question),
-}
-
 impl Broker {
-    /// The answer to a presence question, if it can be given at once.
-    ///
-    /// # Errors
-    /// [`InvalidQuestion`] if the payload is none, or asks about too many IDs.
-    pub fn presence(&self, payload: Option<Payload<'_>>) -> Result<Presence, InvalidQuestion> {
+    /// Reads a presence question.
+    pub(super) fn question(
+        &self,
+        payload: Option<Payload<'_>>,
+    ) -> Result<Question, InvalidQuestion> {
         self.metrics.presence_question();
         let content = payload.ok_or(InvalidQuestion)?.json().content();
-        let question = Question::parse(&content, self.settings.max_presence_ids)?;
-        let is_here = |id: &str| self.connections.is_connected(id);
-        if self.remote.is_some() && !question.ids.iter().all(|id| is_here(id)) {
-            return Ok(Presence::Waits(question));
-        }
-        Ok(Presence::Answered(question.answer(is_here)))
+        Question::parse(&content, self.settings.max_presence_ids)
     }
 
-    /// The answer to a presence question for which the directory has to be asked.
+    /// The answer to a presence question as JSON text, if the directory need not be asked.
+    pub(super) fn known_presence(&self, question: &Question) -> Option<String> {
+        let is_here = |id: &str| self.connections.is_connected(id);
+        let is_known = self.remote.is_none() || question.ids.iter().all(|id| is_here(id));
+        is_known.then(|| question.answer(is_here))
+    }
+
+    /// The answer to a presence question as JSON text.
     ///
     /// # Errors
     /// [`Unavailable`] if the directory does not answer. A node that may well be connected is
     /// never said not to be.
-    pub async fn find(&self, question: &Question) -> Result<String, Unavailable> {
-        let not_here: Vec<&str> = question
-            .ids
-            .iter()
-            .map(String::as_str)
-            .filter(|id| !self.connections.is_connected(id))
-            .collect();
+    pub(super) async fn presence(&self, question: &Question) -> Result<String, Unavailable> {
+        let mut not_here: Vec<&str> = question.ids.iter().map(String::as_str).collect();
+        not_here.retain(|id| !self.connections.is_connected(id));
         let are_elsewhere = self.directory.are_elsewhere(&not_here).await?;
-        let elsewhere: HashSet<_> = not_here
-            .into_iter()
-            .zip(are_elsewhere)
-            .filter(|(_, is)| *is)
-            .map(|(id, _)| id)
-            .collect();
+        let elsewhere =
+            not_here.into_iter().zip(are_elsewhere).filter(|(_, is_elsewhere)| *is_elsewhere);
+        let elsewhere: HashSet<_> = elsewhere.map(|(id, _)| id).collect();
         Ok(question.answer(|id| elsewhere.contains(id) || self.connections.is_connected(id)))
     }
 }

@@ -8,37 +8,37 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 
 use super::Broker;
-use crate::delivery::{Contest, Delivered, RemoteMessage, Verdict};
+use crate::delivery::{HolderStatus, Outcome, RemoteMessage, TakeoverProbe};
 use crate::directory::LostLease;
 use crate::node::{NodeId, Owner};
 use crate::redis::Frame;
 use crate::telemetry::CONNECTIONS;
 use link::CloseReason;
 
-/// How many contests may be judged at a time. Newcomers whose contest finds no place come again.
-const MAX_CONTESTS: usize = 1024;
+/// The most takeover probes at a time. Newcomers for whom there is no more reconnect.
+const MAX_PROBES: usize = 1024;
 
 impl Broker {
     /// Serves what other replicas send. Ends when nothing more can come.
     pub async fn serve_replicas(self: Arc<Self>, mut frames: mpsc::Receiver<Frame>) {
         let Some(remote) = &self.remote else { return };
-        let mut judging = FuturesUnordered::new();
+        let mut probing = FuturesUnordered::new();
         loop {
             let frame = tokio::select! {
                 frame = frames.recv() => frame,
-                Some((contest, verdict)) = judging.next(), if !judging.is_empty() => {
-                    remote.rule(&contest, verdict);
+                Some((probe, status)) = probing.next(), if !probing.is_empty() => {
+                    remote.reply_to_probe(&probe, status);
                     continue;
                 }
             };
             let Some(frame) = frame else { return };
-            let mut contests = Vec::new();
-            remote.receive(&frame, |message| self.take(message), |contest| contests.push(contest));
-            for contest in contests {
-                if judging.len() < MAX_CONTESTS {
-                    judging.push(self.judge_for(contest));
+            let mut probes = Vec::new();
+            remote.receive(&frame, |message| self.take(message), |probe| probes.push(probe));
+            for probe in probes {
+                if probing.len() < MAX_PROBES {
+                    probing.push(self.probe_for(probe));
                 } else {
-                    remote.rule(&contest, Verdict::Busy);
+                    remote.reply_to_probe(&probe, HolderStatus::Busy);
                 }
             }
         }
@@ -56,30 +56,31 @@ impl Broker {
     }
 
     /// Hands a message from another replica to its receiver.
-    fn take(&self, message: RemoteMessage<'_>) -> Delivered {
+    fn take(&self, message: RemoteMessage<'_>) -> Outcome {
         let RemoteMessage { to, connection, event, argument, opener } = message;
         let owner = Owner { replica: self.replica, connection };
-        let Some(receiver) = self.connections.receiver_on(to, connection) else {
+        let found = self.connections.connection(to).filter(|(found, _)| *found == owner);
+        let Some((_, receiver)) = found else {
             if NodeId::parse(to).is_ok_and(|node| self.directory.is_claimed(&node, owner)) {
-                return Delivered::Passing;
+                return Outcome::InTransition;
             }
             self.directory.heal(to, owner);
-            return Delivered::NotConnected;
+            return Outcome::NotHere;
         };
-        let delivered = receiver.deliver(event.name(), argument);
-        if delivered == Delivered::Yes
+        let outcome = receiver.send_event(event.name(), argument);
+        if outcome == Outcome::Delivered
             && self.webhooks.authorization.is_some()
             && let Some(opener) = opener
             && let Some((node, _)) = self.connections.node(to)
         {
             self.pairs.open((&node, owner), opener);
         }
-        delivered
+        outcome
     }
 
-    async fn judge_for(&self, contest: Contest) -> (Contest, Verdict) {
-        let owner = Owner { replica: self.replica, connection: contest.connection };
-        let verdict = self.judge(&contest.node, owner, contest.replaces).await;
-        (contest, verdict)
+    async fn probe_for(&self, probe: TakeoverProbe) -> (TakeoverProbe, HolderStatus) {
+        let owner = Owner { replica: self.replica, connection: probe.connection };
+        let status = self.check_liveness(&probe.node, owner, probe.replaces).await;
+        (probe, status)
     }
 }

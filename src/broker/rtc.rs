@@ -19,7 +19,7 @@ pub enum RtcFallback {
     Last,
     /// Our own configuration.
     Default,
-    /// Nothing: its connection is closed, and it comes again.
+    /// Nothing: its connection is closed, and it reconnects.
     Close,
 }
 

@@ -1,53 +1,51 @@
 //! The way to connections on other replicas.
 //!
 //! A message for a node elsewhere goes to the replica that owns the node's ID, on that replica's
-//! own channel in Redis, and the answer comes back on this one's. What has no answer in time is
-//! of unknown outcome, and is never sent again: so nothing is delivered twice.
+//! own channel in Redis, and the reply comes back on this one's. A message whose reply does not
+//! come in time has an unknown outcome and is never sent again, so nothing is delivered twice.
 //!
-//! - `frame`: the bytes.
-//! - `outbox`: what waits to be sent, one frame for each replica.
-//! - `pending`: who waits for an answer.
-//! - `silence`: replicas that do not answer.
+//! - `batch`: the bytes.
+//! - `outbox`: what waits to be sent, one batch for each replica.
+//! - `pending`: who waits for a reply.
+//! - `breakers`: replicas that do not answer.
 
-mod frame;
+mod batch;
+mod breakers;
 mod outbox;
 mod pending;
-mod silence;
 
-pub use frame::{RemoteMessage, Verdict};
+pub use batch::{HolderStatus, RemoteMessage};
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
-use super::Delivered;
+use super::Outcome;
 use crate::metrics::Metrics;
 use crate::node::{ConnectionId, NodeId, Owner, ReplicaId};
 use crate::redis::Redis;
-use frame::{Entry, FrameError, Outcome};
-use outbox::{Outbox, Undelivered};
+use batch::{BatchError, Entry};
+use breakers::Breakers;
+use outbox::Outbox;
 use pending::Pending;
-use silence::Silence;
 
-/// How long the answer to a message may take.
-const MESSAGE_PATIENCE: Duration = Duration::from_millis(900);
+/// How long the reply to a message may take.
+const MESSAGE_TIMEOUT: Duration = Duration::from_millis(900);
 
-/// How long the answer to a contest may take: the other replica waits 2 s for its connection.
-const CONTEST_PATIENCE: Duration = Duration::from_millis(2_500);
+/// How long the reply to a takeover probe may take: the other replica waits 2 s for its
+/// connection.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(2_500);
 
-/// How long is remembered that a replica is silent to which nobody sends anything.
-const SILENCE_MEMORY: Duration = Duration::from_secs(60);
-
-/// How often is looked for what has no answer in time.
+/// The time between two searches for requests that have timed out.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(50);
 
-/// The ID of the first contest: far from those of messages, so that an answer which fits both
+/// The ID of the first takeover probe: far from those of messages, so that a reply which fits both
 /// kinds of requests finds the right one.
-const FIRST_CONTEST: u64 = 1 << 63;
+const FIRST_PROBE: u64 = 1 << 63;
 
-/// The most replicas whose last frame is remembered. It only takes garbage to exceed it.
+/// The most replicas whose last batch is remembered. It only takes garbage to exceed it.
 const MAX_SENDERS: usize = 4096;
 
 /// The way to other replicas; a cheap handle.
@@ -57,33 +55,41 @@ pub struct Remote(Arc<Shared>);
 struct Shared {
     outbox: Outbox,
     messages: Pending<(ReplicaId, ReplyTo)>,
-    silence: Silence,
-    contests: Pending<oneshot::Sender<Verdict>>,
-    /// The number of the last frame of each sender. A lower one comes twice, or too late.
-    last_frames: Mutex<HashMap<ReplicaId, u64>>,
+    breakers: Breakers,
+    probes: Pending<oneshot::Sender<HolderStatus>>,
+    /// The number of the last batch of each sender. A lower one comes twice, or too late.
+    last_batches: Mutex<HashMap<ReplicaId, u64>>,
     metrics: Metrics,
 }
 
-/// Where the answer to a message goes.
-#[derive(Debug, Clone)]
+/// What the sender of a message knows it by: the lane that it is in, and its number.
+pub type Ticket = (u64, u64);
+
+/// Whoever sends messages and is told what became of them.
+pub trait OnReply: Send + Sync {
+    /// Takes the reply to the message with this ticket.
+    fn on_reply(&self, ticket: Ticket, outcome: Outcome);
+}
+
+/// Where the reply to a message goes.
 pub struct ReplyTo {
-    /// Whoever sent it. It has a place for each message
-    /// that may be without an answer.
-    pub sender: mpsc::Sender<(u64, Delivered)>,
-    /// The sender's number for it.
-    pub ticket: u64,
+    /// Whoever sent it, if it is still there by then.
+    pub sender: Weak<dyn OnReply>,
+    /// What the sender knows it by.
+    pub ticket: Ticket,
 }
 
 impl ReplyTo {
-    fn send(self, delivered: Delivered) {
-        // A sender that has left does not care.
-        let _ = self.sender.try_send((self.ticket, delivered));
+    fn send(self, outcome: Outcome) {
+        if let Some(sender) = self.sender.upgrade() {
+            sender.on_reply(self.ticket, outcome);
+        }
     }
 }
 
-/// A question of another replica whether a connection is alive.
+/// The question of another replica whether a connection is alive whose ID a newcomer wants.
 #[derive(Debug)]
-pub struct Contest {
+pub struct TakeoverProbe {
     asker: ReplicaId,
     id: u64,
     /// The ID that a newcomer wants.
@@ -100,125 +106,121 @@ impl Remote {
         Self(Arc::new(Shared {
             outbox: Outbox::new(redis, replica, metrics.clone()),
             messages: Pending::new(0),
-            silence: Silence::new(),
-            contests: Pending::new(FIRST_CONTEST),
-            last_frames: Mutex::default(),
+            breakers: Breakers::default(),
+            probes: Pending::new(FIRST_PROBE),
+            last_batches: Mutex::default(),
             metrics,
         }))
     }
 
-    /// Sends a message to the replica `replica`. The answer goes to `reply_to`, whatever happens.
-    pub fn send(&self, replica: ReplicaId, message: &RemoteMessage<'_>, reply_to: ReplyTo) {
-        if !self.0.silence.permits(replica, MESSAGE_PATIENCE) {
-            self.0.metrics.replica_messages("replica_silent", 1);
-            return reply_to.send(Delivered::Unknown);
+    /// Sends a message to the replica `replica`. The reply goes to `reply_to`, never during this
+    /// call.
+    ///
+    /// # Errors
+    /// The outcome, if the message cannot be sent; then there is no reply.
+    pub fn send(
+        &self,
+        replica: ReplicaId,
+        message: &RemoteMessage<'_>,
+        reply_to: ReplyTo,
+    ) -> Result<(), Outcome> {
+        if !self.0.breakers.allows(replica, Instant::now()) {
+            self.0.metrics.replica_messages("replica_unresponsive", 1);
+            return Err(Outcome::Unknown);
         }
-        let id = match self.0.messages.insert((replica, reply_to)) {
-            Ok(id) => id,
-            Err((_, reply_to)) => {
-                self.0.metrics.replica_messages("too_many_pending", 1);
-                return reply_to.send(Delivered::Unknown);
-            }
+        let Ok(id) = self.0.messages.insert((replica, reply_to)) else {
+            self.0.metrics.replica_messages("too_many_pending", 1);
+            return Err(Outcome::Unknown);
         };
-        let write = |frame: &mut Vec<u8>| frame::write_deliver(frame, id, message);
-        if !self.0.outbox.add(replica, Some(id), write) {
-            self.settle(id, Delivered::Unknown);
+        let write = |bytes: &mut Vec<u8>| batch::write_deliver(bytes, id, message);
+        if self.0.outbox.add(replica, Some(id), write) {
+            return Ok(());
         }
+        drop(self.0.messages.take(id));
+        Err(Outcome::Unknown)
     }
 
     /// Asks the holder's replica whether the connection is alive; `None` if it does not say.
     /// A connection that is not alive is ended there, and with `replaces` a living one too.
-    pub async fn contest(&self, node: &NodeId, holder: Owner, replaces: bool) -> Option<Verdict> {
-        let (sender, verdict) = oneshot::channel();
-        let id = self.0.contests.insert(sender).ok()?;
-        let is_sent = self.0.outbox.add(holder.replica, Some(id), |frame| {
-            frame::write_contest(frame, id, node, holder.connection, replaces);
+    pub async fn probe(
+        &self,
+        node: &NodeId,
+        holder: Owner,
+        replaces: bool,
+    ) -> Option<HolderStatus> {
+        let (sender, status) = oneshot::channel();
+        let id = self.0.probes.insert(sender).ok()?;
+        let is_sent = self.0.outbox.add(holder.replica, Some(id), |bytes| {
+            batch::write_probe(bytes, id, node, holder.connection, replaces);
         });
         if !is_sent {
-            drop(self.0.contests.take(id));
+            drop(self.0.probes.take(id));
         }
-        verdict.await.ok()
+        status.await.ok()
     }
 
     /// Takes what has come from another replica. Messages go to `deliver`, which says what
-    /// became of them; contests to `judge`, whose verdict comes later.
+    /// became of them; takeover probes to `probe`, whose result comes later.
     pub fn receive(
         &self,
-        frame: &[u8],
-        mut deliver: impl FnMut(RemoteMessage<'_>) -> Delivered,
-        mut judge: impl FnMut(Contest),
+        bytes: &[u8],
+        mut deliver: impl FnMut(RemoteMessage<'_>) -> Outcome,
+        mut probe: impl FnMut(TakeoverProbe),
     ) {
-        let (header, entries) = match frame::read(frame) {
+        let (header, entries) = match batch::read(bytes) {
             Ok(read) => read,
-            Err(error) => return self.drop_frame(error),
+            Err(error) => return self.drop_batch(error),
         };
         let sender = header.sender;
         if !self.is_next(sender, header.sequence) {
             return self.0.metrics.replica_messages("dropped_repeated", 1);
         }
-        self.0.silence.end(sender);
+        self.0.breakers.succeeded(sender);
         let mut received = 0;
         for entry in entries {
             received += 1;
             match entry {
                 Ok(Entry::Deliver { id, message }) => {
-                    let outcome = match deliver(message) {
-                        Delivered::Yes => Outcome::Delivered,
-                        Delivered::QueueFull => Outcome::QueueFull,
-                        Delivered::Passing => Outcome::Passing,
-                        _ => Outcome::NotHere,
-                    };
-                    self.answer(sender, |frame| frame::write_delivered(frame, id, outcome));
+                    let outcome = deliver(message);
+                    self.reply(sender, |bytes| batch::write_delivered(bytes, id, outcome));
                 }
-                Ok(Entry::Contest { id, node, connection, replaces }) => {
-                    judge(Contest { asker: sender, id, node, connection, replaces });
+                Ok(Entry::Probe { id, node, connection, replaces }) => {
+                    probe(TakeoverProbe { asker: sender, id, node, connection, replaces });
                 }
-                Ok(Entry::Delivered { id, outcome }) => self.settle(
-                    id,
-                    match outcome {
-                        Outcome::Delivered => Delivered::Yes,
-                        Outcome::NotHere => Delivered::NotConnected,
-                        Outcome::QueueFull => Delivered::QueueFull,
-                        Outcome::Passing => Delivered::Passing,
-                    },
-                ),
-                Ok(Entry::Contested { id, verdict }) => {
-                    self.0.contests.take(id).map(|waiter| waiter.send(verdict));
+                Ok(Entry::Delivered { id, outcome }) => self.settle(id, outcome),
+                Ok(Entry::Status { id, status }) => {
+                    self.0.probes.take(id).map(|waiter| waiter.send(status));
                 }
                 Ok(Entry::Unknown { id }) => {
-                    self.settle(id, Delivered::Unknown);
-                    drop(self.0.contests.take(id));
+                    self.settle(id, Outcome::Unknown);
+                    drop(self.0.probes.take(id));
                 }
                 Ok(Entry::UnknownRequest { id }) => {
                     self.0.metrics.replica_messages("unknown_kind", 1);
-                    self.answer(sender, |frame| frame::write_unknown(frame, id));
+                    self.reply(sender, |bytes| batch::write_unknown(bytes, id));
                 }
                 Ok(Entry::UnknownAnswer) => self.0.metrics.replica_messages("unknown_kind", 1),
-                Err(error) => self.drop_frame(error),
+                Err(error) => self.drop_batch(error),
             }
         }
         self.0.metrics.replica_messages("received", received);
     }
 
-    /// Answers a contest.
-    pub fn rule(&self, contest: &Contest, verdict: Verdict) {
-        self.answer(contest.asker, |frame| frame::write_contested(frame, contest.id, verdict));
+    /// Replies to a takeover probe.
+    pub fn reply_to_probe(&self, probe: &TakeoverProbe, status: HolderStatus) {
+        self.reply(probe.asker, |bytes| batch::write_status(bytes, probe.id, status));
     }
 
-    /// Sends what is to be sent, and gives up what has no answer in time. Never ends.
+    /// Sends what is to be sent, and gives up what has no reply in time. Never ends.
     pub async fn run(self) {
-        tokio::join!(self.send_letters(), self.sweep());
+        tokio::join!(self.send_batches(), self.sweep());
     }
 
-    async fn send_letters(&self) {
-        let failed = |id, undelivered| {
-            // A contest without a verdict is one that the other replica did not give.
-            drop(self.0.contests.take(id));
-            let delivered = match undelivered {
-                Undelivered::NobodyListens => Delivered::Unreachable,
-                Undelivered::NotSent | Undelivered::Unknown => Delivered::Unknown,
-            };
-            self.settle(id, delivered);
+    async fn send_batches(&self) {
+        let failed = |id, outcome| {
+            // The sender of a probe learns that there is no reply when its waiter is dropped.
+            drop(self.0.probes.take(id));
+            self.settle(id, outcome);
         };
         self.0.outbox.run(failed).await;
     }
@@ -227,35 +229,35 @@ impl Remote {
         let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
         loop {
             ticks.tick().await;
-            for (replica, reply_to) in self.0.messages.expired(MESSAGE_PATIENCE) {
+            let now = Instant::now();
+            for (replica, reply_to) in self.0.messages.expired(MESSAGE_TIMEOUT) {
                 self.0.metrics.replica_messages("unanswered", 1);
-                self.0.silence.begin(replica);
-                reply_to.send(Delivered::Unknown);
+                self.0.breakers.failed(replica, now);
+                reply_to.send(Outcome::Unknown);
             }
-            self.0.silence.forget(SILENCE_MEMORY);
-            // Dropped senders say that there is no verdict.
-            drop(self.0.contests.expired(CONTEST_PATIENCE));
+            self.0.breakers.forget_unused(now);
+            drop(self.0.probes.expired(PROBE_TIMEOUT));
         }
     }
 
-    fn settle(&self, id: u64, delivered: Delivered) {
+    fn settle(&self, id: u64, outcome: Outcome) {
         if let Some((_, reply_to)) = self.0.messages.take(id) {
-            reply_to.send(delivered);
+            reply_to.send(outcome);
         }
     }
 
-    fn answer(&self, replica: ReplicaId, write: impl FnOnce(&mut Vec<u8>)) {
-        // Without an answer the other side gives up by itself.
+    fn reply(&self, replica: ReplicaId, write: impl FnOnce(&mut Vec<u8>)) {
+        // Without a reply the request times out on the other side.
         self.0.outbox.add(replica, None, write);
     }
 
-    /// Whether this frame comes after the last one of its sender.
+    /// Whether this batch comes after the last one of its sender.
     fn is_next(&self, sender: ReplicaId, sequence: u64) -> bool {
-        let mut last_frames = self.0.last_frames.lock().unwrap_or_else(PoisonError::into_inner);
-        if last_frames.len() >= MAX_SENDERS && !last_frames.contains_key(&sender) {
-            last_frames.clear();
+        let mut last_batches = self.0.last_batches.lock().unwrap_or_else(PoisonError::into_inner);
+        if last_batches.len() >= MAX_SENDERS && !last_batches.contains_key(&sender) {
+            last_batches.clear();
         }
-        let last = last_frames.entry(sender).or_insert(0);
+        let last = last_batches.entry(sender).or_insert(0);
         let is_next = sequence > *last;
         if is_next {
             *last = sequence;
@@ -263,10 +265,10 @@ impl Remote {
         is_next
     }
 
-    fn drop_frame(&self, error: FrameError) {
+    fn drop_batch(&self, error: BatchError) {
         let label = match error {
-            FrameError::Version => "dropped_version",
-            FrameError::Malformed => "dropped_malformed",
+            BatchError::Version => "dropped_version",
+            BatchError::Malformed => "dropped_malformed",
         };
         self.0.metrics.replica_messages(label, 1);
     }

@@ -35,7 +35,7 @@ use link::{CloseReason, Link, LinkSet};
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a request that is under way when the drain begins may take.
-const DRAIN_PATIENCE: Duration = Duration::from_secs(2);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The most bytes of a request's head. A handshake's `data` travels in it.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
@@ -151,7 +151,7 @@ impl Listener {
                 // What is being answered may still be; nothing new is read.
                 Pin::new(&mut *connection).graceful_shutdown();
                 let rest = poll_fn(|cx| connection.poll_without_shutdown(cx));
-                let Ok(served) = tokio::time::timeout(DRAIN_PATIENCE, rest).await else { return };
+                let Ok(served) = tokio::time::timeout(DRAIN_TIMEOUT, rest).await else { return };
                 served
             }
         };

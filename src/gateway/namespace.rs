@@ -15,10 +15,8 @@ use socketioxide_core::Value;
 use tower_layer::Layer;
 
 use super::events::Events;
-use super::upgrade::Verdict;
-use crate::broker::{Admission, Broker};
-use crate::delivery::Receiver;
-use crate::protocol::RtcConfiguration;
+use super::upgrade::Decision;
+use crate::broker::Session;
 use link::{CloseReason, MAX_MESSAGE_BYTES};
 
 /// What takes over an upgraded connection.
@@ -45,7 +43,7 @@ pub struct TransportSettings {
 }
 
 /// The service for upgraded connections, with the main namespace on it.
-pub fn socket_io(broker: Arc<Broker>, settings: TransportSettings) -> SocketIoService {
+pub fn socket_io(settings: TransportSettings) -> SocketIoService {
     let (layer, io) = SocketIo::builder()
         .transports([TransportType::Websocket])
         .ping_interval(settings.ping_interval)
@@ -62,15 +60,13 @@ pub fn socket_io(broker: Arc<Broker>, settings: TransportSettings) -> SocketIoSe
                 .max_incoming_binaries(1),
         )
         .build_layer();
-    io.ns("/", Namespace { broker });
+    io.ns("/", Namespace);
     layer.layer(())
 }
 
 /// Handlers of the main namespace.
 #[derive(Clone)]
-struct Namespace {
-    broker: Arc<Broker>,
-}
+struct Namespace;
 
 type Refused = Box<dyn Display + Send>;
 
@@ -81,71 +77,37 @@ impl ConnectHandler<LocalAdapter, Namespace> for Namespace {
         socket: Arc<Socket>,
         _auth: &'a Option<Value>,
     ) -> Pin<Box<dyn Future<Output = Result<(), Refused>> + Send + 'a>> {
-        Box::pin(ready(self.prepare(&socket)))
+        Box::pin(ready(prepare(&socket)))
     }
 
     /// Runs after the CONNECT packet has been answered.
     fn call(&self, socket: Arc<Socket>, _auth: Option<Value>) {
-        if let Some(Verdict::Admitted(admission)) = socket.req_parts().extensions.get().cloned() {
-            self.connect(admission);
+        if let Some(Decision::Admitted(session)) = socket.req_parts().extensions.get() {
+            session.connect();
         }
     }
 }
 
-impl Namespace {
-    /// Registers the handlers of an admitted node; an event may be there already.
-    fn prepare(&self, socket: &Arc<Socket>) -> Result<(), Refused> {
-        match socket.req_parts().extensions.get() {
-            Some(Verdict::Admitted(admission)) => {
-                // Accepted also on a connection that is closing: a refusal would be final for the
-                // node, and a connection that closes is not.
-                socket.on_fallback(Events::new(self.broker.clone(), admission.clone()));
-                socket.on_disconnect(Departure(admission.clone()));
-                Ok(())
-            }
-            Some(Verdict::Refused(refusal, link)) => {
-                link.refuse();
-                Err(Box::new(*refusal))
-            }
-            None => Err(Box::new("the connection did not come through the gate")),
+/// Registers the handlers of an admitted node; an event may be there already.
+fn prepare(socket: &Arc<Socket>) -> Result<(), Refused> {
+    match socket.req_parts().extensions.get() {
+        // Also on a connection that is closing by now: the node reconnects when that closes, and a
+        // refusal would be final.
+        Some(Decision::Admitted(session)) => {
+            socket.on_fallback(Events(session.clone()));
+            socket.on_disconnect(Departure(session.clone()));
+            Ok(())
         }
-    }
-
-    /// Connects the node, at once if nobody has to be asked for its RTC configuration.
-    fn connect(&self, admission: Admission) {
-        let receiver = Receiver::new(admission.link.clone());
-        if let Some(rtc) = self.broker.rtc_configuration_at_once(&admission.node) {
-            return connect(&self.broker, &admission, receiver, Some(&rtc));
+        Some(Decision::Refused(refusal, link)) => {
+            link.refuse();
+            Err(Box::new(*refusal))
         }
-        let broker = self.broker.clone();
-        tokio::spawn(async move {
-            tokio::select! {
-                rtc = broker.rtc_configuration(&admission.node) => {
-                    connect(&broker, &admission, receiver, rtc.as_ref());
-                }
-                () = admission.link.closed() => {}
-            }
-        });
-    }
-}
-
-/// Tells the node that it is connected, and lets others reach it and its events pass. Without an
-/// RTC configuration it is of no use to anybody: its connection is closed, so that it comes again.
-fn connect(
-    broker: &Broker,
-    admission: &Admission,
-    receiver: Receiver,
-    rtc: Option<&RtcConfiguration>,
-) {
-    if rtc.is_some_and(|rtc| broker.connect(admission, receiver, rtc)) {
-        admission.link.admit();
-    } else {
-        admission.link.close(CloseReason::Transport);
+        None => Err(Box::new("the connection did not come through the gate")),
     }
 }
 
 /// Closes the connection of a node that left the namespace: it has nothing else to do there.
-struct Departure(Admission);
+struct Departure(Arc<Session>);
 
 impl DisconnectHandler<LocalAdapter, Departure> for Departure {
     fn call_with_defer(
@@ -156,10 +118,9 @@ impl DisconnectHandler<LocalAdapter, Departure> for Departure {
     ) {
         let reason = match reason {
             DisconnectReason::ClientNSDisconnect => CloseReason::NodeLeft,
-            DisconnectReason::ServerNSDisconnect => CloseReason::Kicked,
             _ => CloseReason::Transport,
         };
-        self.0.link.close(reason);
+        self.0.connection().link().close(reason);
         then(socket);
     }
 }

@@ -1,4 +1,4 @@
-//! The door to the peer-relay network: a WebSocket for whoever speaks its protocol.
+//! The endpoint of the peer-relay network: a WebSocket for clients that speak its protocol.
 
 use axum::extract::{Extension, Request, State};
 use axum::response::{IntoResponse, Response};

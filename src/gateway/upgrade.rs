@@ -2,7 +2,7 @@
 //!
 //! A refusal is final for the official nodes, and they learn it only through Socket.IO; so a
 //! refused node is let through the gate with its refusal, and the namespace tells it. Whatever
-//! may pass by itself is answered 503 here: the nodes come again after that.
+//! may pass by itself is rejected with a 503 here, after which the nodes reconnect.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +13,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode, Uri, Version};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use crate::broker::{Admission, AdmissionError, Broker};
+use crate::broker::{AdmissionError, Broker, Session};
 use crate::metrics::Metrics;
 use crate::overlay::{Peer, Seat};
 use crate::protocol::{Handshake, Refusal};
@@ -24,8 +24,8 @@ const RETRY_AFTER_SECONDS: &str = "2";
 
 /// What the gate decided, for the namespace.
 #[derive(Clone)]
-pub(super) enum Verdict {
-    Admitted(Admission),
+pub(super) enum Decision {
+    Admitted(Arc<Session>),
     Refused(Refusal, LinkHandle),
 }
 
@@ -38,7 +38,7 @@ pub struct Arrival {
 
 /// Who takes over an upgraded connection.
 pub(super) enum Upgrade {
-    /// Socket.IO, with a new request that has the [`Verdict`] in it: the one that came would keep
+    /// Socket.IO, with a new request that has the [`Decision`] in it: the one that came would keep
     /// the buffer of its head for as long as the connection lives.
     SocketIo(http::Request<()>),
     /// The peer-relay network, with the place that was found there.
@@ -78,12 +78,12 @@ pub async fn upgrade(
         }
     };
     let query = request.uri().query().unwrap_or_default();
-    let verdict = match Handshake::parse(query) {
-        Err(refusal) => Verdict::Refused(refusal, arrival.link.clone()),
+    let decision = match Handshake::parse(query) {
+        Err(refusal) => Decision::Refused(refusal, arrival.link.clone()),
         Ok(handshake) => match broker.admit(&handshake, &arrival.link).await {
-            Ok(admission) => Verdict::Admitted(admission),
+            Ok(session) => Decision::Admitted(session),
             Err(AdmissionError::Refused(refusal)) => {
-                Verdict::Refused(refusal, arrival.link.clone())
+                Decision::Refused(refusal, arrival.link.clone())
             }
             Err(AdmissionError::Unavailable(cause)) => {
                 metrics.rejection(cause);
@@ -91,12 +91,12 @@ pub async fn upgrade(
             }
         },
     };
-    if let Verdict::Refused(refusal, _) = &verdict {
+    if let Decision::Refused(refusal, _) = &decision {
         metrics.refusal(cause(*refusal));
     }
     let mut request = http::Request::new(());
     *request.uri_mut() = Uri::from_static("/socket.io/?EIO=4&transport=websocket");
-    request.extensions_mut().insert(verdict);
+    request.extensions_mut().insert(decision);
     arrival.upgrade_with(Upgrade::SocketIo(request));
     switching_protocols(accept)
 }

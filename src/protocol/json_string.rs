@@ -86,6 +86,13 @@ impl JsonStringBuf {
     }
 }
 
+impl From<JsonString<'_>> for JsonStringBuf {
+    /// Copies a text, so that it can outlive the packet that it came in.
+    fn from(json: JsonString<'_>) -> Self {
+        Self(json.text.to_owned())
+    }
+}
+
 /// How many bytes there are before the next one that is not just itself in a JSON string: a quote,
 /// a backslash or a control character.
 pub(super) fn ordinary_bytes(text: &[u8]) -> usize {

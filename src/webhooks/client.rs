@@ -1,7 +1,7 @@
 //! The one HTTP client behind all hooks: what it sends, how long it waits, what it accepts.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -12,8 +12,9 @@ use tokio::sync::Semaphore;
 use url::Url;
 use uuid::Uuid;
 
-use super::breaker::Breaker;
+use super::failure_log::FailureLog;
 use super::{Answer, Signer};
+use crate::circuit_breaker::CircuitBreaker;
 use crate::metrics::Metrics;
 
 /// The longest answer that is read, in bytes.
@@ -21,6 +22,12 @@ const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
 /// What UTF-8 may begin with, and JSON may not.
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
+/// Failures in a row that open the circuit of a hook.
+const FAILURES_TO_OPEN: u32 = 10;
+
+/// How long an open circuit stays so before one call is tried.
+const OPEN_FOR: Duration = Duration::from_secs(5);
 
 /// How many calls of a hook may wait for their turn, for each one that may be under way: as many
 /// as one connection may have waiting, so that hundreds of busy ones find room.
@@ -174,7 +181,10 @@ impl Client {
             // Its own, so that one hook that hangs takes no turns from the others.
             turns: Semaphore::new(self.settings.max_in_flight),
             waiting: AtomicUsize::new(0),
-            breaker: Breaker::default(),
+            health: Mutex::new(Health {
+                breaker: CircuitBreaker::new(FAILURES_TO_OPEN, OPEN_FOR),
+                log: FailureLog::default(),
+            }),
         }
     }
 }
@@ -186,7 +196,13 @@ pub struct Hook {
     url: Url,
     turns: Semaphore,
     waiting: AtomicUsize,
-    breaker: Breaker,
+    health: Mutex<Health>,
+}
+
+/// How the last calls of a hook went.
+struct Health {
+    breaker: CircuitBreaker,
+    log: FailureLog,
 }
 
 impl Hook {
@@ -230,7 +246,7 @@ impl Hook {
         body: &impl Serialize,
         read: impl FnOnce(Vec<u8>) -> Result<T, CallError>,
     ) -> Result<T, CallError> {
-        if !self.breaker.allows(Instant::now()) {
+        if !self.health().breaker.allows(Instant::now()) {
             return Err(CallError::CircuitOpen);
         }
         let timeout = self.client.settings.timeout;
@@ -247,20 +263,31 @@ impl Hook {
         let label = ended.as_ref().err().map_or("ok", CallError::label);
         self.client.metrics.webhook_call(self.name, label);
         let Err(error) = &ended else {
-            self.breaker.succeeded();
+            self.health().breaker.succeeded();
             return ended;
         };
+        // These say something of the broker and nothing of the server.
+        if matches!(error, CallError::CircuitOpen | CallError::Busy) {
+            return ended;
+        }
         let now = Instant::now();
-        let report = match error {
-            // These say something of the broker and nothing of the server.
-            CallError::CircuitOpen | CallError::Busy => None,
-            error if speaks_against_server(error) => self.breaker.failed(now),
-            _ => self.breaker.failed_alone(now),
+        let unlogged = {
+            let mut health = self.health();
+            if speaks_against_server(error) {
+                health.breaker.failed(now);
+            } else {
+                health.breaker.succeeded();
+            }
+            health.log.failed(now)
         };
-        if let Some(failures) = report {
+        if let Some(failures) = unlogged {
             tracing::warn!(hook = self.name, %error, failures, "a webhook gave no answer");
         }
         ended
+    }
+
+    fn health(&self) -> std::sync::MutexGuard<'_, Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn exchange(&self, body: &impl Serialize) -> Result<Vec<u8>, CallError> {

@@ -1,5 +1,5 @@
-//! Authorization takes its time, for each message another; still none overtakes another, every
-//! event gets its one ack, and many calls run side by side.
+//! Authorization takes its time, for each message another; still none overtakes another to the same
+//! receiver, every event gets its one ack, and many calls run side by side.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +10,8 @@ use crolang_broker::server::Server;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Frame, Hook, Node, Reply, SOON, back_at_the_start, eventually, metric, start_with_variables,
+    Frame, Hook, Node, RedisServer, Reply, SOON, back_at_the_start, eventually, metric,
+    start_replica, start_with_variables,
 };
 
 const URL: &str = "AUTHORIZE_NODES_COMMUNICATION_WEBHOOK_URL";
@@ -115,6 +116,8 @@ async fn delayed_answers_keep_the_order_and_every_event_gets_one_ack() {
             (node, acks)
         }));
     }
+    // What asks for no ack may still wait, and would be lost with its sender.
+    let mut done = Vec::new();
     for sender in senders {
         let (mut node, acks) = sender.await.unwrap();
         for (n, ack) in acks {
@@ -129,6 +132,7 @@ async fn delayed_answers_keep_the_order_and_every_event_gets_one_ack() {
         }
         // No ack is left over: the next one is that of the next question.
         assert_eq!(node.ask("SOCKET_MSG_EXCHANGE", "{}").await, "[\"ERROR\"]");
+        done.push(node);
     }
     for reader in readers {
         reader.await.unwrap();
@@ -156,6 +160,45 @@ async fn calls_of_one_connection_run_side_by_side() {
         assert!(began.elapsed() < limit, "{messages} took {:?}", began.elapsed());
     }
     assert_eq!(hook.most_in_flight(), SIDE_BY_SIDE);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hanging_answer_for_one_receiver_holds_up_nothing_for_others() {
+    let redis = RedisServer::start().await;
+    let hook = Hook::start(|call| match call.body["to"].as_str() {
+        Some("hanging") => Reply::After(Duration::from_secs(3), yes()),
+        _ => Reply::Json(yes()),
+    })
+    .await;
+    let url = hook.url("/");
+    let [a, b] = [
+        start_replica(&redis.url(), &[(URL, &url)]).await,
+        start_replica(&redis.url(), &[(URL, &url)]).await,
+    ];
+    let mut hanging = Node::connect(a.address(), "hanging").await;
+    let mut here = Node::connect(a.address(), "here").await;
+    let mut there = Node::connect(b.address(), "there").await;
+    let mut alice = Node::connect(a.address(), "alice").await;
+    let began = Instant::now();
+    let waiting: Vec<_> = (0..SIDE_BY_SIDE / 2).map(|n| message(n, "hanging")).collect();
+    alice.send_all(&waiting).await;
+    hook.called(waiting.len()).await;
+    for n in 100..110 {
+        for (id, receiver) in [("here", &mut here), ("there", &mut there)] {
+            alice.send(&message(n, id)).await;
+            assert!(receiver.text().await.contains(&format!("\\\"n\\\":{n}}}")));
+            assert_eq!(alice.text().await, format!("43{n}[\"OK\"]"));
+        }
+        let presence = alice.ask("ARE_NODES_CONNECTED_TO_BROKER", r#"{"ids":["there"]}"#).await;
+        assert!(presence.contains(r#"\"connected\":true"#), "{presence}");
+        assert_eq!(alice.ask("SOCKET_MSG_EXCHANGE", "{}").await, "[\"ERROR\"]");
+    }
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    // What waited arrives all the same, in order.
+    for n in 0..waiting.len() {
+        assert!(hanging.text().await.contains(&format!("\\\"n\\\":{n}}}")));
+    }
+    assert!(acks(&mut alice, waiting.len()).await.values().all(|ack| ack == "[\"OK\"]"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

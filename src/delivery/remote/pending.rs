@@ -1,4 +1,4 @@
-//! Requests to other replicas that have no answer yet.
+//! Requests to other replicas that have no reply yet.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -49,13 +49,13 @@ impl<W> Pending<W> {
         Some(waiter)
     }
 
-    /// All who have waited longer than `patience`.
-    pub(super) fn expired(&self, patience: Duration) -> Vec<W> {
+    /// All who have waited longer than `timeout`.
+    pub(super) fn expired(&self, timeout: Duration) -> Vec<W> {
         let mut expired = Vec::new();
         let mut waiters = self.lock();
         // Whoever is at the front waits.
         while let Some((since, waiter)) = waiters.queue.front_mut() {
-            if since.elapsed() <= patience {
+            if since.elapsed() <= timeout {
                 break;
             }
             expired.extend(waiter.take());

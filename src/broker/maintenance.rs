@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Broker;
 use crate::node::{ConnectionId, NodeId};
 use crate::telemetry::CONNECTIONS;
+use link::CloseReason;
 
 /// By how much an interval may be longer or shorter, in percent, so that replicas do not all ask
 /// at once.
@@ -30,15 +31,17 @@ impl Broker {
             for (node, connection) in
                 batch.iter().filter(|(node, _)| invalid.contains(node.as_str()))
             {
-                self.throw_out(node, *connection);
+                self.disconnect_invalid(node, *connection);
             }
         }
     }
 
-    /// Ends this connection for good. A node that has come back on another one since it was asked
-    /// about is not meant.
-    fn throw_out(&self, node: &NodeId, connection: ConnectionId) {
-        if self.connections.dismiss(node, connection) {
+    /// Disconnects a node for good, unless it has reconnected since it was asked about.
+    fn disconnect_invalid(&self, node: &NodeId, connection: ConnectionId) {
+        if let Some((owner, handle)) = self.connections.connection(node.as_str())
+            && owner.connection == connection
+        {
+            handle.disconnect(CloseReason::Kicked);
             tracing::info!(target: CONNECTIONS, ?node, %connection, "node is not valid any more");
         }
     }

@@ -16,25 +16,25 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// A node's message, as a peer gets it.
 #[derive(Serialize)]
-pub(super) struct FromNode<'a> {
+pub(in crate::broker) struct FromNode<'a> {
     /// The node that sent it.
-    pub(super) from: &'a str,
+    pub(in crate::broker) from: &'a str,
     /// The argument of its event, byte for byte.
-    pub(super) message: JsonString<'a>,
+    pub(in crate::broker) message: JsonString<'a>,
 }
 
 /// A peer's message for a node.
 #[derive(Debug)]
-pub(super) struct Letter {
+pub(super) struct FromPeer {
     /// The node that it is for.
     pub(super) to: NodeId,
     /// What it says apart from what the broker says: each value as it came.
     fields: BTreeMap<String, Box<RawValue>>,
 }
 
-/// What a peer sent is no letter.
+/// What a peer sent is no message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct NoLetter;
+pub(super) struct NoMessage;
 
 #[derive(Deserialize)]
 struct Wire {
@@ -42,20 +42,20 @@ struct Wire {
     message: String,
 }
 
-impl Letter {
+impl FromPeer {
     /// Reads the user data of a peer's message.
     ///
     /// # Errors
-    /// [`NoLetter`] if it is anything else than an object with a node's ID as `to` and the text
+    /// [`NoMessage`] if it is anything else than an object with a node's ID as `to` and the text
     /// of an object as `message`. More fields do not matter.
-    pub(super) fn parse(data: &RawValue) -> Result<Self, NoLetter> {
+    pub(super) fn parse(data: &RawValue) -> Result<Self, NoMessage> {
         // A derived reader would take an array too.
         if !data.get().starts_with('{') {
-            return Err(NoLetter);
+            return Err(NoMessage);
         }
-        let wire: Wire = serde_json::from_str(data.get()).map_err(|_| NoLetter)?;
-        let to = NodeId::parse(trim(&wire.to)).map_err(|_| NoLetter)?;
-        let fields = serde_json::from_str(&wire.message).map_err(|_| NoLetter)?;
+        let wire: Wire = serde_json::from_str(data.get()).map_err(|_| NoMessage)?;
+        let to = NodeId::parse(trim(&wire.to)).map_err(|_| NoMessage)?;
+        let fields = serde_json::from_str(&wire.message).map_err(|_| NoMessage)?;
         Ok(Self { to, fields })
     }
 
@@ -87,8 +87,8 @@ mod tests {
 
     use super::*;
 
-    fn parse(data: &Value) -> Result<Letter, NoLetter> {
-        Letter::parse(&to_json(data))
+    fn parse(data: &Value) -> Result<FromPeer, NoMessage> {
+        FromPeer::parse(&to_json(data))
     }
 
     fn argument(data: &Value) -> String {
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_else_is_a_letter() {
+    fn nothing_else_is_a_message() {
         assert!(parse(&json!({"to": "bob", "message": "{}"})).is_ok());
         for data in [
             json!(null),
@@ -139,13 +139,13 @@ mod tests {
             json!({"to": "bob", "message": "{} {}"}),
             json!({"to": "bob", "message": r#"{"\ud800":1}"#}),
         ] {
-            assert_eq!(parse(&data).err(), Some(NoLetter), "{data}");
+            assert_eq!(parse(&data).err(), Some(NoMessage), "{data}");
         }
         for text in
             [r#"{"to":"bob","to":"bob","message":"{}"}"#, r#"{"to":"bob","message":"\ud800"}"#]
         {
             let data: Box<RawValue> = serde_json::from_str(text).unwrap();
-            assert_eq!(Letter::parse(&data).err(), Some(NoLetter), "{text}");
+            assert_eq!(FromPeer::parse(&data).err(), Some(NoMessage), "{text}");
         }
     }
 }

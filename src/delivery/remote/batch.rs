@@ -1,14 +1,14 @@
 //! What replicas say to each other, byte by byte.
 //!
 //! ```text
-//! frame  = version (1)  sender (16)  sequence (8)  entry*
+//! batch  = version (1)  sender (16)  sequence (8)  entry*
 //! entry  = kind (1)  id (8)  length (4)  body (length)
 //!
 //! deliver   (1)    connection (8)  event (1)  to  opener  opener's connection (8)  argument
-//! contest   (2)    connection (8)  replace (1)  node
+//! probe     (2)    connection (8)  replace (1)  node
 //! unknown   (128)                       the kind of a request is not known here
 //! delivered (129)  outcome (1)
-//! contested (130)  verdict (1)
+//! status    (130)  status (1)
 //! ```
 //!
 //! Numbers are big-endian; `to`, `node`, `opener` and `argument` are a length (4) and so many
@@ -18,8 +18,9 @@
 //! How versions live together: a body may grow at its end, and what is longer than expected is
 //! not looked at. Kinds below 128 are requests; one that is not known is answered `unknown`, so
 //! that its sender need not wait. Answers that are not known are passed over. Whatever
-//! does not fit this gets a new version, and frames of an unknown version are dropped.
+//! does not fit this gets a new version, and batches of an unknown version are dropped.
 
+use crate::delivery::Outcome;
 use crate::node::{ConnectionId, NodeId, Owner, ReplicaId};
 use crate::protocol::{Event, JsonString};
 
@@ -27,10 +28,10 @@ use crate::protocol::{Event, JsonString};
 const VERSION: u8 = 1;
 
 const DELIVER: u8 = 1;
-const CONTEST: u8 = 2;
+const PROBE: u8 = 2;
 const UNKNOWN: u8 = 128;
 const DELIVERED: u8 = 129;
-const CONTESTED: u8 = 130;
+const STATUS: u8 = 130;
 
 /// The least kind that is an answer.
 const FIRST_ANSWER: u8 = 128;
@@ -50,43 +51,34 @@ pub struct RemoteMessage<'a> {
     pub opener: Option<(&'a str, Owner)>,
 }
 
-/// What became of a message on the other replica.
+/// The state of a connection whose ID another connection wants. The numbers are those of the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outcome {
-    Delivered = 0,
-    NotHere = 1,
-    QueueFull = 2,
-    Passing = 3,
-}
-
-/// What another replica says about a connection whose ID somebody wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum HolderStatus {
     /// It is alive and keeps the ID.
     Alive = 0,
     /// It is not there, or is not any more: the ID is free.
     Gone = 1,
-    /// It sends more than is read of it; whether it is alive cannot be told now.
+    /// It sends more than is read of it, so a missing answer says nothing.
     Busy = 2,
-    /// It is just coming or going; soon it will be clear.
-    Passing = 3,
+    /// It is on its way in or out; its state will be clear soon.
+    InTransition = 3,
 }
 
-/// What a frame begins with.
+/// What a batch begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) sender: ReplicaId,
     pub(super) sequence: u64,
 }
 
-/// One entry of a frame.
+/// One entry of a batch.
 #[derive(Debug)]
 pub(super) enum Entry<'a> {
     Deliver {
         id: u64,
         message: RemoteMessage<'a>,
     },
-    Contest {
+    Probe {
         id: u64,
         node: NodeId,
         connection: ConnectionId,
@@ -96,9 +88,9 @@ pub(super) enum Entry<'a> {
         id: u64,
         outcome: Outcome,
     },
-    Contested {
+    Status {
         id: u64,
-        verdict: Verdict,
+        status: HolderStatus,
     },
     /// The other side does not know the kind of this request.
     Unknown {
@@ -111,99 +103,124 @@ pub(super) enum Entry<'a> {
     UnknownAnswer,
 }
 
-/// A frame that cannot be read, or not to its end.
+/// A batch that cannot be read, or not to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum FrameError {
-    #[error("a frame of an unknown version")]
+pub(super) enum BatchError {
+    #[error("a batch of an unknown version")]
     Version,
-    #[error("a frame that is cut off or makes no sense")]
+    #[error("a batch that is cut off or makes no sense")]
     Malformed,
 }
 
-/// The length of a frame's header.
+/// The length of a batch's header.
 pub(super) const HEADER_BYTES: usize = 1 + 16 + 8;
 
-pub(super) fn write_header(frame: &mut Vec<u8>, header: Header) {
-    frame.push(VERSION);
-    frame.extend(header.sender.as_bytes());
-    frame.extend(header.sequence.to_be_bytes());
+pub(super) fn write_header(batch: &mut Vec<u8>, header: Header) {
+    batch.push(VERSION);
+    batch.extend(header.sender.as_bytes());
+    batch.extend(header.sequence.to_be_bytes());
 }
 
-pub(super) fn write_deliver(frame: &mut Vec<u8>, id: u64, message: &RemoteMessage<'_>) {
-    entry(frame, DELIVER, id, |frame| {
-        frame.extend(message.connection.number().to_be_bytes());
-        frame.push(message.event.index() as u8);
-        text(frame, message.to);
+pub(super) fn write_deliver(batch: &mut Vec<u8>, id: u64, message: &RemoteMessage<'_>) {
+    entry(batch, DELIVER, id, |batch| {
+        batch.extend(message.connection.number().to_be_bytes());
+        batch.push(event_code(message.event));
+        text(batch, message.to);
         let (opener, connection) =
             message.opener.map_or(("", 0), |(node, owner)| (node, owner.connection.number()));
-        text(frame, opener);
-        frame.extend(connection.to_be_bytes());
-        text(frame, message.argument.as_str());
+        text(batch, opener);
+        batch.extend(connection.to_be_bytes());
+        text(batch, message.argument.as_str());
     });
 }
 
-pub(super) fn write_contest(
-    frame: &mut Vec<u8>,
+pub(super) fn write_probe(
+    batch: &mut Vec<u8>,
     id: u64,
     node: &NodeId,
     connection: ConnectionId,
     replaces: bool,
 ) {
-    entry(frame, CONTEST, id, |frame| {
-        frame.extend(connection.number().to_be_bytes());
-        frame.push(replaces.into());
-        text(frame, node.as_str());
+    entry(batch, PROBE, id, |batch| {
+        batch.extend(connection.number().to_be_bytes());
+        batch.push(replaces.into());
+        text(batch, node.as_str());
     });
 }
 
-pub(super) fn write_delivered(frame: &mut Vec<u8>, id: u64, outcome: Outcome) {
-    entry(frame, DELIVERED, id, |frame| frame.push(outcome as u8));
+pub(super) fn write_delivered(batch: &mut Vec<u8>, id: u64, outcome: Outcome) {
+    entry(batch, DELIVERED, id, |batch| batch.push(outcome_code(outcome)));
 }
 
-pub(super) fn write_contested(frame: &mut Vec<u8>, id: u64, verdict: Verdict) {
-    entry(frame, CONTESTED, id, |frame| frame.push(verdict as u8));
+pub(super) fn write_status(batch: &mut Vec<u8>, id: u64, status: HolderStatus) {
+    entry(batch, STATUS, id, |batch| batch.push(status as u8));
 }
 
-pub(super) fn write_unknown(frame: &mut Vec<u8>, id: u64) {
-    entry(frame, UNKNOWN, id, |_| ());
+pub(super) fn write_unknown(batch: &mut Vec<u8>, id: u64) {
+    entry(batch, UNKNOWN, id, |_| ());
 }
 
-fn entry(frame: &mut Vec<u8>, kind: u8, id: u64, body: impl FnOnce(&mut Vec<u8>)) {
-    frame.push(kind);
-    frame.extend(id.to_be_bytes());
-    let length_at = frame.len();
-    frame.extend([0; 4]);
-    let body_at = frame.len();
-    body(frame);
+fn entry(batch: &mut Vec<u8>, kind: u8, id: u64, body: impl FnOnce(&mut Vec<u8>)) {
+    batch.push(kind);
+    batch.extend(id.to_be_bytes());
+    let length_at = batch.len();
+    batch.extend([0; 4]);
+    let body_at = batch.len();
+    body(batch);
     // Payloads are limited to a megabyte: the length fits.
-    let length = (frame.len() - body_at) as u32;
-    frame[length_at..body_at].copy_from_slice(&length.to_be_bytes());
+    let length = (batch.len() - body_at) as u32;
+    batch[length_at..body_at].copy_from_slice(&length.to_be_bytes());
 }
 
-fn text(frame: &mut Vec<u8>, text: &str) {
-    frame.extend((text.len() as u32).to_be_bytes());
-    frame.extend(text.as_bytes());
+fn text(batch: &mut Vec<u8>, text: &str) {
+    batch.extend((text.len() as u32).to_be_bytes());
+    batch.extend(text.as_bytes());
 }
 
-/// Reads a frame's header; the entries are read one by one.
-pub(super) fn read(frame: &[u8]) -> Result<(Header, Entries<'_>), FrameError> {
-    if frame.first() != Some(&VERSION) {
-        return Err(FrameError::Version);
+/// The number that stands for an event. Replicas of other versions know it by this, so it never
+/// changes, and a new event gets a new one.
+const fn event_code(event: Event) -> u8 {
+    match event {
+        Event::ConnectionAttempt => 0,
+        Event::ConnectionAcceptance => 1,
+        Event::ConnectionRefusal => 2,
+        Event::IncomingConnectionsNotAllowed => 3,
+        Event::IceCandidateToResponder => 4,
+        Event::IceCandidateToInitiator => 5,
+        Event::SocketMessage => 6,
     }
-    let mut rest = Reader(&frame[1..]);
+}
+
+/// The number that stands for what became of a message on the replica that it was sent to. As
+/// fixed as [`event_code`].
+const fn outcome_code(outcome: Outcome) -> u8 {
+    match outcome {
+        Outcome::Delivered => 0,
+        Outcome::QueueFull => 2,
+        Outcome::InTransition => 3,
+        _ => 1,
+    }
+}
+
+/// Reads a batch's header; the entries are read one by one.
+pub(super) fn read(batch: &[u8]) -> Result<(Header, Entries<'_>), BatchError> {
+    if batch.first() != Some(&VERSION) {
+        return Err(BatchError::Version);
+    }
+    let mut rest = Reader(&batch[1..]);
     let sender = ReplicaId::from_bytes(rest.array()?);
     let sequence = rest.number()?;
     Ok((Header { sender, sequence }, Entries { sender, rest }))
 }
 
-/// The entries of a frame. After one that cannot be read there are no more.
+/// The entries of a batch. After one that cannot be read there are no more.
 pub(super) struct Entries<'a> {
     sender: ReplicaId,
     rest: Reader<'a>,
 }
 
 impl<'a> Iterator for Entries<'a> {
-    type Item = Result<Entry<'a>, FrameError>;
+    type Item = Result<Entry<'a>, BatchError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.rest.0.is_empty() {
@@ -221,17 +238,17 @@ impl<'a> Iterator for Entries<'a> {
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    fn entry(&mut self, sender: ReplicaId) -> Result<Entry<'a>, FrameError> {
+    fn entry(&mut self, sender: ReplicaId) -> Result<Entry<'a>, BatchError> {
         let [kind] = self.array()?;
         let id = self.number()?;
         let mut body = Reader(self.bytes()?);
         Ok(match kind {
             DELIVER => Entry::Deliver { id, message: body.message(sender)? },
-            CONTEST => Entry::Contest {
+            PROBE => Entry::Probe {
                 id,
                 connection: ConnectionId::from_number(body.number()?),
                 replaces: body.array::<1>()? != [0],
-                node: NodeId::parse(body.text()?).map_err(|_| FrameError::Malformed)?,
+                node: NodeId::parse(body.text()?).map_err(|_| BatchError::Malformed)?,
             },
             DELIVERED => Entry::Delivered {
                 id,
@@ -239,18 +256,18 @@ impl<'a> Reader<'a> {
                     [0] => Outcome::Delivered,
                     [1] => Outcome::NotHere,
                     [2] => Outcome::QueueFull,
-                    [3] => Outcome::Passing,
-                    _ => return Err(FrameError::Malformed),
+                    [3] => Outcome::InTransition,
+                    _ => return Err(BatchError::Malformed),
                 },
             },
-            CONTESTED => Entry::Contested {
+            STATUS => Entry::Status {
                 id,
-                verdict: match body.array()? {
-                    [0] => Verdict::Alive,
-                    [1] => Verdict::Gone,
-                    [2] => Verdict::Busy,
-                    [3] => Verdict::Passing,
-                    _ => return Err(FrameError::Malformed),
+                status: match body.array()? {
+                    [0] => HolderStatus::Alive,
+                    [1] => HolderStatus::Gone,
+                    [2] => HolderStatus::Busy,
+                    [3] => HolderStatus::InTransition,
+                    _ => return Err(BatchError::Malformed),
                 },
             },
             UNKNOWN => Entry::Unknown { id },
@@ -259,37 +276,38 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn message(&mut self, sender: ReplicaId) -> Result<RemoteMessage<'a>, FrameError> {
+    fn message(&mut self, sender: ReplicaId) -> Result<RemoteMessage<'a>, BatchError> {
         let connection = ConnectionId::from_number(self.number()?);
         let [event] = self.array()?;
-        let event = *Event::ALL.get(usize::from(event)).ok_or(FrameError::Malformed)?;
+        let event = Event::ALL.into_iter().find(|known| event_code(*known) == event);
+        let event = event.ok_or(BatchError::Malformed)?;
         let to = self.text()?;
         let opener = self.text()?;
         let opener_connection = ConnectionId::from_number(self.number()?);
         // Looked at: what is no string would make the receiver close its connection.
-        let argument = JsonString::parse(self.text()?).map_err(|_| FrameError::Malformed)?;
+        let argument = JsonString::parse(self.text()?).map_err(|_| BatchError::Malformed)?;
         let owner = Owner { replica: sender, connection: opener_connection };
         let opener = (!opener.is_empty()).then_some((opener, owner));
         Ok(RemoteMessage { to, connection, event, argument, opener })
     }
 
-    fn text(&mut self) -> Result<&'a str, FrameError> {
-        std::str::from_utf8(self.bytes()?).map_err(|_| FrameError::Malformed)
+    fn text(&mut self) -> Result<&'a str, BatchError> {
+        std::str::from_utf8(self.bytes()?).map_err(|_| BatchError::Malformed)
     }
 
-    fn bytes(&mut self) -> Result<&'a [u8], FrameError> {
+    fn bytes(&mut self) -> Result<&'a [u8], BatchError> {
         let length = u32::from_be_bytes(self.array()?) as usize;
-        let (bytes, rest) = self.0.split_at_checked(length).ok_or(FrameError::Malformed)?;
+        let (bytes, rest) = self.0.split_at_checked(length).ok_or(BatchError::Malformed)?;
         self.0 = rest;
         Ok(bytes)
     }
 
-    fn number(&mut self) -> Result<u64, FrameError> {
+    fn number(&mut self) -> Result<u64, BatchError> {
         self.array().map(u64::from_be_bytes)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], FrameError> {
-        let (array, rest) = self.0.split_first_chunk().ok_or(FrameError::Malformed)?;
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], BatchError> {
+        let (array, rest) = self.0.split_first_chunk().ok_or(BatchError::Malformed)?;
         self.0 = rest;
         Ok(*array)
     }

@@ -1,4 +1,4 @@
-//! Frames there and back, from later versions, cut off, and garbage.
+//! Batches there and back, from later versions, cut off, and garbage.
 
 use proptest::prelude::*;
 
@@ -6,10 +6,10 @@ use super::*;
 
 fn sample() -> (Header, Vec<u8>) {
     let header = Header { sender: ReplicaId::random(), sequence: 7 };
-    let mut frame = Vec::new();
-    write_header(&mut frame, header);
-    assert_eq!(frame.len(), HEADER_BYTES);
-    (header, frame)
+    let mut batch = Vec::new();
+    write_header(&mut batch, header);
+    assert_eq!(batch.len(), HEADER_BYTES);
+    (header, batch)
 }
 
 fn message<'a>(argument: JsonString<'a>, opener: Option<(&'a str, Owner)>) -> RemoteMessage<'a> {
@@ -24,25 +24,25 @@ fn message<'a>(argument: JsonString<'a>, opener: Option<(&'a str, Owner)>) -> Re
 
 #[test]
 fn everything_comes_back_as_it_was() {
-    let (header, mut frame) = sample();
+    let (header, mut batch) = sample();
     let argument = JsonString::parse(r#""\ud800\/x""#).unwrap();
     let opener = Owner { replica: header.sender, connection: ConnectionId::from_number(9) };
-    write_deliver(&mut frame, 1, &message(argument, Some(("alice", opener))));
-    write_deliver(&mut frame, 2, &message(argument, None));
+    write_deliver(&mut batch, 1, &message(argument, Some(("alice", opener))));
+    write_deliver(&mut batch, 2, &message(argument, None));
     let node = NodeId::parse("n").unwrap();
-    write_contest(&mut frame, 3, &node, ConnectionId::from_number(4), true);
-    write_delivered(&mut frame, 4, Outcome::QueueFull);
-    write_contested(&mut frame, 5, Verdict::Busy);
-    write_unknown(&mut frame, 6);
-    let (read_header, entries) = read(&frame).unwrap();
+    write_probe(&mut batch, 3, &node, ConnectionId::from_number(4), true);
+    write_delivered(&mut batch, 4, Outcome::QueueFull);
+    write_status(&mut batch, 5, HolderStatus::Busy);
+    write_unknown(&mut batch, 6);
+    let (read_header, entries) = read(&batch).unwrap();
     assert_eq!(read_header, header);
     let entries: Vec<_> = entries.map(Result::unwrap).collect();
     let [
         Entry::Deliver { id: 1, message: first },
         Entry::Deliver { id: 2, message: second },
-        Entry::Contest { id: 3, node: contested, connection, replaces: true },
+        Entry::Probe { id: 3, node: probed, connection, replaces: true },
         Entry::Delivered { id: 4, outcome: Outcome::QueueFull },
-        Entry::Contested { id: 5, verdict: Verdict::Busy },
+        Entry::Status { id: 5, status: HolderStatus::Busy },
         Entry::Unknown { id: 6 },
     ] = entries.as_slice()
     else {
@@ -50,16 +50,21 @@ fn everything_comes_back_as_it_was() {
     };
     assert_eq!((first.to, first.argument.as_str()), ("bob", r#""\ud800\/x""#));
     assert_eq!((first.opener, second.opener), (Some(("alice", opener)), None));
-    assert_eq!((contested, *connection), (&node, ConnectionId::from_number(4)));
+    assert_eq!((probed, *connection), (&node, ConnectionId::from_number(4)));
+}
+
+#[test]
+fn the_numbers_of_events_stay_what_they_are() {
+    assert_eq!(Event::ALL.map(event_code), [0, 1, 2, 3, 4, 5, 6]);
 }
 
 #[test]
 fn a_later_version_is_understood_as_far_as_it_can_be() {
-    let (_, mut frame) = sample();
-    entry(&mut frame, 99, 1, |frame| frame.extend(b"a new request"));
-    entry(&mut frame, 200, 2, |frame| frame.extend(b"a new answer"));
-    entry(&mut frame, DELIVERED, 3, |frame| frame.extend([0, 1, 2, 3]));
-    let entries: Vec<_> = read(&frame).unwrap().1.map(Result::unwrap).collect();
+    let (_, mut batch) = sample();
+    entry(&mut batch, 99, 1, |batch| batch.extend(b"a new request"));
+    entry(&mut batch, 200, 2, |batch| batch.extend(b"a new answer"));
+    entry(&mut batch, DELIVERED, 3, |batch| batch.extend([0, 1, 2, 3]));
+    let entries: Vec<_> = read(&batch).unwrap().1.map(Result::unwrap).collect();
     assert!(matches!(
         entries.as_slice(),
         [
@@ -68,23 +73,23 @@ fn a_later_version_is_understood_as_far_as_it_can_be() {
             Entry::Delivered { id: 3, outcome: Outcome::Delivered },
         ]
     ));
-    frame[0] = VERSION + 1;
-    assert_eq!(read(&frame).err(), Some(FrameError::Version));
+    batch[0] = VERSION + 1;
+    assert_eq!(read(&batch).err(), Some(BatchError::Version));
 }
 
 #[test]
 fn what_is_no_json_string_goes_no_further() {
     for argument in ["1", "\"a\" ", "\"a", "[]", "\"\\x\"", "\"a\"]"] {
-        let (_, mut frame) = sample();
-        entry(&mut frame, DELIVER, 1, |frame| {
-            frame.extend([0; 9]);
-            text(frame, "bob");
-            text(frame, "");
-            frame.extend([0; 8]);
-            text(frame, argument);
+        let (_, mut batch) = sample();
+        entry(&mut batch, DELIVER, 1, |batch| {
+            batch.extend([0; 9]);
+            text(batch, "bob");
+            text(batch, "");
+            batch.extend([0; 8]);
+            text(batch, argument);
         });
-        let first = read(&frame).unwrap().1.next().unwrap();
-        assert_eq!(first.err(), Some(FrameError::Malformed), "{argument}");
+        let first = read(&batch).unwrap().1.next().unwrap();
+        assert_eq!(first.err(), Some(BatchError::Malformed), "{argument}");
     }
 }
 
@@ -100,11 +105,11 @@ proptest! {
 
     #[test]
     fn a_frame_cut_off_anywhere_is_no_other_frame(cut in 0_usize..1000) {
-        let (_, mut frame) = sample();
+        let (_, mut batch) = sample();
         let argument = JsonString::parse("\"hello\"").unwrap();
-        write_deliver(&mut frame, 1, &message(argument, None));
-        let cut = cut % frame.len();
-        let entries = read(&frame[..cut]).map(|(_, entries)| entries.collect::<Vec<_>>());
+        write_deliver(&mut batch, 1, &message(argument, None));
+        let cut = cut % batch.len();
+        let entries = read(&batch[..cut]).map(|(_, entries)| entries.collect::<Vec<_>>());
         if let Ok(entries) = entries {
             prop_assert!(entries.iter().all(Result::is_err));
         }

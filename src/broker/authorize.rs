@@ -1,0 +1,146 @@
+//! Whether a message may pass: the operator's switches, the addresses on it, the authorization
+//! webhook and the pairs that it has opened.
+
+use super::Broker;
+use super::route::Route;
+use crate::delivery::Outcome;
+use crate::node::{NodeId, Owner};
+use crate::protocol::{Envelope, Event, Payload};
+
+/// Who sends a message.
+#[derive(Debug, Clone)]
+pub(super) struct Sender {
+    /// The name that the receiver knows it by.
+    pub(super) name: NodeId,
+    /// The connection that it sends from, if it is a node and not an overlay peer.
+    pub(super) owner: Option<Owner>,
+}
+
+/// Whether a message may pass; if not, why.
+pub(super) type Permission = Result<(), Outcome>;
+
+/// Who sends which event to whom.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Passage<'a> {
+    pub(super) sender: &'a Sender,
+    pub(super) event: Event,
+    pub(super) to: &'a str,
+}
+
+impl Broker {
+    /// Checks what needs no knowledge of others, in this order: the switches, the form of the
+    /// message, its sender. `None` stands for an event without exactly one string argument.
+    pub(super) fn check<'a>(
+        &self,
+        sender: &Sender,
+        event: Event,
+        payload: Option<Payload<'a>>,
+    ) -> Result<(Envelope<'a>, Payload<'a>), Outcome> {
+        if !self.is_enabled(event) {
+            return Err(Outcome::Disabled);
+        }
+        let payload = payload.ok_or(Outcome::Invalid)?;
+        let envelope = payload.envelope().map_err(|_| Outcome::Invalid)?;
+        match &envelope.from {
+            Some(from) if from != sender.name.as_str() => Err(Outcome::Invalid),
+            _ => Ok((envelope, payload)),
+        }
+    }
+
+    /// Whether the operator lets events of this kind pass.
+    pub(super) fn is_enabled(&self, event: Event) -> bool {
+        if event.is_signaling() {
+            self.settings.signaling_enabled
+        } else {
+            self.settings.relay_enabled
+        }
+    }
+
+    /// Whether a message may pass, if that is known without asking anybody.
+    pub(super) fn known_permission(
+        &self,
+        passage: Passage<'_>,
+        route: Option<&Route>,
+    ) -> Option<Permission> {
+        // Whether a peer's name is a node's has to be asked.
+        passage.sender.owner?;
+        let Some(authorization) = &self.webhooks.authorization else { return Some(Ok(())) };
+        if route.is_some_and(|route| self.is_of_open_pair(passage, route)) {
+            return Some(Ok(()));
+        }
+        let is_authorized = authorization.remembered(passage.sender.name.as_str(), passage.to)?;
+        Some(if is_authorized { Ok(()) } else { Err(Outcome::Unauthorized) })
+    }
+
+    /// Finds out whether a message may pass.
+    pub(super) async fn permission(&self, passage: Passage<'_>, route: &Route) -> Permission {
+        let name = passage.sender.name.as_str();
+        if let Some(authorization) = &self.webhooks.authorization
+            && !self.is_of_open_pair(passage, route)
+        {
+            match authorization.ask(name, passage.to).await {
+                Ok(true) => {}
+                Ok(false) => return Err(Outcome::Unauthorized),
+                Err(_) => return Err(Outcome::AuthorizationFailed),
+            }
+        }
+        if passage.sender.owner.is_some() {
+            return Ok(());
+        }
+        // Nothing proves whom a peer's message is from. Where the ID is a node's, it is no peer's.
+        // Looked at last, because a node may come while the webhook is asked.
+        match self.resolve(name).await {
+            Route::Here(..) | Route::Replica(_) => Err(Outcome::NameOfANode),
+            Route::Peer(_) | Route::Nowhere if self.knows_all_names() => Ok(()),
+            Route::Peer(_) | Route::Nowhere | Route::Unknown => Err(Outcome::NotLocated),
+        }
+    }
+
+    /// The permission at the moment of delivery.
+    pub(super) fn permission_now(
+        &self,
+        passage: Passage<'_>,
+        route: &Route,
+        permission: Permission,
+    ) -> Permission {
+        if passage.sender.owner.is_none()
+            && self.connections.is_registered(passage.sender.name.as_str())
+        {
+            return Err(Outcome::NameOfANode);
+        }
+        // An attempt that was waiting before it may have opened the pair by now.
+        permission.or_else(
+            |refused| {
+                if self.is_of_open_pair(passage, route) { Ok(()) } else { Err(refused) }
+            },
+        )
+    }
+
+    /// Lets the rest of the signaling between a sender and the receiver of its attempt pass.
+    /// Without authorization everything does anyway. Each replica knows the pairs of its nodes.
+    pub(super) fn open_pair(&self, passage: Passage<'_>, receiver: Owner) {
+        let Passage { sender, to, .. } = passage;
+        let Some(owner) = sender.owner.filter(|_| self.webhooks.authorization.is_some()) else {
+            return;
+        };
+        self.pairs.open((&sender.name, owner), (to, receiver));
+        if receiver.replica == self.replica
+            && let Some((to, receiver)) = self.connections.node(to)
+        {
+            self.pairs.open((&to, receiver), (sender.name.as_str(), owner));
+        }
+    }
+
+    /// Whether an ID that nobody has found is no node's. Not if Redis has lost what it had, until
+    /// all replicas have had the time to assert their nodes again.
+    pub(super) fn knows_all_names(&self) -> bool {
+        self.directory.is_ready()
+    }
+
+    /// Whether a message belongs to a pair that an authorized attempt has opened.
+    fn is_of_open_pair(&self, passage: Passage<'_>, route: &Route) -> bool {
+        let Passage { sender, event, to } = passage;
+        let (Some(owner), Some(receiver)) = (sender.owner, route.owner()) else { return false };
+        event.follows_attempt() && self.pairs.is_open((&sender.name, owner), (to, receiver))
+    }
+}

@@ -1,0 +1,175 @@
+//! A connected node: whatever it sends enters the broker here.
+//!
+//! An event for which nothing has to be asked, and nothing is before it, is dealt with in one
+//! call. Everything else goes to the connection's [`Dispatcher`], which is made for the first such
+//! event.
+
+use std::sync::{Arc, OnceLock};
+
+use super::Broker;
+use super::authorize::{Passage, Sender};
+use super::dispatcher::{Dispatcher, QueuedMessage};
+use super::pipeline::Full;
+use crate::delivery::Connection;
+use crate::node::{NodeId, Owner};
+use crate::protocol::{
+    ARE_NODES_CONNECTED_TO_BROKER, AUTHENTICATED, Ack, Event, EventPacket, JsonStringBuf, Payload,
+    RtcConfiguration,
+};
+use link::{CloseReason, PendingEvent};
+
+/// The most events of one session that are being asked about, or sent to other replicas.
+const MAX_IN_FLIGHT: usize = 64;
+
+/// A node that has its ID. The ID hangs on the connection's link and ends with it.
+pub struct Session {
+    broker: Arc<Broker>,
+    sender: Sender,
+    owner: Owner,
+    connection: Connection,
+    dispatcher: OnceLock<Arc<Dispatcher<PendingEvent>>>,
+}
+
+impl Session {
+    pub(super) fn new(
+        broker: Arc<Broker>,
+        node: NodeId,
+        owner: Owner,
+        connection: Connection,
+    ) -> Self {
+        let sender = Sender { name: node, owner: Some(owner) };
+        Self { broker, sender, owner, connection, dispatcher: OnceLock::new() }
+    }
+
+    pub(super) fn owner(&self) -> Owner {
+        self.owner
+    }
+
+    /// The node's connection.
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Tells the node that it is connected, and lets others reach it and its events pass. Takes
+    /// time only if a webhook has to be asked for the RTC configuration. Without one the node is
+    /// of no use to anybody: its connection is closed, so that it reconnects.
+    pub fn connect(self: &Arc<Self>) {
+        if let Some(rtc) = self.broker.rtc_configuration_at_once(&self.sender.name) {
+            return self.greet(Some(&rtc));
+        }
+        let session = self.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                rtc = session.broker.rtc_configuration(&session.sender.name) => {
+                    session.greet(rtc.as_ref());
+                }
+                () = session.connection.link().closed() => {}
+            }
+        });
+    }
+
+    fn greet(&self, rtc: Option<&RtcConfiguration>) {
+        let (node, connection) = (&self.sender.name, self.owner.connection);
+        let is_greeted = rtc.is_some_and(|rtc| {
+            let argument = rtc.as_argument();
+            self.broker.connections.greet(node, connection, AUTHENTICATED, argument)
+        });
+        if is_greeted {
+            self.connection.link().admit();
+        } else {
+            self.connection.link().close(CloseReason::Transport);
+        }
+    }
+
+    /// Takes an event of the node, or `None` for one that cannot be read. An ack with this ID
+    /// answers it, now or later.
+    pub fn receive(&self, packet: Option<EventPacket<'_>>, ack_id: Option<i64>) {
+        let Some(EventPacket { name, payload }) = packet else {
+            return self.ack(ack_id, Ack::Error);
+        };
+        if let Some(event) = Event::from_name(&name) {
+            return self.relay(event, payload, ack_id);
+        }
+        match ack_id {
+            // Without an ack there is nobody to tell the answer.
+            Some(ack_id) if name == ARE_NODES_CONNECTED_TO_BROKER => {
+                self.answer_presence(payload, ack_id);
+            }
+            _ => self.ack(ack_id, Ack::Error),
+        }
+    }
+
+    /// Relays a message. The checks have a fixed order, which decides between two acks that would
+    /// both fit.
+    fn relay(&self, event: Event, payload: Option<Payload<'_>>, ack_id: Option<i64>) {
+        let broker = &self.broker;
+        let (envelope, payload) = match broker.check(&self.sender, event, payload) {
+            Ok(checked) => checked,
+            Err(outcome) => {
+                broker.metrics.message(event, outcome.ack());
+                return self.ack(ack_id, outcome.ack());
+            }
+        };
+        let passage = Passage { sender: &self.sender, event, to: &envelope.to };
+        let route = broker.known_route(passage.to);
+        let permission = broker.known_permission(passage, route.as_ref());
+        if self.connection.link().is_idle() {
+            let outcome = match (permission, &route) {
+                (Some(Err(refused)), _) => Some(refused),
+                (Some(Ok(())), Some(route)) => broker.deliver_now(passage, payload.json(), route),
+                _ => None,
+            };
+            if let Some(outcome) = outcome {
+                broker.conclude(passage, outcome, route.and_then(|route| route.owner()));
+                return self.ack(ack_id, outcome.ack());
+            }
+        }
+        let message = QueuedMessage {
+            sender: self.sender.clone(),
+            event,
+            to: passage.to.into(),
+            argument: JsonStringBuf::from(payload.json()),
+            permission,
+            ack_id,
+            resolving: None,
+            guard: self.connection.link().begin_event(),
+        };
+        let dispatcher = self.dispatcher.get_or_init(|| {
+            Dispatcher::new(broker.clone(), Some(self.connection.clone()), MAX_IN_FLIGHT)
+        });
+        if dispatcher.dispatch(message, route) == Err(Full) {
+            self.connection.link().kill(CloseReason::Overflow);
+        }
+    }
+
+    /// Answers a presence question. No message waits for it, nor it for any.
+    fn answer_presence(&self, payload: Option<Payload<'_>>, ack_id: i64) {
+        let Ok(question) = self.broker.question(payload) else {
+            return self.ack(Some(ack_id), Ack::Error);
+        };
+        if let Some(answer) = self.broker.known_presence(&question) {
+            return self.connection.send_ack(ack_id, JsonStringBuf::new(&answer).as_json());
+        }
+        let (broker, connection) = (self.broker.clone(), self.connection.clone());
+        // Many of these pause the reading of the link, so their number is bounded.
+        let guard = connection.link().begin_event();
+        tokio::spawn(async move {
+            let _guard = guard;
+            tokio::select! {
+                answer = broker.presence(&question) => match answer {
+                    Ok(answer) => {
+                        connection.send_ack(ack_id, JsonStringBuf::new(&answer).as_json());
+                    }
+                    Err(_) => connection.send_ack(ack_id, Ack::Error.as_json()),
+                },
+                () = connection.link().closed() => {}
+            }
+        });
+    }
+
+    fn ack(&self, ack_id: Option<i64>, ack: Ack) {
+        if let Some(ack_id) = ack_id {
+            self.connection.send_ack(ack_id, ack.as_json());
+        }
+    }
+}
