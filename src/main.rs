@@ -8,11 +8,8 @@ mod peer;
 use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, Command};
-use crolang_broker::config::{Config, VARIABLES};
-use crolang_broker::server::{Server, StartError};
-use crolang_broker::telemetry;
+use crolang_broker::{Config, Server, StartError, VARIABLES, init_logging};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio_util::task::AbortOnDropHandle;
 
 /// The exit code for a configuration that cannot be used.
 const BAD_CONFIGURATION: u8 = 2;
@@ -21,13 +18,13 @@ fn main() -> ExitCode {
     let arguments = command().get_matches();
     let config = match Config::load() {
         Ok(config) => config,
-        Err(mistakes) => return fail(BAD_CONFIGURATION, &mistakes),
+        Err(errors) => return fail(BAD_CONFIGURATION, &errors),
     };
     if arguments.get_flag("check-config") {
         println!("the configuration is valid");
         return ExitCode::SUCCESS;
     }
-    if let Err(error) = telemetry::init(config.log_level, config.log_format) {
+    if let Err(error) = init_logging(config.log_level, config.log_format) {
         return fail(1, &error);
     }
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
@@ -57,8 +54,10 @@ async fn run(config: &Config) -> Result<(), StartError> {
     raise_open_files_limit();
     let server = Server::bind(config).await?;
     announce(config, &server);
-    let _memory = AbortOnDropHandle::new(tokio::spawn(memory::give_back(server.links().clone())));
-    let received = signals.next().await;
+    let received = tokio::select! {
+        received = signals.next() => received,
+        never = memory::give_back(&server) => match never {},
+    };
     tracing::info!(signal = received, "stopping");
     tokio::select! {
         () = server.shutdown() => tracing::info!("stopped"),
@@ -72,12 +71,12 @@ fn announce(config: &Config, server: &Server) {
     let webhooks = config.webhooks.names();
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
-        signaling = switch(config.p2p_connection_enabled),
-        relay = switch(config.websocket_relay_enabled),
+        signaling = switch(config.broker.signaling_enabled),
+        relay = switch(config.broker.relay_enabled),
         webhooks = if webhooks.is_empty() { "off".to_owned() } else { webhooks.join(", ") },
         discovery = config.discovery.as_ref().map_or("off", |it| it.storage.name()),
         peer_relay = switch(server.peer().is_some()),
-        redis = switch(config.redis.settings.is_some()),
+        redis = switch(config.cluster.is_some()),
         "modules"
     );
     if let (Some(peer), Some(path)) = (server.peer(), &config.peer_relay.path) {

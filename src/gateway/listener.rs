@@ -35,7 +35,7 @@ use crate::metrics::Metrics;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a request that is under way when the drain begins may take.
-const DRAIN_PATIENCE: Duration = Duration::from_secs(2);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The most bytes of a request's head. A handshake's `data` travels in it.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
@@ -58,7 +58,7 @@ const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nConn
 ///
 /// # Errors
 /// Whatever the operating system says, most often that the port is taken.
-pub fn bind(host: IpAddr, port: u16) -> io::Result<TcpListener> {
+pub(crate) fn bind(host: IpAddr, port: u16) -> io::Result<TcpListener> {
     if host.is_unspecified() && host.is_ipv4() {
         match bind_to((Ipv6Addr::UNSPECIFIED, port).into()) {
             Err(error) if error.kind() != io::ErrorKind::AddrInUse => {}
@@ -82,22 +82,22 @@ fn bind_to(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Everything that a connection needs on its way.
 #[derive(Clone)]
-pub struct Listener {
+pub(crate) struct Listener {
     /// The links that are open.
-    pub links: LinkSet,
+    pub(crate) links: LinkSet,
     /// What answers requests.
-    pub app: Router,
+    pub(crate) app: Router,
     /// What takes over a connection that was upgraded.
-    pub socket_io: SocketIoService,
+    pub(crate) socket_io: SocketIoService,
     /// Counts those who find no room.
-    pub metrics: Metrics,
+    pub(crate) metrics: Metrics,
     /// Owns the task of every connection that speaks HTTP.
-    pub tasks: TaskTracker,
+    pub(crate) tasks: TaskTracker,
 }
 
 impl Listener {
     /// Accepts connections until `stop` is cancelled.
-    pub async fn run(self, listener: TcpListener, stop: CancellationToken) {
+    pub(crate) async fn run(self, listener: TcpListener, stop: CancellationToken) {
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -151,7 +151,7 @@ impl Listener {
                 // What is being answered may still be; nothing new is read.
                 Pin::new(&mut *connection).graceful_shutdown();
                 let rest = poll_fn(|cx| connection.poll_without_shutdown(cx));
-                let Ok(served) = tokio::time::timeout(DRAIN_PATIENCE, rest).await else { return };
+                let Ok(served) = tokio::time::timeout(DRAIN_TIMEOUT, rest).await else { return };
                 served
             }
         };

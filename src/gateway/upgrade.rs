@@ -7,8 +7,10 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use axum::Router;
 use axum::extract::{Extension, Request, State};
 use axum::response::{IntoResponse, Response};
+use axum::routing::any;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode, Uri, Version};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -31,7 +33,7 @@ pub(super) enum Verdict {
 
 /// A connection that speaks HTTP, and what it goes on with once it has been upgraded.
 #[derive(Clone)]
-pub struct Arrival {
+pub(super) struct Arrival {
     link: LinkHandle,
     upgrade: Arc<Mutex<Option<Upgrade>>>,
 }
@@ -64,8 +66,14 @@ impl Arrival {
     }
 }
 
+/// The Socket.IO endpoint.
+pub(crate) fn socket_io_routes(broker: Arc<Broker>, metrics: Metrics) -> Router {
+    let socket_io = any(upgrade).with_state((broker, metrics));
+    Router::new().route("/socket.io", socket_io.clone()).route("/socket.io/", socket_io)
+}
+
 /// Answers a request for the Socket.IO endpoint.
-pub async fn upgrade(
+async fn upgrade(
     State((broker, metrics)): State<(Arc<Broker>, Metrics)>,
     Extension(arrival): Extension<Arrival>,
     request: Request,

@@ -16,7 +16,7 @@ use super::{CallError, Hook, says_yes};
 const MAX_ANSWERS: u64 = 100_000;
 
 /// The authorization webhook, with its answers of late.
-pub struct Authorization {
+pub(crate) struct Authorization {
     hook: Hook,
     answers: Option<Cache<String, bool>>,
 }
@@ -29,14 +29,14 @@ struct Request<'a> {
 
 impl Authorization {
     /// Asks `hook`, and remembers each yes and each no for `remember`, if it is not zero.
-    pub fn new(hook: Hook, remember: Duration) -> Self {
+    pub(crate) fn new(hook: Hook, remember: Duration) -> Self {
         let answers = (!remember.is_zero())
             .then(|| Cache::builder().max_capacity(MAX_ANSWERS).time_to_live(remember).build());
         Self { hook, answers }
     }
 
     /// The answer, if it is remembered.
-    pub fn remembered(&self, from: &str, to: &str) -> Option<bool> {
+    pub(crate) fn remembered(&self, from: &str, to: &str) -> Option<bool> {
         self.answers.as_ref()?.get(&key(from, to)).now_or_never().flatten()
     }
 
@@ -45,7 +45,7 @@ impl Authorization {
     ///
     /// # Errors
     /// [`CallError`] if there is no answer; that is never remembered.
-    pub async fn ask(&self, from: &str, to: &str) -> Result<bool, CallError> {
+    pub(crate) async fn ask(&self, from: &str, to: &str) -> Result<bool, CallError> {
         let request = Request { from, to };
         let call = self.hook.call(&request, |answer| Ok(says_yes(&answer, "authorized")));
         match &self.answers {

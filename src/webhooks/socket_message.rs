@@ -9,14 +9,14 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::Hook;
+use super::{Hook, SOCKET_MESSAGE};
 use crate::metrics::Metrics;
 
 /// The most messages that wait to be told of.
 const MAX_WAITING: usize = 10_000;
 
 /// The on-message webhook.
-pub struct SocketMessages {
+pub(crate) struct SocketMessages {
     queue: mpsc::Sender<SocketMessage>,
     metrics: Metrics,
     _teller: AbortOnDropHandle<()>,
@@ -25,27 +25,27 @@ pub struct SocketMessages {
 /// What is told of a message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct SocketMessage {
+pub(crate) struct SocketMessage {
     /// Who sent it.
-    pub sender_id: String,
+    pub(crate) sender_id: String,
     /// To whom.
-    pub receiver_id: String,
+    pub(crate) receiver_id: String,
     /// Whether the receiver was there.
-    pub is_receiver_connected: bool,
+    pub(crate) is_receiver_connected: bool,
 }
 
 impl SocketMessages {
     /// Tells `hook`, in a task of its own.
-    pub fn new(hook: Hook, metrics: Metrics) -> Self {
+    pub(crate) fn new(hook: Hook, metrics: Metrics) -> Self {
         let (queue, waiting) = mpsc::channel(MAX_WAITING);
         let teller = AbortOnDropHandle::new(tokio::spawn(tell(hook, waiting)));
         Self { queue, metrics, _teller: teller }
     }
 
     /// Queues a message to be told of, or drops it if too many wait.
-    pub fn tell(&self, message: SocketMessage) {
+    pub(crate) fn tell(&self, message: SocketMessage) {
         if self.queue.try_send(message).is_err() {
-            self.metrics.webhook_call("on_socket_message", "dropped");
+            self.metrics.webhook_call(SOCKET_MESSAGE, "dropped");
         }
     }
 }
