@@ -202,7 +202,6 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// The ID.
     pub(crate) fn node(&self) -> &NodeId {
         &self.node
     }

@@ -3,7 +3,7 @@
 //! In the order in which a node meets them:
 //!
 //! - `listener`: accepts connections and serves HTTP on them until they are upgraded.
-//! - `upgrade`: the gate before any WebSocket exists; here a node gets its ID or is turned away.
+//! - `upgrade`: the check before any WebSocket exists; here a node gets its ID or is turned away.
 //! - `namespace`: the Socket.IO namespace; tells a node that it is connected, or why not.
 //! - `events`: takes a connected node's events to the broker.
 //! - `waits`, `turns`: keep the order of events that have to wait for an answer from elsewhere.

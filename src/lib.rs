@@ -71,6 +71,7 @@ mod sharded;
 mod telemetry;
 mod webhooks;
 
+pub use self::redis::{InvalidRedisSettings, RedisMode, RedisSettings, SentinelSettings};
 pub use broker::{BrokerSettings, DuplicateIdPolicy, OwnRtc, RtcFallback, TurnServers};
 pub use cluster::ClusterSettings;
 pub use config::{Config, ConfigError, ConfigErrors, PeerRelayConfig, Source, VARIABLES, Variable};
@@ -78,7 +79,6 @@ pub use directory::LeaseSettings;
 pub use gateway::TransportSettings;
 pub use link::LinkLimits;
 pub use protocol::RtcConfiguration;
-pub use redis::{InvalidRedisSettings, RedisMode, RedisSettings, SentinelSettings};
 pub use secret_url::SecretUrl;
 pub use server::{Server, StartError};
 pub use telemetry::{LogFormat, LogLevel, init_logging};

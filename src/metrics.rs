@@ -16,7 +16,6 @@ use crate::link::CloseReason;
 use crate::protocol::{Ack, Event};
 
 type Labels = [(&'static str, &'static str); 1];
-/// A counter.
 pub(crate) type Count = Counter<u64, AtomicU64>;
 
 /// All metrics of one server; a cheap handle.

@@ -36,7 +36,6 @@ impl NodeId {
         if valid { Ok(Self(text.into())) } else { Err(InvalidNodeId) }
     }
 
-    /// The ID as text.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
@@ -109,7 +108,6 @@ impl ReplicaId {
         self.0.as_bytes()
     }
 
-    /// The replica that these bytes stand for.
     pub(crate) fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(uuid::Uuid::from_bytes(bytes))
     }
@@ -124,9 +122,7 @@ impl fmt::Display for ReplicaId {
 /// Who holds a node's ID: this connection on this replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Owner {
-    /// The process that holds the connection.
     pub(crate) replica: ReplicaId,
-    /// The connection within that process.
     pub(crate) connection: ConnectionId,
 }
 

@@ -107,7 +107,6 @@ impl Ack {
     pub(crate) const ALL: [Ack; 5] =
         [Ack::Ok, Ack::NotConnected, Ack::Unauthorized, Ack::Disabled, Ack::Error];
 
-    /// The text on the wire.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Ack::Ok => "OK",

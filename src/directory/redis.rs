@@ -70,9 +70,7 @@ pub struct LeaseSettings {
 /// A lease that was lost: its connection does not own the ID any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LostLease {
-    /// The ID.
     pub(crate) node: NodeId,
-    /// The connection that had it.
     pub(crate) connection: ConnectionId,
 }
 

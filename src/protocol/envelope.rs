@@ -26,9 +26,6 @@ pub(crate) struct InvalidEnvelope;
 
 impl<'a> Envelope<'a> {
     /// Reads the addresses from a message's content.
-    ///
-    /// # Errors
-    /// See [`InvalidEnvelope`].
     pub(crate) fn parse(content: &'a [u8]) -> Result<Self, InvalidEnvelope> {
         let Addresses { to, from } =
             serde_json::from_slice(content).map_err(|_| InvalidEnvelope)?;

@@ -14,7 +14,6 @@ use super::scan::{Addresses, scan};
 /// An event as it came: `["NAME","argument"]`.
 #[derive(Debug)]
 pub(crate) struct EventPacket<'a> {
-    /// The event's name.
     pub(crate) name: Cow<'a, str>,
     /// The argument, if there is exactly one and it is a string; every event of the contract
     /// takes just that.
@@ -92,9 +91,6 @@ impl<'a> Payload<'a> {
     }
 
     /// The addresses on the message that the string's content is.
-    ///
-    /// # Errors
-    /// See [`InvalidEnvelope`].
     pub(crate) fn envelope(self) -> Result<Envelope<'a>, InvalidEnvelope> {
         match self.addresses {
             Some(Addresses { to, from }) => {

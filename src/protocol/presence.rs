@@ -34,9 +34,6 @@ struct Presence<'a> {
 
 impl Question {
     /// Reads a question about at most `max_ids` IDs from an event's content.
-    ///
-    /// # Errors
-    /// See [`InvalidQuestion`].
     pub(crate) fn parse(content: &[u8], max_ids: usize) -> Result<Self, InvalidQuestion> {
         // A derived struct would also be read from an array.
         if content.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {

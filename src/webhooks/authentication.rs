@@ -31,7 +31,6 @@ impl FromStr for DataFormat {
     }
 }
 
-/// The authentication webhook.
 pub(crate) struct Authentication {
     hook: Hook,
     data_format: DataFormat,
@@ -55,8 +54,7 @@ enum Data<'a> {
 }
 
 impl Authentication {
-    /// Asks `hook`.
-    pub(crate) fn new(hook: Hook, data_format: DataFormat) -> Self {
+    pub(super) fn new(hook: Hook, data_format: DataFormat) -> Self {
         Self { hook, data_format }
     }
 

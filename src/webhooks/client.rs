@@ -164,7 +164,6 @@ impl Client {
     }
 }
 
-/// One hook.
 pub(crate) struct Hook {
     client: Client,
     name: &'static str,
@@ -205,7 +204,6 @@ impl Hook {
         self.finish(told, |error| matches!(error, CallError::Connection(_)))
     }
 
-    /// How many calls may be under way.
     pub(crate) fn max_in_flight(&self) -> usize {
         self.client.settings.max_in_flight
     }

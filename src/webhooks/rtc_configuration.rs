@@ -11,10 +11,10 @@ use super::{Answer, CallError, Hook};
 use crate::node::NodeId;
 use crate::protocol::RtcConfiguration;
 
-/// The most nodes whose last answer is remembered.
-const MAX_REMEMBERED: u64 = 10_000;
+/// The most nodes whose last answer is cached.
+const MAX_CACHED: u64 = 10_000;
 
-/// The RTC configuration webhook, with its last answers.
+/// The RTC configuration webhook, with the last answer for each node.
 pub(crate) struct RtcConfigurations {
     hook: Hook,
     by_node: Cache<NodeId, RtcConfiguration>,
@@ -28,9 +28,8 @@ struct Request<'a> {
 }
 
 impl RtcConfigurations {
-    /// Asks `hook`.
-    pub(crate) fn new(hook: Hook) -> Self {
-        Self { hook, by_node: Cache::new(MAX_REMEMBERED), latest: Mutex::default() }
+    pub(super) fn new(hook: Hook) -> Self {
+        Self { hook, by_node: Cache::new(MAX_CACHED), latest: Mutex::default() }
     }
 
     /// The configuration for `node`, bare or under `rtcConfiguration`.

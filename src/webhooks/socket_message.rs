@@ -1,6 +1,6 @@
-//! A message was sent. Told, not asked: the answer does not matter.
+//! A message was sent: a notification, whose response does not matter.
 //!
-//! Policy: best effort. What cannot be told in time is dropped and counted; no message ever waits
+//! Policy: best effort. What cannot be sent in time is dropped and counted; no message ever waits
 //! for this.
 
 use futures_util::StreamExt;
@@ -12,37 +12,33 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{Hook, SOCKET_MESSAGE};
 use crate::metrics::Metrics;
 
-/// The most messages that wait to be told of.
+/// The most notifications in the queue.
 const MAX_WAITING: usize = 10_000;
 
-/// The on-message webhook.
 pub(crate) struct SocketMessages {
     queue: mpsc::Sender<SocketMessage>,
     metrics: Metrics,
-    _teller: AbortOnDropHandle<()>,
+    _notifier: AbortOnDropHandle<()>,
 }
 
-/// What is told of a message.
+/// What the hook is sent for a message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SocketMessage {
-    /// Who sent it.
     pub(crate) sender_id: String,
-    /// To whom.
     pub(crate) receiver_id: String,
-    /// Whether the receiver was there.
     pub(crate) is_receiver_connected: bool,
 }
 
 impl SocketMessages {
-    /// Tells `hook`, in a task of its own.
-    pub(crate) fn new(hook: Hook, metrics: Metrics) -> Self {
+    /// Notifies `hook`, in a task of its own.
+    pub(super) fn new(hook: Hook, metrics: Metrics) -> Self {
         let (queue, waiting) = mpsc::channel(MAX_WAITING);
-        let teller = AbortOnDropHandle::new(tokio::spawn(tell(hook, waiting)));
-        Self { queue, metrics, _teller: teller }
+        let notifier = AbortOnDropHandle::new(tokio::spawn(tell(hook, waiting)));
+        Self { queue, metrics, _notifier: notifier }
     }
 
-    /// Queues a message to be told of, or drops it if too many wait.
+    /// Queues a notification, or drops it if the queue is full.
     pub(crate) fn tell(&self, message: SocketMessage) {
         if self.queue.try_send(message).is_err() {
             self.metrics.webhook_call(SOCKET_MESSAGE, "dropped");

@@ -10,7 +10,6 @@ use serde_json::Value;
 use super::{CallError, Hook};
 use crate::node::NodeId;
 
-/// The validity webhook.
 pub(crate) struct Validity {
     hook: Hook,
     batch_size: usize,
@@ -24,11 +23,10 @@ struct Request<'a> {
 
 impl Validity {
     /// Asks `hook` about at most `batch_size` nodes at once.
-    pub(crate) fn new(hook: Hook, batch_size: usize) -> Self {
+    pub(super) fn new(hook: Hook, batch_size: usize) -> Self {
         Self { hook, batch_size }
     }
 
-    /// How many nodes one question may be about.
     pub(crate) fn batch_size(&self) -> usize {
         self.batch_size
     }

@@ -41,7 +41,6 @@ impl Maintenance {
         Self { directory, releases, session: 0, extended: now, ready_at: now }
     }
 
-    /// Keeps the directory. Never ends.
     pub(crate) async fn run(self) {
         let directory = self.directory.clone();
         // Side by side: giving up must not wait for a command to fail.
