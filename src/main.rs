@@ -5,6 +5,7 @@ mod memory;
 #[path = "main/peer.rs"]
 mod peer;
 
+use std::error::Error;
 use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, Command};
@@ -43,13 +44,15 @@ fn main() -> ExitCode {
     });
     match ran {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error @ StartError::Webhooks(_)) => fail(BAD_CONFIGURATION, &error),
-        Err(error) => fail(1, &error),
+        Err(error) => {
+            let is_misconfigured = matches!(error.downcast_ref(), Some(StartError::Webhooks(_)));
+            fail(if is_misconfigured { BAD_CONFIGURATION } else { 1 }, &*error)
+        }
     }
 }
 
 /// Serves until a signal comes, then ends in good order; a second signal ends at once.
-async fn run(config: &Config) -> Result<(), StartError> {
+async fn run(config: &Config) -> Result<(), Box<dyn Error>> {
     let mut signals = Signals::listen()?;
     raise_open_files_limit();
     let server = Server::bind(config).await?;
@@ -92,8 +95,9 @@ struct Signals {
 }
 
 impl Signals {
-    fn listen() -> Result<Self, StartError> {
-        let listen = |kind| signal(kind).map_err(StartError::Signals);
+    fn listen() -> Result<Self, String> {
+        let listen =
+            |kind| signal(kind).map_err(|error| format!("cannot listen to signals: {error}"));
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
@@ -143,7 +147,7 @@ fn command() -> Command {
         )
 }
 
-fn fail(code: u8, error: &dyn std::error::Error) -> ExitCode {
+fn fail(code: u8, error: &dyn Error) -> ExitCode {
     eprintln!("crolang-broker: {error}");
     ExitCode::from(code)
 }

@@ -55,9 +55,6 @@ pub enum StartError {
     /// The store of discovery's sessions cannot be opened.
     #[error(transparent)]
     Storage(#[from] OpenError),
-    /// The signals that end the process cannot be listened to.
-    #[error("cannot listen to signals: {0}")]
-    Signals(#[source] io::Error),
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {source}")]
     Bind {

@@ -1,5 +1,6 @@
 //! `crolang-broker peer`: a peer-relay peer alone, as the command of the npm package is.
 
+use std::error::Error;
 use std::net::SocketAddr;
 
 use clap::{Arg, ArgMatches, Command};
@@ -46,7 +47,7 @@ fn parse(text: &str) -> Result<Argument, String> {
 }
 
 /// Runs the peer until a signal comes.
-pub(super) async fn run(config: &Config, arguments: &ArgMatches) -> Result<(), StartError> {
+pub(super) async fn run(config: &Config, arguments: &ArgMatches) -> Result<(), Box<dyn Error>> {
     let mut signals = Signals::listen()?;
     let mut listen = None;
     let mut bootstrap = Vec::new();
