@@ -11,8 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use crolang_broker::config::Config;
-use crolang_broker::server::Server;
+use crolang_broker::{Config, Server};
 use tokio::runtime::Runtime;
 
 /// How many sessions the list has that is asked for.

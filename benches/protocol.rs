@@ -9,10 +9,9 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use crolang_broker::directory::Directory;
-use crolang_broker::node::{ConnectionId, NodeId, Owner, ReplicaId};
-use crolang_broker::protocol::{EventPacket, Handshake, Question};
-use futures_util::FutureExt;
+use crolang_broker::bench_internals::{
+    HeldIds, is_event_packet, is_handshake, presence_ack, receiver_bytes,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -31,8 +30,7 @@ fn event(to: &str, content_bytes: usize) -> String {
 
 /// The receiver's ID, as the broker reads it.
 fn receiver(event: &str) -> usize {
-    let packet = EventPacket::parse(event).unwrap();
-    packet.payload.unwrap().envelope().unwrap().to.len()
+    receiver_bytes(event).unwrap()
 }
 
 fn receiver_by_tree(event: &str) -> usize {
@@ -79,14 +77,14 @@ fn addresses(c: &mut Criterion) {
 
 fn packet(c: &mut Criterion) {
     let text = event("to", 200);
-    c.bench_function("event packet", |b| b.iter(|| EventPacket::parse(black_box(&text)).is_ok()));
+    c.bench_function("event packet", |b| b.iter(|| is_event_packet(black_box(&text))));
 }
 
 fn handshake(c: &mut Criterion) {
     let query = "EIO=4&transport=websocket&id=alice%20%C3%BC&version=1.0.0&runtime=JVM\
                  &data=%7B%22token%22%3A%22abcdefgh%22%7D";
-    Handshake::parse(query).unwrap();
-    c.bench_function("handshake", |b| b.iter(|| Handshake::parse(black_box(query)).is_ok()));
+    assert!(is_handshake(query));
+    c.bench_function("handshake", |b| b.iter(|| is_handshake(black_box(query))));
 }
 
 fn presence(c: &mut Criterion) {
@@ -96,33 +94,19 @@ fn presence(c: &mut Criterion) {
         let content = json!({ "ids": ids }).to_string();
         group.throughput(Throughput::Elements(count));
         group.bench_with_input(BenchmarkId::from_parameter(count), &content, |b, content| {
-            b.iter(|| {
-                let question = Question::parse(black_box(content).as_bytes(), 1_000).unwrap();
-                question.answer(|id| id.ends_with('0'))
-            });
+            b.iter(|| presence_ack(black_box(content), 1_000, |id| id.ends_with('0')).unwrap());
         });
     }
     group.finish();
 }
 
 fn directory(c: &mut Criterion) {
-    let directory = Directory::memory();
-    let replica = ReplicaId::random();
-    let owner = || Owner { replica, connection: ConnectionId::next() };
-    let id = |n: usize| NodeId::parse(&format!("node-{n:08}")).unwrap();
-    // In memory nothing waits.
-    let acquire =
-        |node: &NodeId, owner| directory.acquire(node, owner).now_or_never().unwrap().unwrap();
-    let leases: Vec<_> = (0..HELD_IDS).map(|n| acquire(&id(n), owner())).collect();
+    let directory = HeldIds::new(HELD_IDS).unwrap();
     let mut group = c.benchmark_group("directory in memory");
-    let newcomer = id(HELD_IDS);
     group.bench_function("acquire and release", |b| {
-        b.iter(|| drop(acquire(black_box(&newcomer), owner())));
+        b.iter(|| assert!(directory.acquire_and_release()));
     });
-    let (held, holder) = (leases[HELD_IDS / 2].node().clone(), leases[HELD_IDS / 2].owner());
-    group.bench_function("look up", |b| {
-        b.iter(|| assert!(directory.is_claimed(black_box(&held), holder)));
-    });
+    group.bench_function("look up", |b| b.iter(|| assert!(black_box(&directory).look_up())));
     group.finish();
 }
 

@@ -16,9 +16,9 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use crolang_broker::config::Config;
+use crolang_broker::Config;
+use crolang_broker::Server;
 use crolang_broker::overlay::PeerId;
-use crolang_broker::server::Server;
 use pair::{MOST_AT_ONCE, Pair, from_client, upgrade};
 use serde_json::json;
 use tokio::runtime::Runtime;
@@ -28,12 +28,8 @@ const PEERS: &str = "/peers";
 
 /// A server on a free port, without heartbeats in between.
 fn start(runtime: &Runtime) -> Server {
-    let mut config = Config {
-        host: [127, 0, 0, 1].into(),
-        port: 0,
-        ping_interval: Duration::from_secs(3600),
-        ..Config::default()
-    };
+    let mut config = Config { host: [127, 0, 0, 1].into(), port: 0, ..Config::default() };
+    config.transport.ping_interval = Duration::from_secs(3600);
     config.peer_relay.path = Some(PEERS.into());
     runtime.block_on(Server::bind(&config)).unwrap()
 }

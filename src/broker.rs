@@ -33,9 +33,10 @@ mod route;
 mod rtc;
 mod session;
 
-pub use admission::{AdmissionError, DuplicateIdPolicy};
+pub(crate) use admission::AdmissionError;
+pub use admission::DuplicateIdPolicy;
 pub use rtc::{OwnRtc, RtcFallback, TurnServers};
-pub use session::Session;
+pub(crate) use session::Session;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -64,7 +65,7 @@ pub struct BrokerSettings {
 }
 
 /// One replica's broker.
-pub struct Broker {
+pub(crate) struct Broker {
     replica: ReplicaId,
     settings: BrokerSettings,
     directory: Directory,
@@ -82,7 +83,7 @@ pub struct Broker {
 
 impl Broker {
     /// A broker without nodes. `remote` leads to the replicas that share its directory.
-    pub fn new(
+    pub(crate) fn new(
         replica: ReplicaId,
         settings: BrokerSettings,
         directory: Directory,
@@ -107,13 +108,13 @@ impl Broker {
     }
 
     /// The same, whose nodes also reach the peers that `peer` reaches.
-    pub fn bridged(self, peer: Peer) -> Self {
+    pub(crate) fn bridged(self, peer: Peer) -> Self {
         Self { peer: Some(peer), ..self }
     }
 
     /// Admits nobody from here on, gives every ID back, and closes the connections of those who
     /// had one, so that they reconnect elsewhere.
-    pub fn drain(&self) {
+    pub(crate) fn drain(&self) {
         self.draining.store(true, Ordering::SeqCst);
         for link in self.connections.links() {
             link.close(CloseReason::Draining);
@@ -124,7 +125,7 @@ impl Broker {
     ///
     /// # Errors
     /// The cause, as it is counted and answered.
-    pub fn ready(&self) -> Result<(), &'static str> {
+    pub(crate) fn ready(&self) -> Result<(), &'static str> {
         if self.is_draining() {
             Err("draining")
         } else if !self.directory.is_ready() {
@@ -135,7 +136,7 @@ impl Broker {
     }
 
     /// Tells other replicas that this one is leaving. Its nodes have to be gone before.
-    pub async fn leave(&self) {
+    pub(crate) async fn leave(&self) {
         self.directory.close().await;
     }
 

@@ -6,14 +6,16 @@
 mod local;
 mod remote;
 
-pub use local::{Connection, LocalConnections};
-pub use remote::{HolderStatus, OnReply, Remote, RemoteMessage, ReplyTo, TakeoverProbe, Ticket};
+pub(crate) use local::{Connection, LocalConnections};
+pub(crate) use remote::{
+    HolderStatus, OnReply, Remote, RemoteMessage, ReplyTo, TakeoverProbe, Ticket,
+};
 
 use crate::protocol::Ack;
 
 /// What became of a message, whoever sent it and wherever its receiver is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// The receiver's connection has it.
     Delivered,
     /// No connection has the receiver's ID.
@@ -47,7 +49,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// What a node that sent the message is answered.
-    pub fn ack(self) -> Ack {
+    pub(crate) fn ack(self) -> Ack {
         match self {
             Self::Delivered => Ack::Ok,
             Self::NotConnected | Self::NotHere | Self::InTransition => Ack::NotConnected,
@@ -59,12 +61,12 @@ impl Outcome {
 
     /// Whether the receiver may be somewhere else: nothing was delivered where it was thought to
     /// be.
-    pub fn may_be_elsewhere(self) -> bool {
+    pub(crate) fn may_be_elsewhere(self) -> bool {
         matches!(self, Self::NotHere | Self::Unreachable)
     }
 
     /// Whether the message got as far as its receiver's place, be it empty.
-    pub fn was_tried(self) -> bool {
+    pub(crate) fn was_tried(self) -> bool {
         !matches!(
             self,
             Self::NotLocated

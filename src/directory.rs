@@ -5,13 +5,14 @@
 //! lost in the meantime frees nothing.
 //!
 //! Backends are variants, not trait objects: there are few, and all of them pass one suite of
-//! tests (`tests/integration/directory.rs`).
+//! tests (`tests`).
 
 mod memory;
 mod redis;
 
-pub use self::redis::{LeaseSettings, LostLease, RedisDirectory, Upkeep};
-pub use memory::MemoryDirectory;
+pub use self::redis::LeaseSettings;
+pub(crate) use self::redis::{LostLease, Maintenance, RedisDirectory};
+pub(crate) use memory::MemoryDirectory;
 
 use tokio::sync::mpsc;
 
@@ -21,7 +22,7 @@ use crate::redis::Redis;
 
 /// The directory of one cluster; a cheap handle.
 #[derive(Clone)]
-pub enum Directory {
+pub(crate) enum Directory {
     /// A cluster of one replica, in its memory.
     Memory(MemoryDirectory),
     /// A cluster of many replicas, in Redis.
@@ -30,7 +31,7 @@ pub enum Directory {
 
 /// Why an ID was not acquired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum AcquireError {
+pub(crate) enum AcquireError {
     /// Another connection owns it, or the same one already.
     #[error("the ID is owned by connection {} on replica {}", .0.connection, .0.replica)]
     Taken(Owner),
@@ -42,28 +43,28 @@ pub enum AcquireError {
 /// The directory cannot be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the directory is not available")]
-pub struct Unavailable;
+pub(crate) struct Unavailable;
 
 impl Directory {
     /// A directory for a single replica.
-    pub fn memory() -> Self {
+    pub(crate) fn memory() -> Self {
         Self::Memory(MemoryDirectory::new())
     }
 
     /// The directory that replicas share in Redis, as `replica` sees it; what has to be run to
     /// keep it; what is lost in the course of that.
-    pub fn redis(
+    pub(crate) fn redis(
         redis: Redis,
         replica: ReplicaId,
         settings: LeaseSettings,
         metrics: Metrics,
-    ) -> (Self, Upkeep, mpsc::Receiver<LostLease>) {
-        let (directory, upkeep, lost) = RedisDirectory::new(redis, replica, settings, metrics);
-        (Self::Redis(directory), upkeep, lost)
+    ) -> (Self, Maintenance, mpsc::Receiver<LostLease>) {
+        let (directory, maintenance, lost) = RedisDirectory::new(redis, replica, settings, metrics);
+        (Self::Redis(directory), maintenance, lost)
     }
 
     /// Whether IDs are given out.
-    pub fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         match self {
             Self::Memory(_) => true,
             Self::Redis(redis) => redis.is_ready(),
@@ -75,7 +76,7 @@ impl Directory {
     /// # Errors
     /// [`AcquireError::Taken`] if the ID has an owner, [`AcquireError::Unavailable`] if nobody
     /// knows.
-    pub async fn acquire(&self, node: &NodeId, owner: Owner) -> Result<Lease, AcquireError> {
+    pub(crate) async fn acquire(&self, node: &NodeId, owner: Owner) -> Result<Lease, AcquireError> {
         match self {
             Self::Memory(memory) => {
                 memory.acquire(node, owner)?;
@@ -94,7 +95,7 @@ impl Directory {
     ///
     /// # Errors
     /// As [`Directory::acquire`].
-    pub async fn take_over(
+    pub(crate) async fn take_over(
         &self,
         node: &NodeId,
         holder: Owner,
@@ -115,7 +116,7 @@ impl Directory {
     }
 
     /// Whether `owner`, of this replica, owns the ID or is about to.
-    pub fn is_claimed(&self, node: &NodeId, owner: Owner) -> bool {
+    pub(crate) fn is_claimed(&self, node: &NodeId, owner: Owner) -> bool {
         match self {
             Self::Memory(memory) => memory.owner(node) == Some(owner),
             Self::Redis(redis) => redis.is_claimed(node, owner),
@@ -124,7 +125,7 @@ impl Directory {
 
     /// Gives the ID back if it stands in the name of `owner`, of this replica, who does not
     /// claim it.
-    pub fn heal(&self, node: &str, owner: Owner) {
+    pub(crate) fn heal(&self, node: &str, owner: Owner) {
         match self {
             Self::Memory(_) => {}
             Self::Redis(redis) => redis.heal(node, owner),
@@ -135,7 +136,7 @@ impl Directory {
     ///
     /// # Errors
     /// [`Unavailable`] if nobody knows.
-    pub async fn locate(&self, node: &str) -> Result<Option<Owner>, Unavailable> {
+    pub(crate) async fn locate(&self, node: &str) -> Result<Option<Owner>, Unavailable> {
         match self {
             Self::Memory(_) => Ok(None),
             Self::Redis(redis) => redis.locate(node).await,
@@ -143,7 +144,7 @@ impl Directory {
     }
 
     /// As [`Directory::locate`], if it is known without asking anybody.
-    pub fn known_location(&self, node: &str) -> Option<Owner> {
+    pub(crate) fn known_location(&self, node: &str) -> Option<Owner> {
         match self {
             Self::Memory(_) => None,
             Self::Redis(redis) => redis.known_location(node),
@@ -151,7 +152,7 @@ impl Directory {
     }
 
     /// Forgets where `node` was: it is not there.
-    pub fn forget_location(&self, node: &str) {
+    pub(crate) fn forget_location(&self, node: &str) {
         match self {
             Self::Memory(_) => {}
             Self::Redis(redis) => redis.forget(node),
@@ -162,7 +163,7 @@ impl Directory {
     ///
     /// # Errors
     /// [`Unavailable`] if nobody knows.
-    pub async fn are_elsewhere(&self, nodes: &[&str]) -> Result<Vec<bool>, Unavailable> {
+    pub(crate) async fn are_elsewhere(&self, nodes: &[&str]) -> Result<Vec<bool>, Unavailable> {
         match self {
             Self::Memory(_) => Ok(vec![false; nodes.len()]),
             Self::Redis(redis) => redis.are_owned(nodes).await,
@@ -170,7 +171,7 @@ impl Directory {
     }
 
     /// Tells other replicas that this one is leaving. All leases have to be dropped before.
-    pub async fn close(&self) {
+    pub(crate) async fn close(&self) {
         match self {
             Self::Memory(_) => {}
             Self::Redis(redis) => redis.close().await,
@@ -194,20 +195,19 @@ impl Directory {
 
 /// The right to an ID. Dropping it gives the ID back.
 #[must_use = "an ID whose lease is dropped is free again"]
-pub struct Lease {
+pub(crate) struct Lease {
     directory: Directory,
     node: NodeId,
     owner: Owner,
 }
 
 impl Lease {
-    /// The ID.
-    pub fn node(&self) -> &NodeId {
+    pub(crate) fn node(&self) -> &NodeId {
         &self.node
     }
 
     /// The connection that has it.
-    pub fn owner(&self) -> Owner {
+    pub(crate) fn owner(&self) -> Owner {
         self.owner
     }
 }
@@ -220,3 +220,6 @@ impl Drop for Lease {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

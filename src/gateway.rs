@@ -3,7 +3,7 @@
 //! In the order in which a node meets them:
 //!
 //! - `listener`: accepts connections and serves HTTP on them until they are upgraded.
-//! - `upgrade`: the gate before any WebSocket exists; here a node gets its ID or is turned away.
+//! - `upgrade`: the check before any WebSocket exists; here a node gets its ID or is turned away.
 //! - `namespace`: the Socket.IO namespace; tells a node that it is connected, or why not.
 //! - `events`: takes a connected node's events to its session.
 //! - `peer_relay`: the endpoint of the other network, that of the overlay.
@@ -14,7 +14,8 @@ mod namespace;
 mod peer_relay;
 mod upgrade;
 
-pub use listener::{Listener, bind};
-pub use namespace::{SocketIoService, TransportSettings, socket_io};
-pub use peer_relay::peer_relay;
-pub use upgrade::upgrade;
+pub(crate) use listener::{Listener, bind};
+pub use namespace::TransportSettings;
+pub(crate) use namespace::socket_io;
+pub(crate) use peer_relay::peer_relay_route;
+pub(crate) use upgrade::socket_io_routes;

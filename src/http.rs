@@ -1,5 +1,7 @@
-//! The plain HTTP side: health, readiness and metrics.
+//! Everything that is served over HTTP: the routes of all parts, and those of the broker itself for
+//! health, readiness and metrics.
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Router;
@@ -9,25 +11,45 @@ use axum::routing::get;
 use http::{StatusCode, header};
 use tokio::runtime::Handle;
 
+use crate::broker::Broker;
+use crate::discovery::Discovery;
+use crate::gateway;
 use crate::metrics::Metrics;
+use crate::overlay::Peer;
 
-/// Routes for those who watch over the broker. `ready` tells whether new clients should come
-/// here; if not, why.
-pub fn routes(
-    ready: impl Fn() -> Result<(), &'static str> + Clone + Send + Sync + 'static,
-    metrics: Metrics,
+/// Builds the router of everything that is served over HTTP. `peer_relay` is a path, and the peer
+/// that is reached there.
+pub(crate) fn router(
+    broker: &Arc<Broker>,
+    peer_relay: Option<(&str, Peer)>,
+    discovery: Option<&Discovery>,
+    metrics: &Metrics,
 ) -> Router {
-    Router::new()
+    let ready = {
+        let (broker, discovery) = (broker.clone(), discovery.cloned());
+        move || {
+            broker.ready()?;
+            discovery.as_ref().map_or(Ok(()), Discovery::ready)
+        }
+    };
+    let mut router = gateway::socket_io_routes(broker.clone(), metrics.clone())
         .route("/readyz", get(async move || readiness(ready())))
-        .route("/metrics", get(scrape).with_state(metrics))
+        .route("/metrics", get(scrape).with_state(metrics.clone()));
+    if let Some((path, peer)) = peer_relay {
+        router = router.merge(gateway::peer_relay_route(path, peer, metrics.clone()));
+    }
+    match discovery {
+        Some(discovery) => router.merge(discovery.routes(health_route)),
+        None => router.merge(health_route("")),
+    }
 }
 
-/// The route that tells everybody that the broker is there, below `prefix`.
-pub fn health_route(prefix: &str) -> Router {
+/// The route by which everybody learns that the broker runs, below `prefix`.
+fn health_route(prefix: &str) -> Router {
     Router::new().route(&format!("{prefix}/health"), get(health))
 }
 
-/// Tells that the process is alive, and its time in milliseconds since 1970.
+/// Responds that the process runs, with its time in milliseconds since 1970.
 async fn health() -> impl IntoResponse {
     let timestamp =
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());

@@ -5,14 +5,12 @@ mod memory;
 #[path = "main/peer.rs"]
 mod peer;
 
+use std::error::Error;
 use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, Command};
-use crolang_broker::config::{Config, VARIABLES};
-use crolang_broker::server::{Server, StartError};
-use crolang_broker::telemetry;
+use crolang_broker::{Config, Server, StartError, VARIABLES, init_logging};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio_util::task::AbortOnDropHandle;
 
 /// The exit code for a configuration that cannot be used.
 const BAD_CONFIGURATION: u8 = 2;
@@ -21,13 +19,13 @@ fn main() -> ExitCode {
     let arguments = command().get_matches();
     let config = match Config::load() {
         Ok(config) => config,
-        Err(mistakes) => return fail(BAD_CONFIGURATION, &mistakes),
+        Err(errors) => return fail(BAD_CONFIGURATION, &errors),
     };
     if arguments.get_flag("check-config") {
         println!("the configuration is valid");
         return ExitCode::SUCCESS;
     }
-    if let Err(error) = telemetry::init(config.log_level, config.log_format) {
+    if let Err(error) = init_logging(config.log_level, config.log_format) {
         return fail(1, &error);
     }
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
@@ -46,19 +44,23 @@ fn main() -> ExitCode {
     });
     match ran {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error @ StartError::Webhooks(_)) => fail(BAD_CONFIGURATION, &error),
-        Err(error) => fail(1, &error),
+        Err(error) => {
+            let is_misconfigured = matches!(error.downcast_ref(), Some(StartError::Webhooks(_)));
+            fail(if is_misconfigured { BAD_CONFIGURATION } else { 1 }, &*error)
+        }
     }
 }
 
 /// Serves until a signal comes, then ends in good order; a second signal ends at once.
-async fn run(config: &Config) -> Result<(), StartError> {
+async fn run(config: &Config) -> Result<(), Box<dyn Error>> {
     let mut signals = Signals::listen()?;
     raise_open_files_limit();
     let server = Server::bind(config).await?;
     announce(config, &server);
-    let _memory = AbortOnDropHandle::new(tokio::spawn(memory::give_back(server.links().clone())));
-    let received = signals.next().await;
+    let received = tokio::select! {
+        received = signals.next() => received,
+        never = memory::give_back(&server) => match never {},
+    };
     tracing::info!(signal = received, "stopping");
     tokio::select! {
         () = server.shutdown() => tracing::info!("stopped"),
@@ -72,12 +74,12 @@ fn announce(config: &Config, server: &Server) {
     let webhooks = config.webhooks.names();
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
-        signaling = switch(config.p2p_connection_enabled),
-        relay = switch(config.websocket_relay_enabled),
+        signaling = switch(config.broker.signaling_enabled),
+        relay = switch(config.broker.relay_enabled),
         webhooks = if webhooks.is_empty() { "off".to_owned() } else { webhooks.join(", ") },
         discovery = config.discovery.as_ref().map_or("off", |it| it.storage.name()),
         peer_relay = switch(server.peer().is_some()),
-        redis = switch(config.redis.settings.is_some()),
+        redis = switch(config.cluster.is_some()),
         "modules"
     );
     if let (Some(peer), Some(path)) = (server.peer(), &config.peer_relay.path) {
@@ -93,8 +95,9 @@ struct Signals {
 }
 
 impl Signals {
-    fn listen() -> Result<Self, StartError> {
-        let listen = |kind| signal(kind).map_err(StartError::Signals);
+    fn listen() -> Result<Self, String> {
+        let listen =
+            |kind| signal(kind).map_err(|error| format!("cannot listen to signals: {error}"));
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
@@ -144,7 +147,7 @@ fn command() -> Command {
         )
 }
 
-fn fail(code: u8, error: &dyn std::error::Error) -> ExitCode {
+fn fail(code: u8, error: &dyn Error) -> ExitCode {
     eprintln!("crolang-broker: {error}");
     ExitCode::from(code)
 }

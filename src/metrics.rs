@@ -16,8 +16,7 @@ use crate::protocol::{Ack, Event};
 use link::CloseReason;
 
 type Labels = [(&'static str, &'static str); 1];
-/// A counter.
-pub type Count = Counter<u64, AtomicU64>;
+pub(crate) type Count = Counter<u64, AtomicU64>;
 
 /// All metrics of one server; a cheap handle.
 #[derive(Clone)]
@@ -49,7 +48,7 @@ struct Inner {
 
 impl Metrics {
     /// Metrics that all stand at zero.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut registry = Registry::with_prefix("crolang");
         let relayed: Family<[(&'static str, &'static str); 2], Count> = Family::default();
         registry.register("messages", "Messages between nodes, by event and ack", relayed.clone());
@@ -150,105 +149,105 @@ impl Metrics {
     }
 
     /// A message was answered.
-    pub fn message(&self, event: Event, ack: Ack) {
+    pub(crate) fn message(&self, event: Event, ack: Ack) {
         self.0.relayed[event.index()][ack.index()].inc();
     }
 
     /// A presence question was asked.
-    pub fn presence_question(&self) {
+    pub(crate) fn presence_question(&self) {
         self.0.presence_questions.inc();
     }
 
     /// A node got its ID.
-    pub fn admission(&self) {
+    pub(crate) fn admission(&self) {
         self.0.admissions.inc();
         self.0.nodes.inc();
     }
 
     /// An admitted node's connection ended.
-    pub fn departure(&self, reason: CloseReason) {
+    pub(crate) fn departure(&self, reason: CloseReason) {
         self.0.nodes.dec();
         self.0.closes[reason as usize].inc();
     }
 
     /// So many tasks of the process have not ended.
-    pub fn tasks(&self, tasks: usize) {
+    pub(crate) fn tasks(&self, tasks: usize) {
         self.0.tasks.set(i64::try_from(tasks).unwrap_or(i64::MAX));
     }
 
     /// A node was refused for good.
-    pub fn refusal(&self, cause: &'static str) {
+    pub(crate) fn refusal(&self, cause: &'static str) {
         self.0.refusals.get_or_create(&[("cause", cause)]).inc();
     }
 
     /// A connection was turned away; it may come again.
-    pub fn rejection(&self, cause: &'static str) {
+    pub(crate) fn rejection(&self, cause: &'static str) {
         self.0.rejections.get_or_create(&[("cause", cause)]).inc();
     }
 
     /// A webhook was called, or could not be.
-    pub fn webhook_call(&self, hook: &'static str, outcome: &'static str) {
+    pub(crate) fn webhook_call(&self, hook: &'static str, outcome: &'static str) {
         self.0.webhook_calls.get_or_create(&[("hook", hook), ("outcome", outcome)]).inc();
     }
 
     /// Redis can be asked from now on, or cannot.
-    pub fn redis_connected(&self, usage: &'static str, is_connected: bool) {
+    pub(crate) fn redis_connected(&self, usage: &'static str, is_connected: bool) {
         self.0.redis_connected.get_or_create(&[("use", usage)]).set(is_connected.into());
     }
 
     /// So many commands for Redis have come to this end.
-    pub fn redis_commands(&self, outcome: &'static str, commands: u64) {
+    pub(crate) fn redis_commands(&self, outcome: &'static str, commands: u64) {
         self.0.redis_commands.get_or_create(&[("outcome", outcome)]).inc_by(commands);
     }
 
     /// Something happened to a lease.
-    pub fn lease_event(&self, event: &'static str) {
+    pub(crate) fn lease_event(&self, event: &'static str) {
         self.0.leases.get_or_create(&[("event", event)]).inc();
     }
 
     /// So many messages to or from another replica have come to this end.
-    pub fn replica_messages(&self, outcome: &'static str, messages: u64) {
+    pub(crate) fn replica_messages(&self, outcome: &'static str, messages: u64) {
         self.0.replica_messages.get_or_create(&[("outcome", outcome)]).inc_by(messages);
     }
 
     /// A discovery endpoint was asked.
-    pub fn discovery_request(&self, endpoint: &'static str, outcome: &'static str) {
+    pub(crate) fn discovery_request(&self, endpoint: &'static str, outcome: &'static str) {
         let labels = [("endpoint", endpoint), ("outcome", outcome)];
         self.0.discovery_requests.get_or_create(&labels).inc();
     }
 
     /// So many sessions are stored for discovery.
-    pub fn discovery_sessions(&self, sessions: usize) {
+    pub(crate) fn discovery_sessions(&self, sessions: usize) {
         self.0.discovery_sessions.set(i64::try_from(sessions).unwrap_or(i64::MAX));
     }
 
     /// So many more long polls and event streams wait for news.
-    pub fn discovery_waiting(&self, more: i64) {
+    pub(crate) fn discovery_waiting(&self, more: i64) {
         self.0.discovery_waiting.inc_by(more);
     }
 
     /// The messages of the peer-relay network with this fate.
-    pub fn peer_relay_messages(&self, fate: &'static str) -> Count {
+    pub(crate) fn peer_relay_messages(&self, fate: &'static str) -> Count {
         self.0.peer_relay_messages.get_or_create_owned(&[("fate", fate)])
     }
 
     /// The peers that there is a channel to.
-    pub fn peer_relay_neighbours(&self) -> &Gauge {
+    pub(crate) fn peer_relay_neighbours(&self) -> &Gauge {
         &self.0.peer_relay_neighbours
     }
 
     /// A channel to a peer ended, or could not be opened.
-    pub fn peer_relay_channel_ended(&self, reason: &'static str) {
+    pub(crate) fn peer_relay_channel_ended(&self, reason: &'static str) {
         self.0.peer_relay_channels_ended.get_or_create(&[("reason", reason)]).inc();
     }
 
     /// So many messages of peers for nodes have come to this end.
-    pub fn bridge_messages(&self, outcome: &'static str, messages: u64) {
+    pub(crate) fn bridge_messages(&self, outcome: &'static str, messages: u64) {
         self.0.bridge_messages.get_or_create(&[("outcome", outcome)]).inc_by(messages);
     }
 
     /// The text that Prometheus scrapes (OpenMetrics 1.0).
-    pub fn encode(&self) -> String {
+    pub(crate) fn encode(&self) -> String {
         let mut text = String::new();
         // Writing to a string cannot fail.
         let _ = encode(&mut text, &self.0.registry);

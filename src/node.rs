@@ -8,27 +8,27 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The longest ID a node may have, in bytes.
-pub const MAX_NODE_ID_BYTES: usize = 256;
+pub(crate) const MAX_NODE_ID_BYTES: usize = 256;
 
 /// The ID by which nodes address each other: 1 to 256 bytes of UTF-8 without control characters
 /// and without blanks at its ends (an ID with outer blanks could never be addressed, because `to`
 /// is trimmed).
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct NodeId(Arc<str>);
+pub(crate) struct NodeId(Arc<str>);
 
 /// Why a text is no [`NodeId`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "a node ID has 1 to {MAX_NODE_ID_BYTES} bytes, no control characters, no blanks at its ends"
 )]
-pub struct InvalidNodeId;
+pub(crate) struct InvalidNodeId;
 
 impl NodeId {
     /// Takes `text` as an ID.
     ///
     /// # Errors
     /// [`InvalidNodeId`] if it breaks one of the rules of the type.
-    pub fn parse(text: &str) -> Result<Self, InvalidNodeId> {
+    pub(crate) fn parse(text: &str) -> Result<Self, InvalidNodeId> {
         let valid = !text.is_empty()
             && text.len() <= MAX_NODE_ID_BYTES
             && trim(text).len() == text.len()
@@ -36,8 +36,7 @@ impl NodeId {
         if valid { Ok(Self(text.into())) } else { Err(InvalidNodeId) }
     }
 
-    /// The ID as text.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }
@@ -62,28 +61,28 @@ impl fmt::Debug for NodeId {
 
 /// Cuts the blanks off both ends, as JavaScript's `String.prototype.trim` does: U+FEFF is a blank
 /// there, U+0085 is not, unlike in Rust (ECMAScript, "WhiteSpace" and "LineTerminator").
-pub fn trim(text: &str) -> &str {
+pub(crate) fn trim(text: &str) -> &str {
     text.trim_matches(|c: char| c == '\u{feff}' || (c != '\u{85}' && c.is_whitespace()))
 }
 
 /// One connection of a node, unique within its replica's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ConnectionId(u64);
+pub(crate) struct ConnectionId(u64);
 
 impl ConnectionId {
     /// An ID that no connection of this process had before.
-    pub fn next() -> Self {
+    pub(crate) fn next() -> Self {
         static LAST: AtomicU64 = AtomicU64::new(0);
         Self(LAST.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
     /// The number that stands for it in messages between replicas.
-    pub fn number(self) -> u64 {
+    pub(crate) fn number(self) -> u64 {
         self.0
     }
 
     /// The connection with this number, perhaps of another replica.
-    pub fn from_number(number: u64) -> Self {
+    pub(crate) fn from_number(number: u64) -> Self {
         Self(number)
     }
 }
@@ -96,21 +95,20 @@ impl fmt::Display for ConnectionId {
 
 /// One broker process, from its start to its end: a restarted process is another replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ReplicaId(uuid::Uuid);
+pub(crate) struct ReplicaId(uuid::Uuid);
 
 impl ReplicaId {
     /// A random ID that no other process has.
-    pub fn random() -> Self {
+    pub(crate) fn random() -> Self {
         Self(uuid::Uuid::new_v4())
     }
 
     /// The bytes that stand for it in messages between replicas.
-    pub fn as_bytes(&self) -> &[u8; 16] {
+    pub(crate) fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()
     }
 
-    /// The replica that these bytes stand for.
-    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+    pub(crate) fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(uuid::Uuid::from_bytes(bytes))
     }
 }
@@ -123,11 +121,9 @@ impl fmt::Display for ReplicaId {
 
 /// Who holds a node's ID: this connection on this replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Owner {
-    /// The process that holds the connection.
-    pub replica: ReplicaId,
-    /// The connection within that process.
-    pub connection: ConnectionId,
+pub(crate) struct Owner {
+    pub(crate) replica: ReplicaId,
+    pub(crate) connection: ConnectionId,
 }
 
 impl fmt::Display for Owner {
@@ -140,7 +136,7 @@ impl fmt::Display for Owner {
 /// Not the text of an [`Owner`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not the ID of a replica and the number of a connection")]
-pub struct InvalidOwner;
+pub(crate) struct InvalidOwner;
 
 impl FromStr for Owner {
     type Err = InvalidOwner;

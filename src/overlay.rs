@@ -32,7 +32,6 @@ mod webrtc;
 
 pub use id::{ID_BYTES, InvalidPeerId, PeerId};
 pub use message::MAX_DATA_BYTES;
-pub use peer::{
-    DialPolicy, DialingNotAllowed, Events, Peer, PeerEvent, PeerSettings, Seat, SendError,
-};
+pub(crate) use peer::Seat;
+pub use peer::{DialPolicy, DialingNotAllowed, Events, Peer, PeerEvent, PeerSettings, SendError};
 pub use socket::{MAX_DATAGRAM_BYTES, PeerAddr, PeerSocket};

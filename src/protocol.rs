@@ -1,7 +1,7 @@
 //! The contract with the nodes: events, acknowledgements, refusals and the texts in them.
 //!
 //! Pure: no I/O, no clock, no state. What a node may send is parsed here once
-//! ([`Handshake`], [`EventPacket`], [`Envelope`], [`Question`]); what it gets back has its exact
+//! ([`Handshake`], [`EventPacket`], [`envelope::Envelope`], [`Question`]); what it gets back has its exact
 //! wording here. `doc/protocol.md` shows the same from a client's side.
 
 mod envelope;
@@ -12,24 +12,25 @@ mod presence;
 mod rtc_configuration;
 mod scan;
 
-pub use envelope::{Envelope, InvalidEnvelope};
-pub use handshake::{Handshake, RequiredKey};
-pub use json_string::{JsonString, JsonStringBuf, NotAString};
-pub use packet::{EventPacket, Payload};
-pub use presence::{InvalidQuestion, Question};
-pub use rtc_configuration::{IceServer, RtcConfiguration};
+pub(crate) use envelope::Envelope;
+pub(crate) use handshake::{Handshake, RequiredKey};
+pub(crate) use json_string::{JsonString, JsonStringBuf};
+pub(crate) use packet::{EventPacket, Payload};
+pub(crate) use presence::{InvalidQuestion, Question};
+pub(crate) use rtc_configuration::IceServer;
+pub use rtc_configuration::RtcConfiguration;
 
 use std::fmt;
 
 /// The event by which a node learns that it is connected; its argument is the RTC configuration.
-pub const AUTHENTICATED: &str = "AUTHENTICATED";
+pub(crate) const AUTHENTICATED: &str = "AUTHENTICATED";
 
 /// The question which of some nodes are connected.
-pub const ARE_NODES_CONNECTED_TO_BROKER: &str = "ARE_NODES_CONNECTED_TO_BROKER";
+pub(crate) const ARE_NODES_CONNECTED_TO_BROKER: &str = "ARE_NODES_CONNECTED_TO_BROKER";
 
 /// The events that one node sends to another through the broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Event {
+pub(crate) enum Event {
     /// An offer: the initiator wants a direct connection.
     ConnectionAttempt,
     /// The answer to an offer.
@@ -48,7 +49,7 @@ pub enum Event {
 
 impl Event {
     /// All of them, in the order of [`Event::index`].
-    pub const ALL: [Event; 7] = [
+    pub(crate) const ALL: [Event; 7] = [
         Event::ConnectionAttempt,
         Event::ConnectionAcceptance,
         Event::ConnectionRefusal,
@@ -59,12 +60,12 @@ impl Event {
     ];
 
     /// The event of this name on the wire.
-    pub fn from_name(name: &str) -> Option<Self> {
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|event| event.name() == name)
     }
 
     /// The name on the wire.
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Event::ConnectionAttempt => "CONNECTION_ATTEMPT",
             Event::ConnectionAcceptance => "CONNECTION_ACCEPTANCE",
@@ -77,24 +78,24 @@ impl Event {
     }
 
     /// The position in [`Event::ALL`], for tables by event.
-    pub const fn index(self) -> usize {
+    pub(crate) const fn index(self) -> usize {
         self as usize
     }
 
     /// Whether the event belongs to the setup of a direct connection, as opposed to the relay.
-    pub fn is_signaling(self) -> bool {
+    pub(crate) fn is_signaling(self) -> bool {
         self != Event::SocketMessage
     }
 
     /// Whether the event belongs to the setup that an attempt has begun.
-    pub fn follows_attempt(self) -> bool {
+    pub(crate) fn follows_attempt(self) -> bool {
         self.is_signaling() && self != Event::ConnectionAttempt
     }
 }
 
 /// The answer to an event that one node sent to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Ack {
+pub(crate) enum Ack {
     /// Handed over to the receiver's connection.
     Ok,
     /// No connection has the receiver's ID.
@@ -109,11 +110,10 @@ pub enum Ack {
 
 impl Ack {
     /// All of them, in the order of [`Ack::index`].
-    pub const ALL: [Ack; 5] =
+    pub(crate) const ALL: [Ack; 5] =
         [Ack::Ok, Ack::NotConnected, Ack::Unauthorized, Ack::Disabled, Ack::Error];
 
-    /// The text on the wire.
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Ack::Ok => "OK",
             Ack::NotConnected => "NOT_CONNECTED",
@@ -124,7 +124,7 @@ impl Ack {
     }
 
     /// The JSON string that a node gets as its acknowledgement.
-    pub fn as_json(self) -> JsonString<'static> {
+    pub(crate) fn as_json(self) -> JsonString<'static> {
         JsonString::trusted(match self {
             Ack::Ok => "\"OK\"",
             Ack::NotConnected => "\"NOT_CONNECTED\"",
@@ -135,7 +135,7 @@ impl Ack {
     }
 
     /// The position in [`Ack::ALL`], for tables by ack.
-    pub const fn index(self) -> usize {
+    pub(crate) const fn index(self) -> usize {
         self as usize
     }
 }
@@ -143,7 +143,7 @@ impl Ack {
 /// A final "no" to a node that wants to connect. The official nodes do not try again after one,
 /// so nothing that may pass by itself is ever answered with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// A required key is missing, given twice or not valid.
     Missing(RequiredKey),
     /// The authentication webhook said no.

@@ -178,11 +178,6 @@ impl Redis {
         (self.0.publish, channel(&self.0.prefix, name))
     }
 
-    /// Waits until all that was sent before has been done, if Redis is there.
-    pub async fn flush(&self) {
-        drop(self.run(redis::cmd("PING")).await);
-    }
-
     fn send(
         &self,
         command: Cmd,

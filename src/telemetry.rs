@@ -16,10 +16,10 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 /// The target of lines on nodes that come and go.
-pub const CONNECTIONS: &str = "connections";
+pub(crate) const CONNECTIONS: &str = "connections";
 
 /// The target of lines on events between nodes.
-pub const EVENTS: &str = "events";
+pub(crate) const EVENTS: &str = "events";
 
 /// The most lines in a second. Strangers cause lines; they must not be able to fill a disk.
 const MAX_LINES_PER_SECOND: u32 = 2_000;
@@ -76,7 +76,7 @@ impl FromStr for LogFormat {
 ///
 /// # Errors
 /// Fails if the process has a log already.
-pub fn init(level: LogLevel, format: LogFormat) -> Result<(), TryInitError> {
+pub fn init_logging(level: LogLevel, format: LogFormat) -> Result<(), TryInitError> {
     let registry = tracing_subscriber::registry()
         .with(filter(level))
         .with(LineLimit::new(MAX_LINES_PER_SECOND));

@@ -16,35 +16,78 @@ mod authorization;
 mod client;
 mod failure_log;
 mod rtc_configuration;
+mod settings;
 mod signature;
 mod socket_message;
 mod validity;
 
-pub use authentication::{Authentication, DataFormat};
-pub use authorization::Authorization;
-pub use client::{CallError, Client, ClientError, ClientSettings, ExtraRoots, Hook};
-pub use rtc_configuration::RtcConfigurations;
+pub(crate) use authentication::Authentication;
+pub use authentication::DataFormat;
+pub(crate) use authorization::Authorization;
+pub(crate) use client::CallError;
+pub use client::{ClientError, ExtraRoots};
+pub(crate) use rtc_configuration::RtcConfigurations;
+pub use settings::{CallSettings, WebhookSettings};
 pub use signature::{InvalidSecret, Signer};
-pub use socket_message::{SocketMessage, SocketMessages};
-pub use validity::Validity;
+pub(crate) use socket_message::{SocketMessage, SocketMessages};
+pub(crate) use validity::Validity;
+
+use crate::metrics::Metrics;
+use crate::secret_url::SecretUrl;
+use client::{Client, Hook};
+
+/// The hooks' names in logs and metrics.
+const AUTHENTICATION: &str = "authentication";
+const AUTHORIZATION: &str = "authorization";
+const VALIDITY: &str = "validity";
+const RTC_CONFIGURATION: &str = "rtc_configuration";
+const SOCKET_MESSAGE: &str = "on_socket_message";
 
 /// The hooks that are set.
 #[derive(Default)]
-pub struct Webhooks {
-    /// Asked once for each node that connects.
-    pub authentication: Option<Authentication>,
-    /// Asked before two nodes communicate.
-    pub authorization: Option<Authorization>,
-    /// Asked from time to time.
-    pub validity: Option<Validity>,
-    /// Asked once for each node that is connected.
-    pub rtc_configuration: Option<RtcConfigurations>,
-    /// Told of every message.
-    pub socket_message: Option<SocketMessages>,
+pub(crate) struct Webhooks {
+    /// Called once for each node that connects.
+    pub(crate) authentication: Option<Authentication>,
+    /// Called before two nodes communicate.
+    pub(crate) authorization: Option<Authorization>,
+    /// Called from time to time.
+    pub(crate) validity: Option<Validity>,
+    /// Called once for each node that is connected.
+    pub(crate) rtc_configuration: Option<RtcConfigurations>,
+    /// Notified of every message.
+    pub(crate) socket_message: Option<SocketMessages>,
+}
+
+impl Webhooks {
+    /// Sets up the hooks that have a URL: one client for all of them, and none if there are none.
+    ///
+    /// # Errors
+    /// [`ClientError`] if a certificate or the proxy cannot be used.
+    pub(crate) fn new(settings: &WebhookSettings, metrics: &Metrics) -> Result<Self, ClientError> {
+        if settings.names().is_empty() {
+            return Ok(Self::default());
+        }
+        let client = Client::new(settings.calls.clone(), metrics.clone())?;
+        let hook = |name, url: &Option<SecretUrl>| {
+            url.as_ref().map(|url| client.hook(name, url.expose().clone()))
+        };
+        Ok(Self {
+            authentication: hook(AUTHENTICATION, &settings.authentication)
+                .map(|hook| Authentication::new(hook, settings.authentication_data_format)),
+            authorization: hook(AUTHORIZATION, &settings.authorization)
+                .map(|hook| Authorization::new(hook, settings.authorization_cache_ttl)),
+            validity: hook(VALIDITY, &settings.validity)
+                .map(|hook| Validity::new(hook, settings.validity_check_batch_size)),
+            rtc_configuration: hook(RTC_CONFIGURATION, &settings.rtc_configuration)
+                .map(RtcConfigurations::new),
+            socket_message: hook(SOCKET_MESSAGE, &settings.socket_message)
+                .map(|hook| SocketMessages::new(hook, metrics.clone())),
+        })
+    }
 }
 
 /// An answer: whatever the JSON object in it says.
-pub type Answer = serde_json::Map<String, serde_json::Value>;
+type Answer = serde_json::Map<String, serde_json::Value>;
 
 /// Whether `answer` says yes under `key`. Only the JSON value `true` does: a text "true" may come
 /// from a server that says "false" the same way.

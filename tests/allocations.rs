@@ -17,8 +17,7 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::time::Duration;
 
-use crolang_broker::config::Config;
-use crolang_broker::server::Server;
+use crolang_broker::{Config, Server};
 use dhat::{HeapStats, Profiler};
 use pair::{MOST_AT_ONCE, Pair, RECEIVER, from_client, from_server, read};
 
@@ -53,12 +52,8 @@ const CONTENT_BYTES: usize = 200;
 fn a_message_costs_no_more_allocations_than_it_did() {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.worker_threads(1).enable_all().build().unwrap();
-    let config = Config {
-        host: [127, 0, 0, 1].into(),
-        port: 0,
-        ping_interval: Duration::from_secs(3600),
-        ..Config::default()
-    };
+    let mut config = Config { host: [127, 0, 0, 1].into(), port: 0, ..Config::default() };
+    config.transport.ping_interval = Duration::from_secs(3600);
     let server = runtime.block_on(Server::bind(&config)).unwrap();
     let mut pair = Pair::connect(server.address(), CONTENT_BYTES);
     let mut question = Question::new();

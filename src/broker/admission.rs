@@ -47,7 +47,7 @@ impl FromStr for DuplicateIdPolicy {
 
 /// Why a node did not get its ID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum AdmissionError {
+pub(crate) enum AdmissionError {
     /// For good.
     #[error("refused: {0}")]
     Refused(Refusal),
@@ -63,7 +63,7 @@ impl Broker {
     /// [`AdmissionError::Refused`] if the authentication webhook says no, or another connection
     /// holds the ID and keeps it; [`AdmissionError::Unavailable`] if the webhook gives no answer,
     /// the broker is shutting down, Redis is away or the ID is contended.
-    pub async fn admit(
+    pub(crate) async fn admit(
         self: &Arc<Self>,
         handshake: &Handshake,
         link: &LinkHandle,

@@ -33,7 +33,7 @@ const MAX_OF_ALL: usize = 1024;
 
 impl Broker {
     /// Hands what peers send to the broker's own peer to nodes. Ends with the peer.
-    pub async fn serve_peers(self: Arc<Self>, mut events: Events) {
+    pub(crate) async fn serve_peers(self: Arc<Self>, mut events: Events) {
         let quotas = Quotas::default();
         let dispatcher = Dispatcher::new(self.clone(), None, MAX_OF_ALL);
         while let Some(event) = events.next().await {

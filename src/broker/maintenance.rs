@@ -13,7 +13,7 @@ const JITTER_PERCENT: u32 = 10;
 
 impl Broker {
     /// Checks about every `interval` which nodes may stay. Never ends.
-    pub async fn check_validity_every(&self, interval: Duration) {
+    pub(crate) async fn check_validity_every(&self, interval: Duration) {
         loop {
             let percent = rand::random_range(100 - JITTER_PERCENT..=100 + JITTER_PERCENT);
             tokio::time::sleep(interval * percent / 100).await;

@@ -20,7 +20,7 @@ const MAX_PROBES: usize = 1024;
 
 impl Broker {
     /// Serves what other replicas send. Ends when nothing more can come.
-    pub async fn serve_replicas(self: Arc<Self>, mut frames: mpsc::Receiver<Frame>) {
+    pub(crate) async fn serve_replicas(self: Arc<Self>, mut frames: mpsc::Receiver<Frame>) {
         let Some(remote) = &self.remote else { return };
         let mut probing = FuturesUnordered::new();
         loop {
@@ -46,7 +46,7 @@ impl Broker {
 
     /// Ends the connections whose lease was lost: the ID has another owner, or nobody knows for
     /// too long. Ends when nothing more can be lost.
-    pub async fn evict_lost(self: Arc<Self>, mut lost: mpsc::Receiver<LostLease>) {
+    pub(crate) async fn evict_lost(self: Arc<Self>, mut lost: mpsc::Receiver<LostLease>) {
         while let Some(LostLease { node, connection }) = lost.recv().await {
             if let Some(link) = self.connections.link(&node, connection) {
                 tracing::info!(target: CONNECTIONS, ?node, %connection, "lease lost");

@@ -96,13 +96,13 @@ fn password(secret: &str, username: &str) -> String {
 
 impl Broker {
     /// The node's RTC configuration, if no webhook has to be asked for it.
-    pub fn rtc_configuration_at_once(&self, node: &NodeId) -> Option<RtcConfiguration> {
+    pub(crate) fn rtc_configuration_at_once(&self, node: &NodeId) -> Option<RtcConfiguration> {
         let is_own = self.webhooks.rtc_configuration.is_none();
         is_own.then(|| self.own_rtc.configuration(node))
     }
 
     /// The node's RTC configuration; `None` if there is none and its connection is to be closed.
-    pub async fn rtc_configuration(&self, node: &NodeId) -> Option<RtcConfiguration> {
+    pub(crate) async fn rtc_configuration(&self, node: &NodeId) -> Option<RtcConfiguration> {
         let own = || Some(self.own_rtc.configuration(node));
         let Some(webhook) = &self.webhooks.rtc_configuration else { return own() };
         match webhook.ask(node).await {

@@ -22,7 +22,7 @@ use link::{CloseReason, PendingEvent};
 const MAX_IN_FLIGHT: usize = 64;
 
 /// A node that has its ID. The ID hangs on the connection's link and ends with it.
-pub struct Session {
+pub(crate) struct Session {
     broker: Arc<Broker>,
     sender: Sender,
     owner: Owner,
@@ -46,14 +46,14 @@ impl Session {
     }
 
     /// The node's connection.
-    pub fn connection(&self) -> &Connection {
+    pub(crate) fn connection(&self) -> &Connection {
         &self.connection
     }
 
     /// Tells the node that it is connected, and lets others reach it and its events pass. Takes
     /// time only if a webhook has to be asked for the RTC configuration. Without one the node is
     /// of no use to anybody: its connection is closed, so that it reconnects.
-    pub fn connect(self: &Arc<Self>) {
+    pub(crate) fn connect(self: &Arc<Self>) {
         if let Some(rtc) = self.broker.rtc_configuration_at_once(&self.sender.name) {
             return self.greet(Some(&rtc));
         }
@@ -83,7 +83,7 @@ impl Session {
 
     /// Takes an event of the node, or `None` for one that cannot be read. An ack with this ID
     /// answers it, now or later.
-    pub fn receive(&self, packet: Option<EventPacket<'_>>, ack_id: Option<i64>) {
+    pub(crate) fn receive(&self, packet: Option<EventPacket<'_>>, ack_id: Option<i64>) {
         let Some(EventPacket { name, payload }) = packet else {
             return self.ack(ack_id, Ack::Error);
         };

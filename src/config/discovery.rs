@@ -49,7 +49,7 @@ impl FromStr for StoragePath {
 }
 
 /// What `STORAGE_TYPE` switches on; none if it is not set. The other variables are checked all
-/// the same: a mistake does not wait until it matters.
+/// the same: an error does not wait until it matters.
 pub(super) fn read(
     reader: &mut Reader<impl Source>,
     redis: Option<&RedisSettings>,

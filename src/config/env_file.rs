@@ -3,14 +3,14 @@
 //! The original reads it with the npm package dotenv: `NAME=value`, values with or without quotes,
 //! nothing in them replaced. Here dotenvy reads it, which wants quotes around more values and
 //! replaces `$NAME` in them. So first every value gets the quotes and escapes that make dotenvy
-//! read what dotenv would. Two things are stricter: a line that is no assignment is a mistake and
+//! read what dotenv would. Two things are stricter: a line that is no assignment is an error and
 //! not passed over, and `#` begins a comment only behind a blank.
 
 use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 
-use super::Mistake;
+use super::ConfigError;
 
 const BLANKS: [char; 2] = [' ', '\t'];
 
@@ -18,9 +18,9 @@ const BLANKS: [char; 2] = [' ', '\t'];
 const NO_ASSIGNMENT: &str = "?\n";
 
 /// The variables in a `.env` file; none if there is no such file.
-pub(super) fn read_env_file(path: &Path) -> (HashMap<String, String>, Option<Mistake>) {
+pub(super) fn read_env_file(path: &Path) -> (HashMap<String, String>, Option<ConfigError>) {
     // The reason is told without the line at fault: it may hold a secret.
-    let mistake = |problem: &str| Mistake {
+    let error = |problem: &str| ConfigError {
         variable: ".env",
         problem: problem.into(),
         allowed: "a readable file of lines NAME=value in UTF-8, or none",
@@ -28,16 +28,16 @@ pub(super) fn read_env_file(path: &Path) -> (HashMap<String, String>, Option<Mis
     let content = match std::fs::read(path) {
         Ok(content) => content,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return (HashMap::new(), None),
-        Err(_) => return (HashMap::new(), Some(mistake("cannot be read"))),
+        Err(_) => return (HashMap::new(), Some(error("cannot be read"))),
     };
     let Ok(text) = String::from_utf8(content) else {
-        return (HashMap::new(), Some(mistake("cannot be read as text")));
+        return (HashMap::new(), Some(error("cannot be read as text")));
     };
     let mut variables = HashMap::new();
     for line in dotenvy::from_read_iter(with_quotes(&text).as_bytes()) {
         match line {
             Ok((name, value)) => drop(variables.insert(name, value)),
-            Err(_) => return (variables, Some(mistake("has a line that is not NAME=value"))),
+            Err(_) => return (variables, Some(error("has a line that is not NAME=value"))),
         }
     }
     (variables, None)
@@ -146,15 +146,15 @@ fn behind_line(text: &str) -> &str {
 mod tests {
     use super::*;
 
-    /// The variables of a file with this content, in the order of their names, or the mistake.
+    /// The variables of a file with this content, in the order of their names, or the error.
     fn read(content: &[u8]) -> Result<Vec<(String, String)>, String> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(".env");
         std::fs::write(&path, content).unwrap();
-        let (variables, mistake) = read_env_file(&path);
+        let (variables, error) = read_env_file(&path);
         let mut variables: Vec<_> = variables.into_iter().collect();
         variables.sort();
-        mistake.map_or(Ok(variables), |mistake| Err(mistake.to_string()))
+        error.map_or(Ok(variables), |error| Err(error.to_string()))
     }
 
     fn value(content: &str) -> String {
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_assignment_is_a_mistake_that_shows_no_secret() {
+    fn what_is_no_assignment_is_an_error_that_shows_no_secret() {
         for content in [
             "REDIS_URL redis://:hunter2@h\n",
             "PORT=1\nhunter2",
@@ -224,9 +224,9 @@ mod tests {
             "ä=hunter2",
             "; hunter2",
         ] {
-            let mistake = read(content.as_bytes()).unwrap_err();
-            assert!(mistake.starts_with(".env: has a line that is not NAME=value"), "{mistake}");
-            assert!(!mistake.contains("hunter2"), "{mistake}");
+            let error = read(content.as_bytes()).unwrap_err();
+            assert!(error.starts_with(".env: has a line that is not NAME=value"), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
         }
         assert!(read(b"PORT=\xff\n").unwrap_err().starts_with(".env: cannot be read"));
         let folder = tempfile::tempdir().unwrap();

@@ -4,9 +4,10 @@ use std::net::IpAddr;
 
 use url::Url;
 
+use super::Source;
 use super::reader::Reader;
-use super::{SecretUrl, Source};
-use crate::overlay::DialPolicy;
+use crate::overlay::PeerSettings;
+use link::LinkLimits;
 
 /// The longest path, in bytes.
 const MAX_PATH_BYTES: usize = 128;
@@ -14,35 +15,31 @@ const MAX_PATH_BYTES: usize = 128;
 /// The paths that are taken.
 const OWN_PATHS: [&str; 4] = ["/socket.io", "/health", "/metrics", "/readyz"];
 
-/// The peer-relay network. Each field is the variable of the same name with `PEER_RELAY` before
-/// it.
+/// The peer-relay network.
 #[derive(Debug, Clone)]
 pub struct PeerRelayConfig {
     /// The path of the endpoint; the broker is a peer if it is set.
     pub path: Option<String>,
-    /// The peers that the broker enters the network by.
-    pub bootstrap: Vec<SecretUrl>,
-    /// The URL that other peers are told.
-    pub public_url: Option<SecretUrl>,
-    /// The address that WebRTC channels come to.
-    pub webrtc: Option<IpAddr>,
-    /// Which URLs are dialed.
-    pub dial: DialPolicy,
-    /// The most channels at a time, those to bootstrap peers aside.
-    pub max_channels: usize,
+    /// The broker as a peer. It does not listen by itself: it is handed the connections that come
+    /// to `path`.
+    pub peer: PeerSettings,
     /// Whether nodes and peers can send to each other.
     pub bridge: bool,
 }
 
 impl PeerRelayConfig {
-    pub(super) fn read(reader: &mut Reader<impl Source>) -> Self {
+    pub(super) fn read(reader: &mut Reader<impl Source>, limits: LinkLimits) -> Self {
         Self {
             path: reader.optional("PEER_RELAY_PATH", |text| is_path(text).then(|| text.into())),
-            bootstrap: reader.secret("PEER_RELAY_BOOTSTRAP", urls).unwrap_or_default(),
-            public_url: reader.url("PEER_RELAY_PUBLIC_URL", &["ws", "wss"]),
-            webrtc: reader.optional("PEER_RELAY_WEBRTC", webrtc),
-            dial: reader.parsed("PEER_RELAY_DIAL"),
-            max_channels: reader.number("PEER_RELAY_MAX_CHANNELS", 1),
+            peer: PeerSettings {
+                bootstrap: reader.secret("PEER_RELAY_BOOTSTRAP", urls).unwrap_or_default(),
+                public_url: reader.url("PEER_RELAY_PUBLIC_URL", &["ws", "wss"]),
+                webrtc: reader.optional("PEER_RELAY_WEBRTC", webrtc),
+                dial: reader.parsed("PEER_RELAY_DIAL"),
+                max_channels: reader.number("PEER_RELAY_MAX_CHANNELS", 1),
+                limits,
+                ..PeerSettings::default()
+            },
             bridge: reader.switch("PEER_RELAY_BRIDGE"),
         }
     }
@@ -72,10 +69,10 @@ fn webrtc(text: &str) -> Option<IpAddr> {
 }
 
 /// URLs separated by commas; their text may be secret.
-fn urls(text: &str) -> Option<Vec<SecretUrl>> {
+fn urls(text: &str) -> Option<Vec<Url>> {
     let url = |text: &str| {
         let url = Url::parse(text.trim()).ok();
-        url.filter(|url| matches!(url.scheme(), "ws" | "wss")).map(SecretUrl::new)
+        url.filter(|url| matches!(url.scheme(), "ws" | "wss"))
     };
     text.split(',').map(url).collect()
 }

@@ -1,28 +1,28 @@
-//! Reads typed values and gathers the mistakes.
+//! Reads typed values and gathers the errors.
 
 use std::str::FromStr;
 use std::time::Duration;
 
 use url::Url;
 
-use super::{Config, Mistake, Mistakes, SecretUrl, Source, VARIABLES, Variable};
+use super::{Config, ConfigError, ConfigErrors, Source, VARIABLES, Variable};
 
 const LONGEST_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// One pass over a source of variables.
 pub(super) struct Reader<S> {
     source: S,
-    mistakes: Vec<Mistake>,
+    errors: Vec<ConfigError>,
 }
 
 impl<S: Source> Reader<S> {
     pub(super) fn new(source: S) -> Self {
-        Self { source, mistakes: Vec::new() }
+        Self { source, errors: Vec::new() }
     }
 
     /// The configuration if every value could be used.
-    pub(super) fn finish(self, config: Config) -> Result<Config, Mistakes> {
-        if self.mistakes.is_empty() { Ok(config) } else { Err(Mistakes(self.mistakes)) }
+    pub(super) fn finish(self, config: Config) -> Result<Config, ConfigErrors> {
+        if self.errors.is_empty() { Ok(config) } else { Err(ConfigErrors(self.errors)) }
     }
 
     pub(super) fn parsed<T: FromStr>(&mut self, name: &'static str) -> T {
@@ -45,14 +45,14 @@ impl<S: Source> Reader<S> {
         )
     }
 
-    /// A URL with one of these schemes. Its text is never part of a mistake: it may be a secret.
-    pub(super) fn url(&mut self, name: &'static str, schemes: &[&str]) -> Option<SecretUrl> {
+    /// A URL with one of these schemes. Its text is never part of an error: it may be a secret.
+    pub(super) fn url(&mut self, name: &'static str, schemes: &[&str]) -> Option<Url> {
         let text = self.text(variable(name))?;
         let usable = |url: &Url| {
             schemes.contains(&url.scheme()) && url.host_str().is_some_and(|host| !host.is_empty())
         };
         match Url::parse(&text).ok().filter(usable) {
-            Some(url) => Some(SecretUrl::new(url)),
+            Some(url) => Some(url),
             None => {
                 self.hidden(name);
                 None
@@ -69,12 +69,12 @@ impl<S: Source> Reader<S> {
         let text = self.text(variable(name))?;
         let parsed = parse(&text);
         if parsed.is_none() {
-            self.mistake(variable(name), format!("{text:?} is not valid"));
+            self.error(variable(name), format!("{text:?} is not valid"));
         }
         parsed
     }
 
-    /// A value whose text is never part of a mistake.
+    /// A value whose text is never part of an error.
     pub(super) fn secret<T>(
         &mut self,
         name: &'static str,
@@ -98,7 +98,7 @@ impl<S: Source> Reader<S> {
             Ok(content) => parse(content).ok_or("its content is not valid".to_owned()),
             Err(error) => Err(error.to_string()),
         };
-        parsed.map_err(|problem| self.mistake(variable(name), format!("{path:?}: {problem}"))).ok()
+        parsed.map_err(|problem| self.error(variable(name), format!("{path:?}: {problem}"))).ok()
     }
 
     /// A list separated by commas, of texts that are `valid`.
@@ -106,18 +106,18 @@ impl<S: Source> Reader<S> {
         let Some(text) = self.text(variable(name)) else { return Vec::new() };
         let items: Vec<_> = text.split(',').map(|item| item.trim().to_owned()).collect();
         if !items.iter().all(|item| valid(item)) {
-            self.mistake(variable(name), format!("{text:?} is not valid"));
+            self.error(variable(name), format!("{text:?} is not valid"));
         }
         items
     }
 
     /// A variable that does not go together with another.
     pub(super) fn conflict(&mut self, name: &'static str, problem: &str) {
-        self.mistake(variable(name), problem.into());
+        self.error(variable(name), problem.into());
     }
 
     fn hidden(&mut self, name: &'static str) {
-        self.mistake(
+        self.error(
             variable(name),
             "the value (not shown, it may hold a secret) is not valid".into(),
         );
@@ -130,7 +130,7 @@ impl<S: Source> Reader<S> {
             if let Some(value) = parse(&text) {
                 return value;
             }
-            self.mistake(variable, format!("{text:?} is not valid"));
+            self.error(variable, format!("{text:?} is not valid"));
         }
         #[allow(clippy::expect_used, reason = "the defaults are constants, and a test reads them")]
         parse(variable.default).expect("the default is valid")
@@ -141,14 +141,18 @@ impl<S: Source> Reader<S> {
         match (self.source)(variable.name)?.into_string() {
             Ok(text) => Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
             Err(_) => {
-                self.mistake(variable, "the value is not UTF-8".into());
+                self.error(variable, "the value is not UTF-8".into());
                 None
             }
         }
     }
 
-    fn mistake(&mut self, variable: &'static Variable, problem: String) {
-        self.mistakes.push(Mistake { variable: variable.name, problem, allowed: variable.allowed });
+    fn error(&mut self, variable: &'static Variable, problem: String) {
+        self.errors.push(ConfigError {
+            variable: variable.name,
+            problem,
+            allowed: variable.allowed,
+        });
     }
 }
 

@@ -5,12 +5,12 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use super::*;
-use crate::broker::OwnRtc;
+use crate::broker::DuplicateIdPolicy;
 use crate::discovery::AllowedOrigins;
 use crate::discovery::store::Storage;
 use crate::overlay::DialPolicy;
 
-fn read(variables: &[(&str, &str)]) -> Result<Config, Mistakes> {
+fn read(variables: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
     Config::read(|name| {
         variables.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value))
     })
@@ -21,13 +21,16 @@ fn an_empty_environment_gives_the_defaults_of_the_contract() {
     let config = Config::default();
     assert_eq!((config.host, config.port), (IpAddr::from([0, 0, 0, 0]), 8080));
     assert_eq!(config.log_level, LogLevel::Minimal);
-    assert!(config.redis.settings.is_none() && !config.webhooks.is_any_set());
-    assert_eq!(config.redis.lock_ttl, Duration::from_secs(60));
-    assert_eq!(config.webhooks.nodes_status_check_interval, Duration::from_secs(30));
-    assert!(config.p2p_connection_enabled && config.websocket_relay_enabled);
-    assert_eq!(config.duplicate_id_policy, DuplicateIdPolicy::Probe);
-    assert_eq!(config.max_queued_bytes, 1 << 20);
-    assert_eq!(config.ping_interval + config.ping_timeout, Duration::from_secs(45));
+    assert!(config.cluster.is_none() && config.webhooks.names().is_empty());
+    assert_eq!(config.webhooks.validity_check_interval, Duration::from_secs(30));
+    assert!(config.broker.signaling_enabled && config.broker.relay_enabled);
+    assert_eq!(config.broker.duplicate_id_policy, DuplicateIdPolicy::Probe);
+    assert_eq!(config.link.max_queued_bytes, 1 << 20);
+    assert_eq!(config.link.max_queued_bytes, 1 << 20);
+    let TransportSettings { ping_interval, ping_timeout, .. } = config.transport;
+    assert_eq!(ping_interval + ping_timeout, Duration::from_secs(45));
+    let clustered = read(&[("REDIS_URL", "redis://h")]).unwrap().cluster.unwrap();
+    assert_eq!(clustered.leases.ttl, Duration::from_secs(60));
 }
 
 #[test]
@@ -43,16 +46,16 @@ fn values_are_read_without_their_outer_blanks_and_blank_is_not_set() {
     ])
     .unwrap();
     assert_eq!((config.host, config.port), ("::1".parse().unwrap(), 9090));
-    assert!(!config.p2p_connection_enabled);
-    assert_eq!(config.duplicate_id_policy, DuplicateIdPolicy::Replace);
-    assert!(config.redis.settings.is_none());
+    assert!(!config.broker.signaling_enabled);
+    assert_eq!(config.broker.duplicate_id_policy, DuplicateIdPolicy::Replace);
+    assert!(config.cluster.is_none());
     let url = config.webhooks.rtc_configuration.unwrap();
     assert_eq!(url.expose().password(), Some("word"));
     assert_eq!(format!("{url} {url:?}"), "https://hooks.test:444 https://hooks.test:444");
 }
 
 #[test]
-fn each_kind_of_wrong_value_is_a_mistake() {
+fn each_kind_of_wrong_value_is_a_error() {
     let milliseconds = ["0", "-1", "1.5", "1e3", "x", "86400001", "99999999999999999999"];
     let counts = ["0", "-1", "x", "4294967296"];
     let switches = ["yes", "1", "0", "tru"];
@@ -117,23 +120,23 @@ fn each_kind_of_wrong_value_is_a_mistake() {
             _ => &counts,
         };
         for value in wrong {
-            let Mistakes(mistakes) = read(&[(variable.name, value)]).unwrap_err();
-            let mistake = mistakes.iter().find(|mistake| mistake.variable == variable.name);
-            let mistake = mistake.or(mistakes.first().filter(|_| variable.name == "TURN_SECRET"));
-            assert!(mistake.is_some(), "{} {value}: {mistakes:?}", variable.name);
+            let ConfigErrors(errors) = read(&[(variable.name, value)]).unwrap_err();
+            let error = errors.iter().find(|error| error.variable == variable.name);
+            let error = error.or(errors.first().filter(|_| variable.name == "TURN_SECRET"));
+            assert!(error.is_some(), "{} {value}: {errors:?}", variable.name);
         }
         let broken = OsStr::from_bytes(b"\xff").to_owned();
-        let Mistakes(mistakes) =
+        let ConfigErrors(errors) =
             Config::read(|name| (name == variable.name).then(|| broken.clone())).unwrap_err();
-        assert_eq!(mistakes[0].problem, "the value is not UTF-8");
+        assert_eq!(errors[0].problem, "the value is not UTF-8");
     }
 }
 
 #[test]
-fn all_mistakes_are_reported_together_and_no_secret_is() {
-    let mistakes =
+fn all_errors_are_reported_together_and_no_secret_is() {
+    let errors =
         read(&[("PORT", "x"), ("REDIS_URL", "http://:hunter2@h"), ("LOG_LEVEL", "9")]).unwrap_err();
-    let text = mistakes.to_string();
+    let text = errors.to_string();
     for line in [
         "PORT: \"x\" is not valid; allowed: a port number from 0 to 65535",
         "LOG_LEVEL: \"9\" is not valid; allowed: 0, 1, 2 or 3",
@@ -147,9 +150,9 @@ fn all_mistakes_are_reported_together_and_no_secret_is() {
 #[test]
 fn the_peer_relay_network_is_off_and_dials_no_strangers_by_default() {
     let config = Config::default().peer_relay;
-    assert!(config.path.is_none() && config.bootstrap.is_empty() && config.public_url.is_none());
-    assert_eq!((config.dial, config.max_channels), (DialPolicy::Bootstrap, 10_000));
-    assert!(!config.bridge);
+    assert!(config.path.is_none() && !config.bridge);
+    assert!(config.peer.bootstrap.is_empty() && config.peer.public_url.is_none());
+    assert_eq!((config.peer.dial, config.peer.max_channels), (DialPolicy::Bootstrap, 10_000));
     assert!(read(&[("PEER_RELAY_BRIDGE", "True")]).unwrap().peer_relay.bridge);
     let config = read(&[
         ("PEER_RELAY_PATH", "/peers/here"),
@@ -158,12 +161,13 @@ fn the_peer_relay_network_is_off_and_dials_no_strangers_by_default() {
         ("PEER_RELAY_DIAL", "any"),
     ]);
     let config = config.unwrap().peer_relay;
-    assert_eq!((config.path.as_deref(), config.dial), (Some("/peers/here"), DialPolicy::Any));
-    let urls: Vec<_> = config.bootstrap.iter().map(|url| url.expose().as_str()).collect();
+    assert_eq!((config.path.as_deref(), config.peer.dial), (Some("/peers/here"), DialPolicy::Any));
+    let urls: Vec<_> = config.peer.bootstrap.iter().map(|url| url.as_str()).collect();
     assert_eq!(urls, ["ws://a:8001/", "wss://user:word@b/c"]);
+    assert!(!format!("{config:?}").contains("word"));
     assert!(read(&[("PEER_RELAY_PATH", "/")]).is_ok());
-    let mistakes = read(&[("PEER_RELAY_BOOTSTRAP", "ws://a,http://:hunter2@b")]).unwrap_err();
-    assert!(!mistakes.to_string().contains("hunter2"));
+    let errors = read(&[("PEER_RELAY_BOOTSTRAP", "ws://a,http://:hunter2@b")]).unwrap_err();
+    assert!(!errors.to_string().contains("hunter2"));
 }
 
 #[test]
@@ -173,15 +177,15 @@ fn discovery_and_peers_have_paths_of_their_own() {
     };
     assert!(with("/peers", "/").is_ok() && with("/poll", "/meet").is_ok());
     for (path, mount) in [("/", "/"), ("/poll", "/"), ("/t/offer", "/"), ("/meet", "/meet")] {
-        let Mistakes(mistakes) = with(path, mount).unwrap_err();
-        assert_eq!(mistakes[0].variable, "PEER_RELAY_PATH", "{path} {mount}");
+        let ConfigErrors(errors) = with(path, mount).unwrap_err();
+        assert_eq!(errors[0].variable, "PEER_RELAY_PATH", "{path} {mount}");
     }
     assert!(read(&[("PEER_RELAY_PATH", "/poll")]).is_ok());
 }
 
 #[test]
 fn turn_needs_servers_and_one_secret() {
-    let rtc = |variables: &[(&str, &str)]| read(variables).map(|config| config.rtc.own);
+    let rtc = |variables: &[(&str, &str)]| read(variables).map(|config| config.static_rtc);
     let urls = ("TURN_URLS", "turn:a:3478?transport=udp, turns:b");
     let own = rtc(&[urls, ("TURN_SECRET", "s"), ("STUN_URLS", "stun:c")]).unwrap();
     let OwnRtc::Turn(servers) = own else { panic!("{own:?}") };

@@ -14,7 +14,7 @@ use link::{CloseReason, LinkHandle, SendError};
 
 /// All connections of this replica; a cheap handle.
 #[derive(Clone)]
-pub struct LocalConnections(Arc<ShardedMap<Registered>>);
+pub(crate) struct LocalConnections(Arc<ShardedMap<Registered>>);
 
 /// A connection that owns its node's ID.
 struct Registered {
@@ -26,13 +26,13 @@ struct Registered {
 
 /// A node's connection, as whoever sends to it sees it; a cheap handle that keeps nothing open.
 #[derive(Debug, Clone)]
-pub struct Connection {
+pub(crate) struct Connection {
     link: LinkHandle,
 }
 
 impl LocalConnections {
     /// Registers a connection that has acquired the ID of `node`.
-    pub fn register(&self, node: NodeId, owner: Owner, connection: Connection) {
+    pub(crate) fn register(&self, node: NodeId, owner: Owner, connection: Connection) {
         let registered = Registered { owner, connection, is_greeted: false };
         self.0.write(node.as_str()).insert(node, registered);
     }
@@ -40,7 +40,7 @@ impl LocalConnections {
     /// Greets the node and lets its connection be sent to, in one step: nothing can be delivered
     /// before the greeting, and whoever has been greeted can be reached. Returns whether the
     /// connection is still registered and took the greeting.
-    pub fn greet(
+    pub(crate) fn greet(
         &self,
         node: &NodeId,
         connection: ConnectionId,
@@ -58,7 +58,7 @@ impl LocalConnections {
     }
 
     /// Unregisters a connection, unless another one has the ID by now.
-    pub fn unregister(&self, node: &NodeId, connection: ConnectionId) {
+    pub(crate) fn unregister(&self, node: &NodeId, connection: ConnectionId) {
         let mut shard = self.0.write(node.as_str());
         if shard.get(node).is_some_and(|registered| registered.owner.connection == connection) {
             shard.remove(node);
@@ -67,34 +67,34 @@ impl LocalConnections {
 
     /// The link of this connection of `node`, if it is registered, even if it cannot be sent to
     /// yet.
-    pub fn link(&self, node: &NodeId, connection: ConnectionId) -> Option<LinkHandle> {
+    pub(crate) fn link(&self, node: &NodeId, connection: ConnectionId) -> Option<LinkHandle> {
         let shard = self.0.read(node.as_str());
         let registered = shard.get(node)?;
         (registered.owner.connection == connection).then(|| registered.connection.link.clone())
     }
 
     /// The connection of `node` that can be sent to, and the owner that it is.
-    pub fn connection(&self, node: &str) -> Option<(Owner, Connection)> {
+    pub(crate) fn connection(&self, node: &str) -> Option<(Owner, Connection)> {
         self.greeted(node, |_, registered| (registered.owner, registered.connection.clone()))
     }
 
     /// As [`LocalConnections::connection`], with the node's ID instead of the connection.
-    pub fn node(&self, node: &str) -> Option<(NodeId, Owner)> {
+    pub(crate) fn node(&self, node: &str) -> Option<(NodeId, Owner)> {
         self.greeted(node, |node, registered| (node.clone(), registered.owner))
     }
 
     /// Whether `node` can be sent to.
-    pub fn is_connected(&self, node: &str) -> bool {
+    pub(crate) fn is_connected(&self, node: &str) -> bool {
         self.greeted(node, |_, _| ()).is_some()
     }
 
     /// Whether a connection has the ID of `node`, even if it cannot be sent to yet.
-    pub fn is_registered(&self, node: &str) -> bool {
+    pub(crate) fn is_registered(&self, node: &str) -> bool {
         self.0.read(node).contains_key(node)
     }
 
     /// Every node that can be sent to, with its connection.
-    pub fn connected(&self) -> Vec<(NodeId, ConnectionId)> {
+    pub(crate) fn connected(&self) -> Vec<(NodeId, ConnectionId)> {
         let connected = |node: &NodeId, registered: &Registered| {
             registered.is_greeted.then(|| (node.clone(), registered.owner.connection))
         };
@@ -102,7 +102,7 @@ impl LocalConnections {
     }
 
     /// The links of all registered connections.
-    pub fn links(&self) -> Vec<LinkHandle> {
+    pub(crate) fn links(&self) -> Vec<LinkHandle> {
         self.0.collect(|_, registered| registered.connection.link.clone())
     }
 
@@ -121,17 +121,17 @@ impl Default for LocalConnections {
 
 impl Connection {
     /// Creates a connection whose frames leave by `link`.
-    pub fn new(link: LinkHandle) -> Self {
+    pub(crate) fn new(link: LinkHandle) -> Self {
         Self { link }
     }
 
     /// The link below.
-    pub fn link(&self) -> &LinkHandle {
+    pub(crate) fn link(&self) -> &LinkHandle {
         &self.link
     }
 
     /// Queues an event with one argument.
-    pub fn send_event(&self, event: &str, argument: JsonString<'_>) -> Outcome {
+    pub(crate) fn send_event(&self, event: &str, argument: JsonString<'_>) -> Outcome {
         match self.link.send_event(event, argument.as_str()) {
             Ok(()) => Outcome::Delivered,
             Err(SendError::QueueFull) => Outcome::QueueFull,
@@ -140,13 +140,13 @@ impl Connection {
     }
 
     /// Queues an acknowledgement.
-    pub fn send_ack(&self, ack_id: i64, argument: JsonString<'_>) {
+    pub(crate) fn send_ack(&self, ack_id: i64, argument: JsonString<'_>) {
         self.link.send_ack(ack_id, argument.as_str());
     }
 
     /// Disconnects a node that is not wanted: Socket.IO's disconnect packet tells it so, and the
     /// connection is closed behind that. The official client does not reconnect after it.
-    pub fn disconnect(&self, reason: CloseReason) {
+    pub(crate) fn disconnect(&self, reason: CloseReason) {
         self.link.send_disconnect();
         self.link.close(reason);
     }

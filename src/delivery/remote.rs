@@ -14,7 +14,7 @@ mod breakers;
 mod outbox;
 mod pending;
 
-pub use batch::{HolderStatus, RemoteMessage};
+pub(crate) use batch::{HolderStatus, RemoteMessage};
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -50,7 +50,7 @@ const MAX_SENDERS: usize = 4096;
 
 /// The way to other replicas; a cheap handle.
 #[derive(Clone)]
-pub struct Remote(Arc<Shared>);
+pub(crate) struct Remote(Arc<Shared>);
 
 struct Shared {
     outbox: Outbox,
@@ -63,16 +63,16 @@ struct Shared {
 }
 
 /// What the sender of a message knows it by: the lane that it is in, and its number.
-pub type Ticket = (u64, u64);
+pub(crate) type Ticket = (u64, u64);
 
 /// Whoever sends messages and is told what became of them.
-pub trait OnReply: Send + Sync {
+pub(crate) trait OnReply: Send + Sync {
     /// Takes the reply to the message with this ticket.
     fn on_reply(&self, ticket: Ticket, outcome: Outcome);
 }
 
 /// Where the reply to a message goes.
-pub struct ReplyTo {
+pub(crate) struct ReplyTo {
     /// Whoever sent it, if it is still there by then.
     pub sender: Weak<dyn OnReply>,
     /// What the sender knows it by.
@@ -89,7 +89,7 @@ impl ReplyTo {
 
 /// The question of another replica whether a connection is alive whose ID a newcomer wants.
 #[derive(Debug)]
-pub struct TakeoverProbe {
+pub(crate) struct TakeoverProbe {
     asker: ReplicaId,
     id: u64,
     /// The ID that a newcomer wants.
@@ -102,7 +102,7 @@ pub struct TakeoverProbe {
 
 impl Remote {
     /// The way from `replica` to others.
-    pub fn new(redis: Redis, replica: ReplicaId, metrics: Metrics) -> Self {
+    pub(crate) fn new(redis: Redis, replica: ReplicaId, metrics: Metrics) -> Self {
         Self(Arc::new(Shared {
             outbox: Outbox::new(redis, replica, metrics.clone()),
             messages: Pending::new(0),
@@ -118,7 +118,7 @@ impl Remote {
     ///
     /// # Errors
     /// The outcome, if the message cannot be sent; then there is no reply.
-    pub fn send(
+    pub(crate) fn send(
         &self,
         replica: ReplicaId,
         message: &RemoteMessage<'_>,
@@ -142,7 +142,7 @@ impl Remote {
 
     /// Asks the holder's replica whether the connection is alive; `None` if it does not say.
     /// A connection that is not alive is ended there, and with `replaces` a living one too.
-    pub async fn probe(
+    pub(crate) async fn probe(
         &self,
         node: &NodeId,
         holder: Owner,
@@ -161,7 +161,7 @@ impl Remote {
 
     /// Takes what has come from another replica. Messages go to `deliver`, which says what
     /// became of them; takeover probes to `probe`, whose result comes later.
-    pub fn receive(
+    pub(crate) fn receive(
         &self,
         bytes: &[u8],
         mut deliver: impl FnMut(RemoteMessage<'_>) -> Outcome,
@@ -207,12 +207,12 @@ impl Remote {
     }
 
     /// Replies to a takeover probe.
-    pub fn reply_to_probe(&self, probe: &TakeoverProbe, status: HolderStatus) {
+    pub(crate) fn reply_to_probe(&self, probe: &TakeoverProbe, status: HolderStatus) {
         self.reply(probe.asker, |bytes| batch::write_status(bytes, probe.id, status));
     }
 
     /// Sends what is to be sent, and gives up what has no reply in time. Never ends.
-    pub async fn run(self) {
+    pub(crate) async fn run(self) {
         tokio::join!(self.send_batches(), self.sweep());
     }
 

@@ -9,7 +9,7 @@ use crate::sharded::ShardedMap;
 
 /// The owners of all IDs.
 #[derive(Clone)]
-pub struct MemoryDirectory(Arc<ShardedMap<Owner>>);
+pub(crate) struct MemoryDirectory(Arc<ShardedMap<Owner>>);
 
 impl MemoryDirectory {
     pub(super) fn new() -> Self {

@@ -13,14 +13,14 @@
 //! - `claims`: what this replica owns or is about to.
 //! - `locations`: where the nodes of other replicas are.
 //! - `replicas`: which other replicas are alive.
-//! - `upkeep`: extends, recovers after an outage, gives up.
+//! - `maintenance`: extends, recovers after an outage, gives up.
 
 mod claims;
 mod locations;
+mod maintenance;
 mod replicas;
-mod upkeep;
 
-pub use upkeep::Upkeep;
+pub(crate) use maintenance::Maintenance;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -69,16 +69,14 @@ pub struct LeaseSettings {
 
 /// A lease that was lost: its connection does not own the ID any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LostLease {
-    /// The ID.
-    pub node: NodeId,
-    /// The connection that had it.
-    pub connection: ConnectionId,
+pub(crate) struct LostLease {
+    pub(crate) node: NodeId,
+    pub(crate) connection: ConnectionId,
 }
 
 /// The owners of all IDs; a cheap handle.
 #[derive(Clone)]
-pub struct RedisDirectory(Arc<Shared>);
+pub(crate) struct RedisDirectory(Arc<Shared>);
 
 struct Shared {
     redis: Redis,
@@ -115,7 +113,7 @@ impl RedisDirectory {
         replica: ReplicaId,
         settings: LeaseSettings,
         metrics: Metrics,
-    ) -> (Self, Upkeep, mpsc::Receiver<LostLease>) {
+    ) -> (Self, Maintenance, mpsc::Receiver<LostLease>) {
         let (releases, released) = mpsc::channel(MAX_UNRELEASED);
         let (lost, losses) = mpsc::channel(MAX_LOST);
         let shared = Arc::new(Shared {
@@ -136,11 +134,11 @@ impl RedisDirectory {
             lost,
             metrics,
         });
-        (Self(shared.clone()), Upkeep::new(Self(shared), released), losses)
+        (Self(shared.clone()), Maintenance::new(Self(shared), released), losses)
     }
 
     /// Whether IDs are given out.
-    pub fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         self.0.is_ready.load(Ordering::Acquire)
     }
 
@@ -328,7 +326,7 @@ impl RedisDirectory {
 
     /// Tells the others that this replica is leaving, and waits until everything that was given
     /// back is.
-    pub async fn close(&self) {
+    pub(crate) async fn close(&self) {
         self.0.is_ready.store(false, Ordering::Release);
         self.0.is_closed.store(true, Ordering::Release);
         let mut command = redis::cmd("DEL");

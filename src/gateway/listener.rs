@@ -58,7 +58,7 @@ const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nConn
 ///
 /// # Errors
 /// Whatever the operating system says, most often that the port is taken.
-pub fn bind(host: IpAddr, port: u16) -> io::Result<TcpListener> {
+pub(crate) fn bind(host: IpAddr, port: u16) -> io::Result<TcpListener> {
     if host.is_unspecified() && host.is_ipv4() {
         match bind_to((Ipv6Addr::UNSPECIFIED, port).into()) {
             Err(error) if error.kind() != io::ErrorKind::AddrInUse => {}
@@ -82,29 +82,28 @@ fn bind_to(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Everything that a connection needs on its way.
 #[derive(Clone)]
-pub struct Listener {
-    /// The links that are open.
-    pub links: LinkSet,
+pub(crate) struct Listener {
+    pub(crate) links: LinkSet,
     /// What answers requests.
-    pub app: Router,
+    pub(crate) app: Router,
     /// What takes over a connection that was upgraded.
-    pub socket_io: SocketIoService,
+    pub(crate) socket_io: SocketIoService,
     /// Counts those who find no room.
-    pub metrics: Metrics,
+    pub(crate) metrics: Metrics,
     /// Owns the task of every connection that speaks HTTP.
-    pub tasks: TaskTracker,
+    pub(crate) tasks: TaskTracker,
 }
 
 impl Listener {
     /// Accepts connections until `stop` is cancelled.
-    pub async fn run(self, listener: TcpListener, stop: CancellationToken) {
+    pub(crate) async fn run(self, listener: TcpListener, stop: CancellationToken) {
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 () = stop.cancelled() => return,
             };
             match accepted {
-                Ok((stream, peer)) => self.admit(stream, peer, &stop),
+                Ok((stream, remote_addr)) => self.admit(stream, remote_addr, &stop),
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -113,13 +112,13 @@ impl Listener {
         }
     }
 
-    fn admit(&self, stream: TcpStream, peer: SocketAddr, stop: &CancellationToken) {
-        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+    fn admit(&self, stream: TcpStream, remote_addr: SocketAddr, stop: &CancellationToken) {
+        let remote_addr = SocketAddr::new(remote_addr.ip().to_canonical(), remote_addr.port());
         // Options only: a connection that is gone already shows itself at the first read.
         let _ = stream.set_nodelay(true);
         #[cfg(target_os = "linux")]
         let _ = SockRef::from(&stream).set_tcp_notsent_lowat(MAX_UNSENT_BYTES);
-        match self.links.open(stream, peer) {
+        match self.links.open(stream, remote_addr) {
             Ok(link) => drop(self.tasks.spawn(self.clone().serve(link, stop.clone()))),
             Err(stream) => {
                 self.metrics.rejection("max_connections");
@@ -167,7 +166,7 @@ impl Listener {
             link.handle().close(CloseReason::Draining);
         }
         match upgrade {
-            // Fails for requests that the gate does not let through.
+            // Fails for requests that did not pass the upgrade check.
             Upgrade::SocketIo(request) => drop(self.socket_io.call((link, request))),
             Upgrade::PeerRelay(peer, seat) => peer.accept(link, seat),
         }
@@ -186,7 +185,7 @@ async fn respond(
     arrival: Arrival,
     mut request: Request<Incoming>,
 ) -> Result<Response, Infallible> {
-    request.extensions_mut().insert(ConnectInfo(arrival.peer()));
+    request.extensions_mut().insert(ConnectInfo(arrival.remote_addr()));
     request.extensions_mut().insert(arrival);
     app.call(request.map(Body::new)).await
 }

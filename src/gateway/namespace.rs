@@ -20,7 +20,7 @@ use crate::broker::Session;
 use link::{CloseReason, MAX_MESSAGE_BYTES};
 
 /// What takes over an upgraded connection.
-pub type SocketIoService = Service<()>;
+pub(crate) type SocketIoService = Service<()>;
 
 /// How long a client may take from the upgrade to its CONNECT packet.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -43,7 +43,7 @@ pub struct TransportSettings {
 }
 
 /// The service for upgraded connections, with the main namespace on it.
-pub fn socket_io(settings: TransportSettings) -> SocketIoService {
+pub(crate) fn socket_io(settings: TransportSettings) -> SocketIoService {
     let (layer, io) = SocketIo::builder()
         .transports([TransportType::Websocket])
         .ping_interval(settings.ping_interval)

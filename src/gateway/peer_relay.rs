@@ -1,15 +1,22 @@
 //! The endpoint of the peer-relay network: a WebSocket for clients that speak its protocol.
 
+use axum::Router;
 use axum::extract::{Extension, Request, State};
 use axum::response::{IntoResponse, Response};
+use axum::routing::any;
 use http::{StatusCode, header};
 
 use super::upgrade::{Arrival, Upgrade, switching_protocols, unavailable, websocket_accept};
 use crate::metrics::Metrics;
 use crate::overlay::Peer;
 
+/// The peer-relay endpoint, whose connections are handed to `peer`.
+pub(crate) fn peer_relay_route(path: &str, peer: Peer, metrics: Metrics) -> Router {
+    Router::new().route(path, any(upgrade).with_state((peer, metrics)))
+}
+
 /// Answers a request for the peer-relay endpoint. Compression is declined by not naming it.
-pub async fn peer_relay(
+async fn upgrade(
     State((peer, metrics)): State<(Peer, Metrics)>,
     Extension(arrival): Extension<Arrival>,
     request: Request,

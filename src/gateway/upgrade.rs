@@ -1,14 +1,16 @@
-//! The gate before the WebSocket: a node is admitted, refused or turned away here.
+//! The upgrade check, before there is a WebSocket: a node is admitted, refused or rejected here.
 //!
-//! A refusal is final for the official nodes, and they learn it only through Socket.IO; so a
-//! refused node is let through the gate with its refusal, and the namespace tells it. Whatever
-//! may pass by itself is rejected with a 503 here, after which the nodes reconnect.
+//! A refusal is final for the official nodes, and they learn it only through Socket.IO; so the
+//! upgrade of a refused node is accepted, and the namespace sends it the refusal. A temporary
+//! error is answered 503 here: the nodes retry after that.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use axum::Router;
 use axum::extract::{Extension, Request, State};
 use axum::response::{IntoResponse, Response};
+use axum::routing::any;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode, Uri, Version};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -22,7 +24,7 @@ use link::LinkHandle;
 /// How long a client should wait after a 503, in seconds.
 const RETRY_AFTER_SECONDS: &str = "2";
 
-/// What the gate decided, for the namespace.
+/// What the upgrade check decided, for the namespace.
 #[derive(Clone)]
 pub(super) enum Decision {
     Admitted(Arc<Session>),
@@ -31,7 +33,7 @@ pub(super) enum Decision {
 
 /// A connection that speaks HTTP, and what it goes on with once it has been upgraded.
 #[derive(Clone)]
-pub struct Arrival {
+pub(super) struct Arrival {
     link: LinkHandle,
     upgrade: Arc<Mutex<Option<Upgrade>>>,
 }
@@ -50,8 +52,7 @@ impl Arrival {
         Self { link, upgrade: Arc::default() }
     }
 
-    /// The address that the connection comes from.
-    pub(super) fn peer(&self) -> SocketAddr {
+    pub(super) fn remote_addr(&self) -> SocketAddr {
         self.link.remote_addr()
     }
 
@@ -64,17 +65,23 @@ impl Arrival {
     }
 }
 
+/// The Socket.IO endpoint.
+pub(crate) fn socket_io_routes(broker: Arc<Broker>, metrics: Metrics) -> Router {
+    let socket_io = any(upgrade).with_state((broker, metrics));
+    Router::new().route("/socket.io", socket_io.clone()).route("/socket.io/", socket_io)
+}
+
 /// Answers a request for the Socket.IO endpoint.
-pub async fn upgrade(
+async fn upgrade(
     State((broker, metrics)): State<(Arc<Broker>, Metrics)>,
     Extension(arrival): Extension<Arrival>,
     request: Request,
 ) -> Response {
     let accept = match check(&request) {
         Ok(accept) => accept,
-        Err(fault) => {
+        Err(error) => {
             metrics.rejection("bad_request");
-            return fault.into_response();
+            return error.into_response();
         }
     };
     let query = request.uri().query().unwrap_or_default();
@@ -111,7 +118,7 @@ fn cause(refusal: Refusal) -> &'static str {
 
 /// What is wrong with a request, in the words and numbers of Engine.IO.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fault {
+enum UpgradeError {
     UnknownTransport,
     UnknownSession,
     BadMethod,
@@ -119,14 +126,14 @@ enum Fault {
     UnsupportedVersion,
 }
 
-impl IntoResponse for Fault {
+impl IntoResponse for UpgradeError {
     fn into_response(self) -> Response {
         let (code, message) = match self {
-            Fault::UnknownTransport => (0, "Transport unknown"),
-            Fault::UnknownSession => (1, "Session ID unknown"),
-            Fault::BadMethod => (2, "Bad handshake method"),
-            Fault::BadRequest => (3, "Bad request"),
-            Fault::UnsupportedVersion => (5, "Unsupported protocol version"),
+            UpgradeError::UnknownTransport => (0, "Transport unknown"),
+            UpgradeError::UnknownSession => (1, "Session ID unknown"),
+            UpgradeError::BadMethod => (2, "Bad handshake method"),
+            UpgradeError::BadRequest => (3, "Bad request"),
+            UpgradeError::UnsupportedVersion => (5, "Unsupported protocol version"),
         };
         let body = format!(r#"{{"code":{code},"message":"{message}"}}"#);
         (StatusCode::BAD_REQUEST, [(header::CONTENT_TYPE, "application/json")], body)
@@ -136,23 +143,23 @@ impl IntoResponse for Fault {
 
 /// Checks that this is an upgrade to Engine.IO 4 over WebSocket; gives the value for
 /// `Sec-WebSocket-Accept`.
-fn check(request: &Request) -> Result<HeaderValue, Fault> {
+fn check(request: &Request) -> Result<HeaderValue, UpgradeError> {
     if request.method() != Method::GET {
-        return Err(Fault::BadMethod);
+        return Err(UpgradeError::BadMethod);
     }
     let query = request.uri().query().unwrap_or_default();
     let value = |key| query.split('&').find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
     if value("EIO") != Some("4") {
-        return Err(Fault::UnsupportedVersion);
+        return Err(UpgradeError::UnsupportedVersion);
     }
     if value("sid").is_some() {
         // Only a session that began with polling could go on here, and there are none.
-        return Err(Fault::UnknownSession);
+        return Err(UpgradeError::UnknownSession);
     }
     if value("transport") != Some("websocket") {
-        return Err(Fault::UnknownTransport);
+        return Err(UpgradeError::UnknownTransport);
     }
-    websocket_accept(request).ok_or(Fault::BadRequest)
+    websocket_accept(request).ok_or(UpgradeError::BadRequest)
 }
 
 /// Checks that this is an upgrade to a WebSocket (RFC 6455, 4.2.1); gives the value for
@@ -213,30 +220,45 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_a_fault() {
-        let fault = |change: &dyn Fn(&mut Request)| check(&request(change)).unwrap_err();
+    fn everything_else_is_an_error() {
+        let error = |change: &dyn Fn(&mut Request)| check(&request(change)).unwrap_err();
         let query =
-            |query: &'static str| fault(&|request| *request.uri_mut() = Uri::from_static(query));
-        assert_eq!(query("/socket.io/"), Fault::UnsupportedVersion);
-        assert_eq!(query("/socket.io/?EIO=3&transport=websocket"), Fault::UnsupportedVersion);
-        assert_eq!(query("/socket.io/?EIO=44&transport=websocket"), Fault::UnsupportedVersion);
-        assert_eq!(query("/socket.io/?EIO=4"), Fault::UnknownTransport);
-        assert_eq!(query("/socket.io/?EIO=4&transport=polling"), Fault::UnknownTransport);
-        assert_eq!(query("/socket.io/?EIO=4&transport=websocket&sid=x"), Fault::UnknownSession);
+            |query: &'static str| error(&|request| *request.uri_mut() = Uri::from_static(query));
+        assert_eq!(query("/socket.io/"), UpgradeError::UnsupportedVersion);
+        assert_eq!(
+            query("/socket.io/?EIO=3&transport=websocket"),
+            UpgradeError::UnsupportedVersion
+        );
+        assert_eq!(
+            query("/socket.io/?EIO=44&transport=websocket"),
+            UpgradeError::UnsupportedVersion
+        );
+        assert_eq!(query("/socket.io/?EIO=4"), UpgradeError::UnknownTransport);
+        assert_eq!(query("/socket.io/?EIO=4&transport=polling"), UpgradeError::UnknownTransport);
+        assert_eq!(
+            query("/socket.io/?EIO=4&transport=websocket&sid=x"),
+            UpgradeError::UnknownSession
+        );
         for method in [Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS] {
-            assert_eq!(fault(&|request| *request.method_mut() = method.clone()), Fault::BadMethod);
+            assert_eq!(
+                error(&|request| *request.method_mut() = method.clone()),
+                UpgradeError::BadMethod
+            );
         }
         for header in ["connection", "upgrade", "sec-websocket-version", "sec-websocket-key"] {
             assert_eq!(
-                fault(&|request| drop(request.headers_mut().remove(header))),
-                Fault::BadRequest
+                error(&|request| drop(request.headers_mut().remove(header))),
+                UpgradeError::BadRequest
             );
             let other = HeaderValue::from_static("12");
             assert_eq!(
-                fault(&|request| drop(request.headers_mut().insert(header, other.clone()))),
-                Fault::BadRequest
+                error(&|request| drop(request.headers_mut().insert(header, other.clone()))),
+                UpgradeError::BadRequest
             );
         }
-        assert_eq!(fault(&|request| *request.version_mut() = Version::HTTP_10), Fault::BadRequest);
+        assert_eq!(
+            error(&|request| *request.version_mut() = Version::HTTP_10),
+            UpgradeError::BadRequest
+        );
     }
 }

@@ -4,23 +4,24 @@
 //! that they took would stay with the process for ever. It gives nearly all of it back when it is
 //! asked to, and is asked when many have left.
 
+use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
-use link::LinkSet;
+use crolang_broker::Server;
 
-/// How often it is looked at how many are there.
+/// The time between two looks at the number of connections.
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How many have to leave at least. They take about 4 MB.
+/// The fewest that have to leave. They take about 4 MB.
 const FEWEST: usize = 256;
 
-/// Gives back what those have left who are not among `links` any more, again and again.
-pub(super) async fn give_back(links: LinkSet) {
-    let mut tide = Tide { high: 0 };
+/// Gives back what closed connections of `server` have left behind. Never ends.
+pub(super) async fn give_back(server: &Server) -> Infallible {
+    let mut mark = HighWaterMark { high: 0 };
     let mut checks = tokio::time::interval(CHECK_INTERVAL);
     loop {
         checks.tick().await;
-        if tide.is_out(links.take_peak(), links.len()) {
+        if mark.is_left(server.take_peak_connections(), server.connections()) {
             let began = Instant::now();
             // It takes milliseconds, and as many more as there is to give.
             if tokio::task::spawn_blocking(malloc_trim::trim).await.is_ok_and(|given| given) {
@@ -30,21 +31,21 @@ pub(super) async fn give_back(links: LinkSet) {
     }
 }
 
-/// How many connections there were at most since the last time that memory was given back.
-struct Tide {
+/// The most connections since the last time that memory was given back.
+struct HighWaterMark {
     high: usize,
 }
 
-impl Tide {
+impl HighWaterMark {
     /// Whether so many have left that it is worth the effort: a quarter, and not just a few.
-    fn is_out(&mut self, peak: usize, links: usize) -> bool {
-        self.high = self.high.max(peak).max(links);
-        let left = self.high - links;
-        let is_out = left >= FEWEST && left >= self.high / 4;
-        if is_out {
-            self.high = links;
+    fn is_left(&mut self, peak: usize, connections: usize) -> bool {
+        self.high = self.high.max(peak).max(connections);
+        let left = self.high - connections;
+        let is_left = left >= FEWEST && left >= self.high / 4;
+        if is_left {
+            self.high = connections;
         }
-        is_out
+        is_left
     }
 }
 
@@ -54,12 +55,13 @@ mod tests {
 
     #[test]
     fn memory_is_given_back_when_many_have_left() {
-        let mut tide = Tide { high: 0 };
-        let links = [0, 300, 100, 44, 43, 0, 10_000, 8_000, 7_500, 7_400, 5_700, 5_625, 0, 0];
-        let out: Vec<_> = links.into_iter().filter(|links| tide.is_out(*links, *links)).collect();
-        assert_eq!(out, [44, 7_500, 5_625, 0]);
-        // They came and left between two looks.
-        assert!(tide.is_out(256, 0));
-        assert!(!tide.is_out(255, 0));
+        let mut mark = HighWaterMark { high: 0 };
+        let connections = [0, 300, 100, 44, 43, 0, 10_000, 8_000, 7_500, 7_400, 5_700, 5_625, 0, 0];
+        let left: Vec<_> =
+            connections.into_iter().filter(|open| mark.is_left(*open, *open)).collect();
+        assert_eq!(left, [44, 7_500, 5_625, 0]);
+        // They were open only between two looks.
+        assert!(mark.is_left(256, 0));
+        assert!(!mark.is_left(255, 0));
     }
 }

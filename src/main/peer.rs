@@ -1,12 +1,11 @@
 //! `crolang-broker peer`: a peer-relay peer alone, as the command of the npm package is.
 
+use std::error::Error;
 use std::net::SocketAddr;
 
 use clap::{Arg, ArgMatches, Command};
-use crolang_broker::config::Config;
 use crolang_broker::overlay::{Peer, PeerEvent, PeerSettings};
-use crolang_broker::server::StartError;
-use link::LinkLimits;
+use crolang_broker::{Config, StartError};
 use url::Url;
 
 use super::Signals;
@@ -48,7 +47,7 @@ fn parse(text: &str) -> Result<Argument, String> {
 }
 
 /// Runs the peer until a signal comes.
-pub(super) async fn run(config: &Config, arguments: &ArgMatches) -> Result<(), StartError> {
+pub(super) async fn run(config: &Config, arguments: &ArgMatches) -> Result<(), Box<dyn Error>> {
     let mut signals = Signals::listen()?;
     let mut listen = None;
     let mut bootstrap = Vec::new();
@@ -58,23 +57,17 @@ pub(super) async fn run(config: &Config, arguments: &ArgMatches) -> Result<(), S
             Argument::Url(url) => bootstrap.push(url.clone()),
         }
     }
-    let relay = &config.peer_relay;
-    bootstrap.extend(relay.bootstrap.iter().map(|url| url.expose().clone()));
-    let public_url = relay.public_url.as_ref().map(|url| url.expose().clone());
+    let configured = config.peer_relay.peer.clone();
+    bootstrap.extend(configured.bootstrap.iter().cloned());
     let settings = PeerSettings {
         listen,
         bootstrap,
         // What the package announces; right for networks on one machine.
-        public_url: public_url
+        public_url: configured
+            .public_url
+            .clone()
             .or_else(|| Url::parse("ws://localhost:0").ok().filter(|_| listen.is_some())),
-        webrtc: relay.webrtc,
-        dial: relay.dial,
-        max_channels: relay.max_channels,
-        limits: LinkLimits {
-            write_timeout: config.write_timeout,
-            max_queued_bytes: config.max_queued_bytes,
-        },
-        ..PeerSettings::default()
+        ..configured
     };
     let address = listen.unwrap_or(SocketAddr::new(config.host, 0));
     let started = Peer::start(settings).await;

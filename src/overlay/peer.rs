@@ -113,7 +113,7 @@ pub(super) struct Performed {
 
 /// A place for a channel, which is given up when dropped. Strangers take the places; bootstrap
 /// peers need none.
-pub struct Seat(#[allow(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+pub(crate) struct Seat(#[allow(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
 
 /// A peer was to be connected that must not be dialed.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
@@ -134,7 +134,7 @@ impl Peer {
     ///
     /// # Errors
     /// If the address cannot be listened on, or WebRTC is asked for and not to be had.
-    pub async fn start_among(
+    pub(crate) async fn start_among(
         settings: PeerSettings,
         links: LinkSet,
         metrics: &Metrics,
@@ -228,12 +228,12 @@ impl Peer {
     }
 
     /// A place for one more channel, if there is one.
-    pub fn seat(&self) -> Option<Seat> {
+    pub(crate) fn seat(&self) -> Option<Seat> {
         if self.inner.leaving.is_cancelled() { None } else { self.inner.seat() }
     }
 
     /// Takes over a link that was upgraded to a WebSocket.
-    pub fn accept(&self, link: Link, seat: Seat) {
+    pub(crate) fn accept(&self, link: Link, seat: Seat) {
         let inner = self.inner.clone();
         self.inner.tasks.spawn(async move {
             let _seat = seat;
@@ -246,7 +246,7 @@ impl Peer {
     }
 
     /// Lets nobody in any more, dials nobody, and closes all channels after what is queued.
-    pub fn leave(&self) {
+    pub(crate) fn leave(&self) {
         self.inner.leaving.cancel();
         let channels: Vec<_> =
             self.inner.membership().router().neighbours().iter().map(|(_, c)| c.clone()).collect();

@@ -10,11 +10,11 @@ use crate::node::trim;
 
 /// The addresses on a message. Everything else in it is the nodes' own business.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Envelope<'a> {
+pub(crate) struct Envelope<'a> {
     /// The receiver's ID: trimmed, not empty.
-    pub to: Cow<'a, str>,
+    pub(crate) to: Cow<'a, str>,
     /// The sender's ID as the message claims it, trimmed.
-    pub from: Option<Cow<'a, str>>,
+    pub(crate) from: Option<Cow<'a, str>>,
 }
 
 /// A message that is no JSON object, or whose `to` or `from` is missing, twice there, blank or
@@ -22,14 +22,11 @@ pub struct Envelope<'a> {
 /// and a receiver must never see a sender that was not checked.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a JSON object with one readable `to` and at most one `from`")]
-pub struct InvalidEnvelope;
+pub(crate) struct InvalidEnvelope;
 
 impl<'a> Envelope<'a> {
     /// Reads the addresses from a message's content.
-    ///
-    /// # Errors
-    /// See [`InvalidEnvelope`].
-    pub fn parse(content: &'a [u8]) -> Result<Self, InvalidEnvelope> {
+    pub(crate) fn parse(content: &'a [u8]) -> Result<Self, InvalidEnvelope> {
         let Addresses { to, from } =
             serde_json::from_slice(content).map_err(|_| InvalidEnvelope)?;
         Self::new(to.ok_or(InvalidEnvelope)?, from)

@@ -10,22 +10,22 @@ use crate::node::NodeId;
 
 /// What a node says about itself when it connects.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Handshake {
+pub(crate) struct Handshake {
     /// The ID that it wants to be reached by.
-    pub id: NodeId,
+    pub(crate) id: NodeId,
     /// The version of its Crolang library.
-    pub version: String,
+    pub(crate) version: String,
     /// The platform that it runs on.
-    pub runtime: String,
+    pub(crate) runtime: String,
     /// Whatever the authentication webhook is to be given; the official nodes send an empty text
     /// where their program gave them nothing.
-    pub data: Option<String>,
+    pub(crate) data: Option<String>,
 }
 
 /// A key without which nobody connects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "the names say it")]
-pub enum RequiredKey {
+pub(crate) enum RequiredKey {
     Id,
     Version,
     Runtime,
@@ -48,7 +48,7 @@ impl Handshake {
     /// # Errors
     /// [`Refusal::Missing`] with the first of `id`, `version`, `runtime` that is missing. An `id`
     /// that is no [`NodeId`], an empty one for instance, counts as missing too.
-    pub fn parse(query: &str) -> Result<Self, Refusal> {
+    pub(crate) fn parse(query: &str) -> Result<Self, Refusal> {
         let id = value(query, "id").and_then(|text| NodeId::parse(&text).ok());
         let version = value(query, "version");
         let runtime = value(query, "runtime");

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 /// sender to its receiver, byte for byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename = "$serde_json::private::RawValue")]
-pub struct JsonString<'a> {
+pub(crate) struct JsonString<'a> {
     /// By this name serde_json writes a text as it is, like its own `RawValue`; but that can only
     /// be had by reading the text again, which took a seventh of all instructions of a relayed
     /// message.
@@ -20,19 +20,19 @@ pub struct JsonString<'a> {
 
 /// The text of a JSON string that was written here.
 #[derive(Debug)]
-pub struct JsonStringBuf(String);
+pub(crate) struct JsonStringBuf(String);
 
 /// A text that is no JSON string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a JSON string")]
-pub struct NotAString;
+pub(crate) struct NotAString;
 
 impl<'a> JsonString<'a> {
     /// Takes a text that is a JSON string, from its first quote to its last.
     ///
     /// # Errors
     /// Fails if it is anything else.
-    pub fn parse(text: &'a str) -> Result<Self, NotAString> {
+    pub(crate) fn parse(text: &'a str) -> Result<Self, NotAString> {
         let mut rest = text.as_bytes().strip_prefix(b"\"").ok_or(NotAString)?;
         loop {
             rest = &rest[ordinary_bytes(rest)..];
@@ -46,7 +46,7 @@ impl<'a> JsonString<'a> {
     }
 
     /// Takes a JSON value, if it is a string.
-    pub fn of(value: &'a RawValue) -> Option<Self> {
+    pub(crate) fn of(value: &'a RawValue) -> Option<Self> {
         let text = value.get();
         text.starts_with('"').then_some(Self { text })
     }
@@ -57,14 +57,14 @@ impl<'a> JsonString<'a> {
     }
 
     /// The text, with its quotes.
-    pub fn as_str(self) -> &'a str {
+    pub(crate) fn as_str(self) -> &'a str {
         self.text
     }
 
     /// The string's content. Bytes, because JSON allows `\ud800`, which has no UTF-8: such a
     /// half of a pair becomes three bytes that are no character, and hurts nobody who passes
     /// them over.
-    pub fn content(self) -> Cow<'a, [u8]> {
+    pub(crate) fn content(self) -> Cow<'a, [u8]> {
         let text = self.text.as_bytes();
         // Between the quotes. The text was read as a JSON string before, so its escapes are
         // valid; were one not, the empty content would be no valid message either.
@@ -75,13 +75,13 @@ impl<'a> JsonString<'a> {
 
 impl JsonStringBuf {
     /// Writes a JSON string with this content.
-    pub fn new(content: &str) -> Self {
+    pub(crate) fn new(content: &str) -> Self {
         // A text always has JSON.
         Self(serde_json::to_string(content).unwrap_or_default())
     }
 
     /// The text, as one that was read.
-    pub fn as_json(&self) -> JsonString<'_> {
+    pub(crate) fn as_json(&self) -> JsonString<'_> {
         JsonString { text: &self.0 }
     }
 }

@@ -13,17 +13,16 @@ use super::scan::{Addresses, scan};
 
 /// An event as it came: `["NAME","argument"]`.
 #[derive(Debug)]
-pub struct EventPacket<'a> {
-    /// The event's name.
-    pub name: Cow<'a, str>,
+pub(crate) struct EventPacket<'a> {
+    pub(crate) name: Cow<'a, str>,
     /// The argument, if there is exactly one and it is a string; every event of the contract
     /// takes just that.
-    pub payload: Option<Payload<'a>>,
+    pub(crate) payload: Option<Payload<'a>>,
 }
 
 /// The argument of an event.
 #[derive(Debug, Clone, Copy)]
-pub struct Payload<'a> {
+pub(crate) struct Payload<'a> {
     json: JsonString<'a>,
     /// If they were seen on the way.
     pub(super) addresses: Option<Addresses<'a>>,
@@ -35,7 +34,7 @@ impl<'a> EventPacket<'a> {
     /// # Errors
     /// Fails if `text` is no array that begins with a string. Everything else that may be wrong
     /// leaves [`EventPacket::payload`] empty, because the name decides how it is answered.
-    pub fn parse(text: &'a str) -> Result<Self, serde_json::Error> {
+    pub(crate) fn parse(text: &'a str) -> Result<Self, serde_json::Error> {
         if let Some(scanned) = scan(text) {
             let payload = Payload { json: scanned.argument, addresses: Some(scanned.addresses) };
             return Ok(Self { name: Cow::Borrowed(scanned.name), payload: Some(payload) });
@@ -87,15 +86,12 @@ struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl<'a> Payload<'a> {
     /// The argument as it came.
-    pub fn json(self) -> JsonString<'a> {
+    pub(crate) fn json(self) -> JsonString<'a> {
         self.json
     }
 
     /// The addresses on the message that the string's content is.
-    ///
-    /// # Errors
-    /// See [`InvalidEnvelope`].
-    pub fn envelope(self) -> Result<Envelope<'a>, InvalidEnvelope> {
+    pub(crate) fn envelope(self) -> Result<Envelope<'a>, InvalidEnvelope> {
         match self.addresses {
             Some(Addresses { to, from }) => {
                 Envelope::new(Cow::Borrowed(to), from.map(Cow::Borrowed))

@@ -6,15 +6,15 @@ use crate::node::trim;
 
 /// A question about some IDs: `{"ids":["bob","carol"]}`.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Question {
+pub(crate) struct Question {
     /// The IDs in the order of the question, trimmed, none of them empty, duplicates kept.
-    pub ids: Vec<String>,
+    pub(crate) ids: Vec<String>,
 }
 
 /// Not such a question: not JSON, no `ids`, an ID that is blank or not a string, too many IDs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a JSON object with a list `ids` of strings")]
-pub struct InvalidQuestion;
+pub(crate) struct InvalidQuestion;
 
 #[derive(Deserialize)]
 struct Ids {
@@ -34,10 +34,7 @@ struct Presence<'a> {
 
 impl Question {
     /// Reads a question about at most `max_ids` IDs from an event's content.
-    ///
-    /// # Errors
-    /// See [`InvalidQuestion`].
-    pub fn parse(content: &[u8], max_ids: usize) -> Result<Self, InvalidQuestion> {
+    pub(crate) fn parse(content: &[u8], max_ids: usize) -> Result<Self, InvalidQuestion> {
         // A derived struct would also be read from an array.
         if content.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
             return Err(InvalidQuestion);
@@ -51,7 +48,7 @@ impl Question {
     }
 
     /// The answer as JSON text; `connected` tells it of each ID, in the order of the question.
-    pub fn answer(&self, connected: impl Fn(&str) -> bool) -> String {
+    pub(crate) fn answer(&self, connected: impl Fn(&str) -> bool) -> String {
         let results = self.ids.iter().map(|id| Presence { id, connected: connected(id) }).collect();
         // Strings and booleans only: writing them as JSON cannot fail.
         serde_json::to_string(&Answer { results }).unwrap_or_default()

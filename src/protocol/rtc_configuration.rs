@@ -23,7 +23,7 @@ struct Fields<'a> {
 
 /// One entry of `iceServers`.
 #[derive(Debug, Clone, Serialize)]
-pub struct IceServer {
+pub(crate) struct IceServer {
     urls: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     username: Option<String>,
@@ -36,12 +36,12 @@ pub struct IceServer {
 
 impl IceServer {
     /// Servers that want no credentials.
-    pub fn stun(urls: Vec<String>) -> Self {
+    pub(crate) fn stun(urls: Vec<String>) -> Self {
         Self { urls, username: None, password: None, credential: None }
     }
 
     /// Servers that want these credentials.
-    pub fn turn(urls: Vec<String>, username: String, password: String) -> Self {
+    pub(crate) fn turn(urls: Vec<String>, username: String, password: String) -> Self {
         Self {
             urls,
             username: Some(username),
@@ -59,7 +59,7 @@ impl RtcConfiguration {
     }
 
     /// These servers, and the usual values for everything else.
-    pub fn with_servers(ice_servers: &[IceServer]) -> Self {
+    pub(crate) fn with_servers(ice_servers: &[IceServer]) -> Self {
         Self::indented(&Fields {
             ice_servers,
             ice_transport_policy: "all",
@@ -95,7 +95,7 @@ impl RtcConfiguration {
 
     /// The event's argument: a JSON string whose content is JSON again, indented by two blanks,
     /// as the nodes have always got it.
-    pub fn as_argument(&self) -> JsonString<'_> {
+    pub(crate) fn as_argument(&self) -> JsonString<'_> {
         self.0.as_json()
     }
 

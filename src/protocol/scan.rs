@@ -12,9 +12,7 @@ use super::json_string::{JsonString, ordinary_bytes};
 /// What stands in a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Scanned<'a> {
-    /// The event's name.
     pub(super) name: &'a str,
-    /// The event's argument.
     pub(super) argument: JsonString<'a>,
     pub(super) addresses: Addresses<'a>,
 }

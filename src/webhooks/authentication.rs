@@ -31,8 +31,7 @@ impl FromStr for DataFormat {
     }
 }
 
-/// The authentication webhook.
-pub struct Authentication {
+pub(crate) struct Authentication {
     hook: Hook,
     data_format: DataFormat,
 }
@@ -55,8 +54,7 @@ enum Data<'a> {
 }
 
 impl Authentication {
-    /// Asks `hook`.
-    pub fn new(hook: Hook, data_format: DataFormat) -> Self {
+    pub(super) fn new(hook: Hook, data_format: DataFormat) -> Self {
         Self { hook, data_format }
     }
 
@@ -64,7 +62,7 @@ impl Authentication {
     ///
     /// # Errors
     /// [`CallError`] if there is no answer.
-    pub async fn ask(&self, handshake: &Handshake) -> Result<bool, CallError> {
+    pub(crate) async fn ask(&self, handshake: &Handshake) -> Result<bool, CallError> {
         let id = handshake.id.as_str();
         let data = handshake.data.as_deref().map(|text| data(text, self.data_format));
         let request = Request { id, node_id: id, data };

@@ -12,11 +12,11 @@ use serde::Serialize;
 
 use super::{CallError, Hook, says_yes};
 
-/// The most answers that are remembered.
+/// The most cached answers.
 const MAX_ANSWERS: u64 = 100_000;
 
-/// The authorization webhook, with its answers of late.
-pub struct Authorization {
+/// The authorization webhook, with a cache of its answers.
+pub(crate) struct Authorization {
     hook: Hook,
     answers: Option<Cache<String, bool>>,
 }
@@ -28,24 +28,24 @@ struct Request<'a> {
 }
 
 impl Authorization {
-    /// Asks `hook`, and remembers each yes and each no for `remember`, if it is not zero.
-    pub fn new(hook: Hook, remember: Duration) -> Self {
-        let answers = (!remember.is_zero())
-            .then(|| Cache::builder().max_capacity(MAX_ANSWERS).time_to_live(remember).build());
+    /// Calls `hook`, and caches each yes and each no for `ttl`, if it is not zero.
+    pub(super) fn new(hook: Hook, ttl: Duration) -> Self {
+        let answers = (!ttl.is_zero())
+            .then(|| Cache::builder().max_capacity(MAX_ANSWERS).time_to_live(ttl).build());
         Self { hook, answers }
     }
 
-    /// The answer, if it is remembered.
-    pub fn remembered(&self, from: &str, to: &str) -> Option<bool> {
+    /// Returns the answer, if it is cached.
+    pub(crate) fn remembered(&self, from: &str, to: &str) -> Option<bool> {
         self.answers.as_ref()?.get(&key(from, to)).now_or_never().flatten()
     }
 
-    /// Whether `from` may send to `to`: `{"authorized":true}`. While answers are remembered, many
-    /// who ask the same at once share one call.
+    /// Whether `from` may send to `to`: `{"authorized":true}`. While answers are cached,
+    /// concurrent calls for the same nodes are one.
     ///
     /// # Errors
-    /// [`CallError`] if there is no answer; that is never remembered.
-    pub async fn ask(&self, from: &str, to: &str) -> Result<bool, CallError> {
+    /// [`CallError`] if there is no answer; that is never cached.
+    pub(crate) async fn ask(&self, from: &str, to: &str) -> Result<bool, CallError> {
         let request = Request { from, to };
         let call = self.hook.call(&request, |answer| Ok(says_yes(&answer, "authorized")));
         match &self.answers {

@@ -13,7 +13,7 @@ use url::Url;
 use uuid::Uuid;
 
 use super::failure_log::FailureLog;
-use super::{Answer, Signer};
+use super::{Answer, CallSettings};
 use crate::circuit_breaker::CircuitBreaker;
 use crate::metrics::Metrics;
 
@@ -43,21 +43,6 @@ const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 
-/// What an operator decides about calls.
-#[derive(Debug, Clone)]
-pub struct ClientSettings {
-    /// How long a call may take, from waiting for its turn to the last byte of the answer.
-    pub timeout: Duration,
-    /// How many calls of one hook may be under way.
-    pub max_in_flight: usize,
-    /// Certificates to trust beside the system's.
-    pub extra_roots: Option<ExtraRoots>,
-    /// The proxy that calls go through.
-    pub proxy: Option<Url>,
-    /// Signs every call.
-    pub signer: Option<Signer>,
-}
-
 /// Certificates to trust beside the system's.
 #[derive(Debug, Clone)]
 pub struct ExtraRoots(Vec<Certificate>);
@@ -82,9 +67,9 @@ fn install_crypto() {
 
 /// Makes hooks that share connections and settings; a cheap handle.
 #[derive(Clone)]
-pub struct Client {
+pub(super) struct Client {
     http: reqwest::Client,
-    settings: Arc<ClientSettings>,
+    settings: Arc<CallSettings>,
     metrics: Metrics,
 }
 
@@ -95,7 +80,7 @@ pub struct ClientError(#[from] reqwest::Error);
 
 /// Why a hook gave no answer. None of these is a no.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CallError {
+pub(crate) enum CallError {
     /// It failed so often that it is not asked for a while.
     #[error("not asked, after too many failures in a row")]
     CircuitOpen,
@@ -121,7 +106,7 @@ pub enum CallError {
 
 impl CallError {
     /// The name in metrics.
-    pub fn label(&self) -> &'static str {
+    pub(crate) fn label(&self) -> &'static str {
         match self {
             CallError::CircuitOpen => "circuit_open",
             CallError::Busy => "busy",
@@ -154,7 +139,7 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`] if a certificate or the proxy cannot be used.
-    pub fn new(settings: ClientSettings, metrics: Metrics) -> Result<Self, ClientError> {
+    pub(super) fn new(settings: CallSettings, metrics: Metrics) -> Result<Self, ClientError> {
         install_crypto();
         let mut builder = reqwest::Client::builder()
             .user_agent(USER_AGENT)
@@ -167,13 +152,13 @@ impl Client {
             builder = builder.tls_certs_merge(certificates.clone());
         }
         if let Some(proxy) = &settings.proxy {
-            builder = builder.proxy(Proxy::all(proxy.clone())?);
+            builder = builder.proxy(Proxy::all(proxy.expose().clone())?);
         }
         Ok(Self { http: builder.build()?, settings: Arc::new(settings), metrics })
     }
 
     /// A hook at `url`, called `name` in logs and metrics.
-    pub fn hook(&self, name: &'static str, url: Url) -> Hook {
+    pub(super) fn hook(&self, name: &'static str, url: Url) -> Hook {
         Hook {
             client: self.clone(),
             name,
@@ -189,8 +174,7 @@ impl Client {
     }
 }
 
-/// One hook.
-pub struct Hook {
+pub(crate) struct Hook {
     client: Client,
     name: &'static str,
     url: Url,
@@ -210,7 +194,7 @@ impl Hook {
     ///
     /// # Errors
     /// [`CallError`] if there is no answer that `read` can use.
-    pub async fn call<T>(
+    pub(crate) async fn call<T>(
         &self,
         body: &impl Serialize,
         read: impl FnOnce(Answer) -> Result<T, CallError>,
@@ -231,13 +215,12 @@ impl Hook {
     ///
     /// # Errors
     /// [`CallError`] if there is no answer of success.
-    pub async fn tell(&self, body: &impl Serialize) -> Result<(), CallError> {
+    pub(crate) async fn tell(&self, body: &impl Serialize) -> Result<(), CallError> {
         let told = self.attempt(body, |_| Ok(())).await;
         self.finish(told, |error| matches!(error, CallError::Connection(_)))
     }
 
-    /// How many calls may be under way.
-    pub fn max_in_flight(&self) -> usize {
+    pub(crate) fn max_in_flight(&self) -> usize {
         self.client.settings.max_in_flight
     }
 

@@ -11,11 +11,11 @@ use super::{Answer, CallError, Hook};
 use crate::node::NodeId;
 use crate::protocol::RtcConfiguration;
 
-/// The most nodes whose last answer is remembered.
-const MAX_REMEMBERED: u64 = 10_000;
+/// The most nodes whose last answer is cached.
+const MAX_CACHED: u64 = 10_000;
 
-/// The RTC configuration webhook, with its last answers.
-pub struct RtcConfigurations {
+/// The RTC configuration webhook, with the last answer for each node.
+pub(crate) struct RtcConfigurations {
     hook: Hook,
     by_node: Cache<NodeId, RtcConfiguration>,
     latest: Mutex<Option<RtcConfiguration>>,
@@ -28,16 +28,15 @@ struct Request<'a> {
 }
 
 impl RtcConfigurations {
-    /// Asks `hook`.
-    pub fn new(hook: Hook) -> Self {
-        Self { hook, by_node: Cache::new(MAX_REMEMBERED), latest: Mutex::default() }
+    pub(super) fn new(hook: Hook) -> Self {
+        Self { hook, by_node: Cache::new(MAX_CACHED), latest: Mutex::default() }
     }
 
     /// The configuration for `node`, bare or under `rtcConfiguration`.
     ///
     /// # Errors
     /// [`CallError`] if there is none that a node could use.
-    pub async fn ask(&self, node: &NodeId) -> Result<RtcConfiguration, CallError> {
+    pub(crate) async fn ask(&self, node: &NodeId) -> Result<RtcConfiguration, CallError> {
         let request = Request { node_id: node.as_str() };
         let configuration = self.hook.call(&request, read).await?;
         self.by_node.insert(node.clone(), configuration.clone());
@@ -46,7 +45,7 @@ impl RtcConfigurations {
     }
 
     /// The last good answer for `node`, or else for any node.
-    pub fn last(&self, node: &NodeId) -> Option<RtcConfiguration> {
+    pub(crate) fn last(&self, node: &NodeId) -> Option<RtcConfiguration> {
         let latest = || self.latest.lock().unwrap_or_else(PoisonError::into_inner).clone();
         self.by_node.get(node).or_else(latest)
     }

@@ -34,7 +34,7 @@ impl Signer {
 
     /// The value of `webhook-signature` for a call with this ID, at this time in seconds since
     /// 1970, with this body.
-    pub fn sign(&self, id: &str, timestamp: u64, body: &[u8]) -> String {
+    pub(crate) fn sign(&self, id: &str, timestamp: u64, body: &[u8]) -> String {
         let signatures: Vec<_> = self
             .0
             .iter()

@@ -1,6 +1,6 @@
-//! A message was sent. Told, not asked: the answer does not matter.
+//! A message was sent: a notification, whose response does not matter.
 //!
-//! Policy: best effort. What cannot be told in time is dropped and counted; no message ever waits
+//! Policy: best effort. What cannot be sent in time is dropped and counted; no message ever waits
 //! for this.
 
 use futures_util::StreamExt;
@@ -9,43 +9,39 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::Hook;
+use super::{Hook, SOCKET_MESSAGE};
 use crate::metrics::Metrics;
 
-/// The most messages that wait to be told of.
+/// The most notifications in the queue.
 const MAX_WAITING: usize = 10_000;
 
-/// The on-message webhook.
-pub struct SocketMessages {
+pub(crate) struct SocketMessages {
     queue: mpsc::Sender<SocketMessage>,
     metrics: Metrics,
-    _teller: AbortOnDropHandle<()>,
+    _notifier: AbortOnDropHandle<()>,
 }
 
-/// What is told of a message.
+/// What the hook is sent for a message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct SocketMessage {
-    /// Who sent it.
-    pub sender_id: String,
-    /// To whom.
-    pub receiver_id: String,
-    /// Whether the receiver was there.
-    pub is_receiver_connected: bool,
+pub(crate) struct SocketMessage {
+    pub(crate) sender_id: String,
+    pub(crate) receiver_id: String,
+    pub(crate) is_receiver_connected: bool,
 }
 
 impl SocketMessages {
-    /// Tells `hook`, in a task of its own.
-    pub fn new(hook: Hook, metrics: Metrics) -> Self {
+    /// Notifies `hook`, in a task of its own.
+    pub(super) fn new(hook: Hook, metrics: Metrics) -> Self {
         let (queue, waiting) = mpsc::channel(MAX_WAITING);
-        let teller = AbortOnDropHandle::new(tokio::spawn(tell(hook, waiting)));
-        Self { queue, metrics, _teller: teller }
+        let notifier = AbortOnDropHandle::new(tokio::spawn(tell(hook, waiting)));
+        Self { queue, metrics, _notifier: notifier }
     }
 
-    /// Queues a message to be told of, or drops it if too many wait.
-    pub fn tell(&self, message: SocketMessage) {
+    /// Queues a notification, or drops it if the queue is full.
+    pub(crate) fn tell(&self, message: SocketMessage) {
         if self.queue.try_send(message).is_err() {
-            self.metrics.webhook_call("on_socket_message", "dropped");
+            self.metrics.webhook_call(SOCKET_MESSAGE, "dropped");
         }
     }
 }

@@ -10,8 +10,7 @@ use serde_json::Value;
 use super::{CallError, Hook};
 use crate::node::NodeId;
 
-/// The validity webhook.
-pub struct Validity {
+pub(crate) struct Validity {
     hook: Hook,
     batch_size: usize,
 }
@@ -24,12 +23,11 @@ struct Request<'a> {
 
 impl Validity {
     /// Asks `hook` about at most `batch_size` nodes at once.
-    pub fn new(hook: Hook, batch_size: usize) -> Self {
+    pub(super) fn new(hook: Hook, batch_size: usize) -> Self {
         Self { hook, batch_size }
     }
 
-    /// How many nodes one question may be about.
-    pub fn batch_size(&self) -> usize {
+    pub(crate) fn batch_size(&self) -> usize {
         self.batch_size
     }
 
@@ -37,7 +35,7 @@ impl Validity {
     ///
     /// # Errors
     /// [`CallError`] if there is no such list of texts; then nobody is known not to be valid.
-    pub async fn ask<'a>(
+    pub(crate) async fn ask<'a>(
         &self,
         nodes: impl Iterator<Item = &'a NodeId>,
     ) -> Result<HashSet<String>, CallError> {

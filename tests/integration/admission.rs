@@ -221,7 +221,7 @@ async fn above_the_most_connections_there_is_503() {
     );
     assert_eq!(metric(&server, "crolang_rejections_total{cause=\"max_connections\"}"), 1.0);
     drop(first);
-    crate::support::eventually("room again", || server.links().len() == 1).await;
+    crate::support::eventually("room again", || server.connections() == 1).await;
     Node::connect(server.address(), "c").await;
 }
 

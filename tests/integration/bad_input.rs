@@ -1,6 +1,6 @@
 //! Input that nobody should send: it gets an answer or an end, and costs only its sender.
 
-use crolang_broker::server::Server;
+use crolang_broker::Server;
 
 use crate::support::{
     Frame, Node, SOON, back_at_the_start, exchange, frame, get, start, upgrade_request,
@@ -157,8 +157,8 @@ async fn odd_but_harmless_frames_change_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_frame_that_is_announced_and_never_sent_is_ended_by_the_heartbeat() {
     let server = crate::support::start_with(|config| {
-        config.ping_interval = std::time::Duration::from_millis(300);
-        config.ping_timeout = std::time::Duration::from_millis(300);
+        config.transport.ping_interval = std::time::Duration::from_millis(300);
+        config.transport.ping_timeout = std::time::Duration::from_millis(300);
     })
     .await;
     let mut node = Node::connect(server.address(), "a").await;

@@ -1,6 +1,6 @@
 //! Discovery as its clients see it: every endpoint, every error, CORS, origins, topics.
 
-use crolang_broker::server::Server;
+use crolang_broker::Server;
 use serde_json::{Value, json};
 
 use crate::support::{Node, SOON, Web, eventually, get, metric, start, start_with_variables};

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crolang_broker::broker::DuplicateIdPolicy;
+use crolang_broker::DuplicateIdPolicy;
 
 use crate::support::{Frame, Node, eventually, frame, metric, start, start_with};
 
@@ -97,13 +97,14 @@ async fn a_holder_that_never_sent_connect_is_a_holder() {
     let holder = Node::open(server.address(), "&id=a&version=1&runtime=r").await.live();
     assert_eq!(Node::try_connect(server.address(), "a").await.err().unwrap(), ALREADY_CONNECTED);
     drop(holder);
-    eventually("it left", || server.links().is_empty()).await;
+    eventually("it left", || server.connections() == 0).await;
     Node::connect(server.address(), "a").await;
 }
 
 #[tokio::test]
 async fn reject_never_asks_the_holder() {
-    let server = start_with(|config| config.duplicate_id_policy = DuplicateIdPolicy::Reject).await;
+    let server =
+        start_with(|config| config.broker.duplicate_id_policy = DuplicateIdPolicy::Reject).await;
     let mut holder = Node::connect(server.address(), "a").await;
     let began = Instant::now();
     assert_eq!(Node::try_connect(server.address(), "a").await.err().unwrap(), ALREADY_CONNECTED);
@@ -114,7 +115,8 @@ async fn reject_never_asks_the_holder() {
 
 #[tokio::test]
 async fn replace_always_replaces() {
-    let server = start_with(|config| config.duplicate_id_policy = DuplicateIdPolicy::Replace).await;
+    let server =
+        start_with(|config| config.broker.duplicate_id_policy = DuplicateIdPolicy::Replace).await;
     let holder = Node::connect(server.address(), "a").await.live();
     let mut newcomer = Node::connect(server.address(), "a").await;
     holder.ended().await;

@@ -11,9 +11,6 @@ mod support;
 
 mod admission;
 mod bad_input;
-mod directory;
-mod directory_properties;
-mod directory_redis;
 mod discovery;
 mod discovery_limits;
 mod discovery_redis;

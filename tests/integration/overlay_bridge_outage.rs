@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use crolang_broker::Server;
 use crolang_broker::overlay::PeerId;
-use crolang_broker::server::Server;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -38,7 +38,7 @@ impl House {
     /// Whoever came is still there.
     fn nobody_was_disconnected(&self) {
         for replica in &self.replicas {
-            let text = replica.metrics().encode();
+            let text = replica.metrics();
             for ended in
                 ["crolang_connections_closed_total{", "crolang_peer_relay_channels_ended_total{"]
             {

@@ -6,8 +6,8 @@ use crate::support::{
     PEERS, RawPeer, SOON, back_at_the_start, buffer, eventually, exchange, get, id, metric, start,
     start_with, start_with_variables,
 };
+use crolang_broker::Server;
 use crolang_broker::overlay::PeerId;
-use crolang_broker::server::Server;
 
 async fn broker() -> Server {
     start_with(|config| config.peer_relay.path = Some(PEERS.into())).await
@@ -181,7 +181,7 @@ async fn offers_are_answered_with_the_public_url() {
 async fn there_are_places_for_so_many() {
     let server = start_with(|config| {
         config.peer_relay.path = Some(PEERS.into());
-        config.peer_relay.max_channels = 2;
+        config.peer_relay.peer.max_channels = 2;
     })
     .await;
     let first = RawPeer::connect(server.address(), id(1)).await;
@@ -189,7 +189,7 @@ async fn there_are_places_for_so_many() {
     assert_eq!(RawPeer::refusal(server.address()).await, 503);
     assert_eq!(metric(&server, "crolang_rejections_total{cause=\"peer_relay_max_channels\"}"), 1.0);
     drop(first);
-    eventually("a place", || server.links().len() == 1).await;
+    eventually("a place", || server.connections() == 1).await;
     RawPeer::connect(server.address(), id(3)).await;
 }
 
@@ -238,7 +238,7 @@ async fn nodes_and_peers_share_the_house() {
     let server = broker().await;
     let _node = crate::support::Node::connect(server.address(), "alice").await;
     let peer = RawPeer::connect(server.address(), id(1)).await;
-    assert_eq!((server.links().len(), metric(&server, "crolang_nodes")), (2, 1.0));
+    assert_eq!((server.connections(), metric(&server, "crolang_nodes")), (2, 1.0));
     drop((_node, peer));
     back_at_the_start(&server).await;
     eventually("no peer", || metric(&server, "crolang_peer_relay_neighbours") == 0.0).await;

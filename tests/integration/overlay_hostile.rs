@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crolang_broker::Server;
 use crolang_broker::overlay::{DialPolicy, PeerId};
-use crolang_broker::server::Server;
 use futures_util::SinkExt;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
@@ -95,7 +95,7 @@ async fn odd_frames_end_their_own_channel_only() {
         let _ = peer.socket.send(Message::text(frame)).await;
         peer.closed().await;
         eventually("it is out", || server.peer().unwrap().neighbours().len() == 2).await;
-        assert!(server.links().len() <= 3, "after frame {count}");
+        assert!(server.connections() <= 3, "after frame {count}");
     }
     // Bytes that are no text, and no WebSocket.
     for bytes in
@@ -160,7 +160,7 @@ async fn a_second_channel_takes_over_where_the_first_one_ends() {
     second.send_to(alice.id, user(json!(1))).await;
     assert_eq!(alice.message().await["data"], user(json!(1)));
     drop(first);
-    eventually("the first one is gone", || server.links().len() == 2).await;
+    eventually("the first one is gone", || server.connections() == 2).await;
     alice.send_to(smaller, user(json!(2))).await;
     assert_eq!(second.message().await["data"], user(json!(2)));
     assert_eq!(server.peer().unwrap().neighbours().len(), 2);
@@ -188,8 +188,8 @@ async fn a_holder_that_gives_no_sign_of_life_makes_room() {
 async fn a_receiver_that_does_not_read_is_cut_and_a_flooder_hurts_nobody() {
     let server = start_with(|config| {
         config.peer_relay.path = Some(PEERS.into());
-        config.write_timeout = Duration::from_secs(1);
-        config.max_queued_bytes = 100_000;
+        config.link.write_timeout = Duration::from_secs(1);
+        config.link.max_queued_bytes = 100_000;
     })
     .await;
     let mut bystanders = Bystanders::connect(server.address()).await;
@@ -265,7 +265,7 @@ async fn if_all_may_be_dialed_only_asked_answers_are_and_of_the_right_peer() {
     let unasked = Trap::set().await;
     let server = start_with(|config| {
         config.peer_relay.path = Some(PEERS.into());
-        config.peer_relay.dial = DialPolicy::Any;
+        config.peer_relay.peer.dial = DialPolicy::Any;
     })
     .await;
     let mut peer = RawPeer::connect(server.address(), id(9)).await;

@@ -22,7 +22,7 @@ async fn answers_in_the_order_of_the_question() {
     );
     assert_eq!(answer(&alice.ask(ASK, r#"{"ids":[]}"#).await), r#"{"results":[]}"#);
     drop(bob);
-    eventually("bob is gone", || server.links().len() == 1).await;
+    eventually("bob is gone", || server.connections() == 1).await;
     assert_eq!(
         answer(&alice.ask(ASK, r#"{"ids":["bob"]}"#).await),
         r#"{"results":[{"id":"bob","connected":false}]}"#
@@ -43,7 +43,7 @@ async fn a_node_is_there_only_once_it_has_been_told_so() {
 
 #[tokio::test]
 async fn questions_that_are_none_are_errors() {
-    let server = start_with(|config| config.max_presence_ids = 10).await;
+    let server = start_with(|config| config.broker.max_presence_ids = 10).await;
     let mut alice = Node::connect(server.address(), "alice").await;
     let ids = |count: usize| format!("{{\"ids\":[{}]}}", vec!["\"a\""; count].join(","));
     assert!(alice.ask(ASK, &ids(10)).await.contains("results"));

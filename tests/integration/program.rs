@@ -47,7 +47,7 @@ async fn arguments() {
     };
     let (code, help, _) = with("--help", &[]).await;
     assert_eq!(code, Some(0));
-    for variable in crolang_broker::config::VARIABLES {
+    for variable in crolang_broker::VARIABLES {
         assert!(help.contains(variable.name) && help.contains(variable.about), "{}", variable.name);
     }
     assert_eq!(

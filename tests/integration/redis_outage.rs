@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crolang_broker::server::Server;
+use crolang_broker::Server;
 use serde_json::{Value, json};
 
 use crate::support::{Node, RedisServer, eventually, get, start_with_variables};
@@ -193,7 +193,7 @@ impl Side {
 
     /// How many nodes have lost their connection, whatever the reason.
     pub fn disconnected(&self) -> f64 {
-        let text = self.broker.metrics().encode();
+        let text = self.broker.metrics();
         let lines = text.lines().filter(|it| it.starts_with("crolang_connections_closed_total{"));
         lines.map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()).sum()
     }

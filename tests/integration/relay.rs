@@ -1,9 +1,8 @@
 //! Messages between nodes: acks, bytes and order.
 
-use crolang_broker::protocol::Event;
-use crolang_broker::server::Server;
+use crolang_broker::Server;
 
-use crate::support::{Node, metric, start, start_with};
+use crate::support::{EVENTS, Node, RELAYED_EVENT, metric, start, start_with};
 
 async fn pair(server: &Server) -> (Node, Node) {
     (Node::connect(server.address(), "alice").await, Node::connect(server.address(), "bob").await)
@@ -22,9 +21,9 @@ async fn every_event_arrives_byte_for_byte_and_is_acked() {
         "\"{\\\"to\\\":\\\"bob\\\",\\\"s\\\":\\\"😀\u{2028}\u{7f}\\\"}\"",
         r#""{\"to\":\"bob\",\"sessionDescription\":{\"type\":\"offer\",\"sdp\":\"v=0\\r\\n\"}}""#,
     ];
-    for event in Event::ALL {
+    for event in EVENTS {
         for argument in arguments {
-            let array = format!("[\"{}\",{argument}]", event.name());
+            let array = format!("[\"{}\",{argument}]", event);
             assert_eq!(alice.ask_raw(&array).await, "[\"OK\"]", "{array}");
             assert_eq!(bob.text().await, format!("42{array}"));
         }
@@ -83,9 +82,9 @@ async fn wrong_messages_are_errors_and_reach_nobody() {
         r#"["EV","{\"from\":\"eve\",\"to\":\"bob\",\"from\":\"alice\"}"]"#,
         r#"["EV","{\"to\":\"bob\"} trailing"]"#,
     ];
-    for event in Event::ALL {
+    for event in EVENTS {
         for array in wrong {
-            let array = array.replace("EV", event.name());
+            let array = array.replace("EV", event);
             assert_eq!(alice.ask_raw(&array).await, "[\"ERROR\"]", "{array}");
         }
     }
@@ -137,19 +136,19 @@ async fn an_event_without_an_ack_is_relayed_in_silence() {
 async fn switched_off_events_are_disabled_whatever_they_hold() {
     for (signaling, relay) in [(false, true), (true, false), (false, false)] {
         let server = start_with(|config| {
-            config.p2p_connection_enabled = signaling;
-            config.websocket_relay_enabled = relay;
+            config.broker.signaling_enabled = signaling;
+            config.broker.relay_enabled = relay;
         })
         .await;
         let mut alice = Node::connect(server.address(), "alice").await;
-        for event in Event::ALL {
-            let enabled = if event.is_signaling() { signaling } else { relay };
+        for event in EVENTS {
+            let enabled = if event != RELAYED_EVENT { signaling } else { relay };
             let (wrong, absent) =
                 if enabled { ("ERROR", "NOT_CONNECTED") } else { ("DISABLED", "DISABLED") };
-            assert_eq!(alice.ask(event.name(), r#"{"to":"bob"}"#).await, format!("[\"{absent}\"]"));
+            assert_eq!(alice.ask(event, r#"{"to":"bob"}"#).await, format!("[\"{absent}\"]"));
             for array in [r#"["EV"]"#, r#"["EV",{}]"#, r#"["EV","{}"]"#, r#"["EV","x"]]"#] {
                 assert_eq!(
-                    alice.ask_raw(&array.replace("EV", event.name())).await,
+                    alice.ask_raw(&array.replace("EV", event)).await,
                     format!("[\"{wrong}\"]")
                 );
             }
@@ -165,7 +164,7 @@ async fn a_burst_keeps_its_order_and_every_event_is_acked_once() {
     for round in 0..5 {
         let events: Vec<_> = (0..BURST)
             .map(|n| {
-                let event = Event::ALL[n % Event::ALL.len()].name();
+                let event = EVENTS[n % EVENTS.len()];
                 format!(r#"42{n}["{event}","{{\"to\":\"bob\",\"round\":{round},\"n\":{n}}}"]"#)
             })
             .collect();

@@ -7,15 +7,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crolang_broker::protocol::Event;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 
 use crate::replicas_order::Random;
 use crate::replicas_relay::{ask, to};
 use crate::support::{
-    Frame, Node, Process, RedisServer, Replica, SOON, Way, eventually, eventually_within, frame,
-    start_replica, until_ready,
+    EVENTS, Frame, Node, Process, RedisServer, Replica, SOON, Way, eventually, eventually_within,
+    frame, start_replica, until_ready,
 };
 
 const MESSAGE: &str = "SOCKET_MSG_EXCHANGE";
@@ -120,7 +119,7 @@ impl World {
     fn message(&self, id: u64, connection: usize) -> String {
         let to = self.random.below(NODES);
         self.records().sent.insert(id, Sent { to, at: Instant::now(), ack: None });
-        let event = Event::ALL[id as usize % Event::ALL.len()].name();
+        let event = EVENTS[id as usize % EVENTS.len()];
         format!(r#"42{id}["{event}","{{\"to\":\"n{to}\",\"id\":{id},\"by\":\"{connection}\"}}"]"#)
     }
 
@@ -253,7 +252,7 @@ async fn what_is_acked_has_come_once_whatever_fails() {
 /// A burst of all seven events for a node that cannot be reached: one ERROR each, in time.
 async fn errors_in_time(alice: &mut Node, events: usize, limit: Duration) {
     let packets: Vec<_> = (0..events)
-        .map(|n| format!(r#"42{n}["{}","{{\"to\":\"bob\"}}"]"#, Event::ALL[n % 7].name()))
+        .map(|n| format!(r#"42{n}["{}","{{\"to\":\"bob\"}}"]"#, EVENTS[n % 7]))
         .collect();
     let began = Instant::now();
     alice.send_all(&packets).await;
@@ -332,7 +331,7 @@ async fn while_a_replica_hangs_messages_to_it_are_errors_in_time_and_others_pass
     until_ok(&mut alice, "first").await;
     // What it had got while it hung comes late, in order, and once.
     for n in 0..60 {
-        assert!(bob.text().await.starts_with(&format!("42[\"{}\",", Event::ALL[n % 7].name())));
+        assert!(bob.text().await.starts_with(&format!("42[\"{}\",", EVENTS[n % 7])));
     }
     let mut trials = 0;
     while !bob.text().await.contains("first") {

@@ -6,15 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crolang_broker::protocol::Event;
-use crolang_broker::server::Server;
+use crolang_broker::Server;
 use rand::RngExt;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use crate::replicas_relay::{ask, to, until_free};
 use crate::support::{
-    Frame, Hook, Node, RedisServer, Reply, SOON, eventually, metric, seeded, start_replica,
+    EVENTS, Frame, Hook, Node, RedisServer, Reply, SOON, eventually, metric, seeded, start_replica,
 };
 
 const AUTHORIZATION: &str = "AUTHORIZE_NODES_COMMUNICATION_WEBHOOK_URL";
@@ -62,7 +61,7 @@ fn unanswered(replicas: &[Server]) -> usize {
 }
 
 fn packet(n: usize, to: &str, from: &str) -> String {
-    let event = Event::ALL[n % Event::ALL.len()].name();
+    let event = EVENTS[n % EVENTS.len()];
     format!(r#"42{n}["{event}","{{\"to\":\"{to}\",\"from\":\"{from}\",\"n\":{n}}}"]"#)
 }
 
@@ -79,7 +78,7 @@ fn sent_by(text: &str) -> (String, usize) {
     let event: (String, String) = serde_json::from_str(text.strip_prefix("42").unwrap()).unwrap();
     let payload: Value = serde_json::from_str(&event.1).unwrap();
     let n = payload["n"].as_u64().unwrap() as usize;
-    assert_eq!(event.0, Event::ALL[n % Event::ALL.len()].name());
+    assert_eq!(event.0, EVENTS[n % EVENTS.len()]);
     (payload["from"].as_str().unwrap().to_owned(), n)
 }
 
@@ -228,7 +227,7 @@ async fn whoever_moves_is_found_where_it_is() {
     // To another replica, to the same one again, to the sender's own and away from there.
     for place in [b, c, c, a, b, a, a, c] {
         let mut bob = Node::connect(place, "bob").await;
-        for event in Event::ALL.map(Event::name) {
+        for event in EVENTS {
             assert_eq!(ask(&mut alice, event, "bob", &mut bob).await, "[\"OK\"]");
         }
         drop(bob);

@@ -4,10 +4,9 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use crolang_broker::protocol::Event;
 use serde_json::{Value, json};
 
-use crate::support::{Fault, Frame, Hook, Node, RedisServer, eventually, start_replica};
+use crate::support::{EVENTS, Fault, Frame, Hook, Node, RedisServer, eventually, start_replica};
 
 const AUTHORIZATION: &str = "AUTHORIZE_NODES_COMMUNICATION_WEBHOOK_URL";
 const MESSAGE: &str = "SOCKET_MSG_EXCHANGE";
@@ -63,17 +62,17 @@ async fn every_event_arrives_byte_for_byte_and_is_acked() {
         r#""  {\"to\" : \" bob ü:*\u00a0\ufeff\",\n\t\"x\":[[[]]] }  ""#,
         "\"{\\\"to\\\":\\\"bob ü:*\\\",\\\"s\\\":\\\"😀\u{2028}\u{7f}\\\"}\"",
     ];
-    for event in Event::ALL {
+    for event in EVENTS {
         for argument in arguments {
-            let array = format!("[\"{}\",{argument}]", event.name());
+            let array = format!("[\"{}\",{argument}]", event);
             assert_eq!(alice.ask_raw(&array).await, "[\"OK\"]", "{array}");
             assert_eq!(bob.text().await, format!("42{array}"));
         }
-        let array = format!(r#"["{}","{{\"to\":\"alice\"}}"]"#, event.name());
+        let array = format!(r#"["{}","{{\"to\":\"alice\"}}"]"#, event);
         assert_eq!(bob.ask_raw(&array).await, "[\"OK\"]");
         assert_eq!(alice.text().await, format!("42{array}"));
         // Without an ack, there is none: the next that comes is that of the next event.
-        alice.send(&format!(r#"42["{}","{{\"to\":\"bob ü:*\"}}"]"#, event.name())).await;
+        alice.send(&format!(r#"42["{}","{{\"to\":\"bob ü:*\"}}"]"#, event)).await;
         bob.text().await;
     }
     assert_eq!(alice.ask(MESSAGE, "{}").await, "[\"ERROR\"]");
@@ -114,7 +113,7 @@ async fn every_kind_of_ack_comes_for_nodes_on_other_replicas() {
     let mut bob = Node::connect(b.address(), "bob").await;
     let mut refused = Node::connect(b.address(), "refused").await;
     let mut disabled = Node::connect(c.address(), "disabled").await;
-    for event in Event::ALL.map(Event::name) {
+    for event in EVENTS {
         assert_eq!(ask(&mut alice, event, "bob", &mut bob).await, "[\"OK\"]");
         assert_eq!(alice.ask(event, &to("nobody")).await, "[\"NOT_CONNECTED\"]");
         assert_eq!(alice.ask(event, &to("refused")).await, "[\"UNAUTHORIZED\"]");
@@ -215,7 +214,7 @@ async fn nodes_of_one_replica_cost_redis_nothing() {
     for _ in 0..ROUNDS {
         let all: Vec<_> = (0..BURST)
             .map(|n| {
-                let event = Event::ALL[n % Event::ALL.len()].name();
+                let event = EVENTS[n % EVENTS.len()];
                 format!(r#"42{n}["{event}","{{\"to\":\"bob\",\"n\":{n}}}"]"#)
             })
             .collect();
@@ -265,7 +264,7 @@ async fn an_authorized_attempt_opens_the_pair_on_both_replicas() {
     assert_eq!(ask(&mut alice, ATTEMPT, "bob", &mut bob).await, "[\"OK\"]");
     // From here on only the open pair lets anything pass.
     hook.answer(|_| json!({"authorized": false}));
-    let followers = Event::ALL.map(Event::name).into_iter();
+    let followers = EVENTS.into_iter();
     for event in followers.filter(|event| ![ATTEMPT, MESSAGE].contains(event)) {
         let before = hook.count();
         assert_eq!(ask(&mut bob, event, "alice", &mut alice).await, "[\"OK\"]", "{event}");
@@ -332,7 +331,7 @@ async fn nothing_reaches_a_node_on_another_replica_before_it_is_greeted() {
     assert!(bob.text().await.starts_with("40{\"sid\":\""));
     hook.called(1).await;
     assert_eq!(redis.command(&["EXISTS", "crolang:node:bob"]), "1", "it has its ID");
-    for event in Event::ALL.map(Event::name) {
+    for event in EVENTS {
         assert_eq!(alice.ask(event, &to("bob")).await, "[\"NOT_CONNECTED\"]");
     }
     hook.release();
@@ -352,7 +351,7 @@ async fn nobody_is_sent_a_message_from_somebody_else() {
     let mut near = Node::connect(a.address(), "near").await;
     let mut far = Node::connect(b.address(), "far").await;
     for (id, receiver) in [("near", &mut near), ("far", &mut far)] {
-        for event in Event::ALL.map(Event::name) {
+        for event in EVENTS {
             for forged in ["near", "far", "nobody", "Alice", ""] {
                 let payload = json!({"to": id, "from": forged}).to_string();
                 assert_eq!(alice.ask(event, &payload).await, "[\"ERROR\"]", "{event} {payload}");

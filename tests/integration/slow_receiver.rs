@@ -15,7 +15,7 @@ fn message(n: usize) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn its_senders_are_answered_and_it_is_closed() {
-    let server = start_with(|config| config.write_timeout = Duration::from_secs(2)).await;
+    let server = start_with(|config| config.link.write_timeout = Duration::from_secs(2)).await;
     let mut bob = Node::connect(server.address(), "bob").await;
     socket2::SockRef::from(&bob.stream).set_recv_buffer_size(16 * 1024).unwrap();
     let mut alice = Node::connect(server.address(), "alice").await;
@@ -76,7 +76,7 @@ async fn whoever_reads_again_gets_everything_that_was_acked() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_asks_without_reading_the_answers_is_slowed_down_and_loses_none() {
-    let server = start_with(|config| config.ping_timeout = Duration::from_secs(60)).await;
+    let server = start_with(|config| config.transport.ping_timeout = Duration::from_secs(60)).await;
     let mut alice = Node::connect(server.address(), "alice").await;
     let socket = socket2::SockRef::from(&alice.stream);
     socket.set_recv_buffer_size(16 * 1024).unwrap();
@@ -101,7 +101,7 @@ async fn whoever_asks_without_reading_the_answers_is_slowed_down_and_loses_none(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bystanders_do_not_notice() {
-    let server = start_with(|config| config.write_timeout = Duration::from_secs(1)).await;
+    let server = start_with(|config| config.link.write_timeout = Duration::from_secs(1)).await;
     let mut stuck = Vec::new();
     for n in 0..20 {
         stuck.push(Node::connect(server.address(), &format!("stuck{n}")).await);

@@ -2,40 +2,36 @@
 //! servers, Redis servers, other brokers, proxies that fail and balance.
 
 mod cluster;
+mod events;
 mod haproxy;
 mod hook;
 mod node;
 mod peer;
-mod port;
 mod process;
-mod proxy;
-mod redis;
 mod web;
 
 pub use cluster::{
     Client, KeptOut, Replica, seeded, start_replica, start_replicas, until_ready, url_through,
 };
+pub use events::{EVENTS, RELAYED_EVENT};
 pub use haproxy::{HaProxy, Mode};
-pub use hook::{Authority, Call, Fault, Hook, MAX_ANSWER_BYTES, Reply, padded};
+pub use hook::{Call, Fault, Hook, MAX_ANSWER_BYTES, Reply, padded};
 pub use node::{Frame, Live, Node, frame, upgrade_request};
 pub use peer::{PEERS, RawPeer, buffer, id};
-pub use port::Port;
-pub use process::{Daemon, Process, program};
-pub use proxy::{Proxy, Way};
-pub use redis::{RedisCluster, RedisServer, Sentinels};
+pub use process::{Process, program};
+pub use test_support::{
+    Authority, Daemon, Port, Proxy, RedisCluster, RedisServer, SOON, Sentinels, Way, eventually,
+    eventually_within,
+};
 pub use web::Web;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crolang_broker::config::{Config, Mistakes, VARIABLES};
-use crolang_broker::server::Server;
+use crolang_broker::{Config, ConfigErrors, Server, VARIABLES};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-
-/// The longest that anything may take that should happen at once.
-pub const SOON: Duration = Duration::from_secs(5);
 
 /// A server on a free port.
 pub async fn start() -> Server {
@@ -55,7 +51,7 @@ pub async fn start_with_variables(variables: &[(&str, &str)]) -> Server {
 }
 
 /// The configuration of a server on a free port, with these variables set.
-pub fn configuration(variables: &[(&str, &str)]) -> Result<Config, Mistakes> {
+pub fn configuration(variables: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
     for (name, _) in variables {
         assert!(VARIABLES.iter().any(|variable| variable.name == *name), "there is no {name}");
     }
@@ -85,23 +81,9 @@ pub fn rtc_configuration(event: &str) -> String {
     serde_json::from_str(argument.unwrap_or_else(|| panic!("not greeted but {event}"))).unwrap()
 }
 
-/// Waits until `condition` holds.
-pub async fn eventually(what: &str, condition: impl FnMut() -> bool) {
-    eventually_within(SOON, what, condition).await;
-}
-
-/// The same for what takes longer.
-pub async fn eventually_within(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !condition() {
-        assert!(began.elapsed() < limit, "not in time: {what}");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-}
-
 /// The value of a metric, by its name with labels.
 pub fn metric(server: &Server, name: &str) -> f64 {
-    let text = server.metrics().encode();
+    let text = server.metrics();
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.map_or(0.0, |value| value.parse().unwrap())
 }
@@ -115,7 +97,7 @@ pub fn resident_bytes(pid: u32) -> usize {
 
 /// Waits until the server holds nothing for anybody any more.
 pub async fn back_at_the_start(server: &Server) {
-    eventually("no links", || server.links().is_empty()).await;
+    eventually("no links", || server.connections() == 0).await;
     assert_eq!(metric(server, "crolang_nodes"), 0.0);
 }
 

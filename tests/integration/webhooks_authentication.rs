@@ -251,7 +251,7 @@ async fn whoever_leaves_during_the_call_leaves_nothing_behind() {
     }
     hook.called(20).await;
     tries.iter().for_each(tokio::task::JoinHandle::abort);
-    eventually("their links are gone", || server.links().is_empty()).await;
+    eventually("their links are gone", || server.connections() == 0).await;
     hook.release();
     back_at_the_start(&server).await;
     for n in 0..20 {
@@ -298,7 +298,7 @@ async fn calls_side_by_side_are_limited_and_the_others_wait() {
 }
 
 #[test]
-fn wrong_values_are_mistakes_that_name_the_variable() {
+fn wrong_values_are_errors_that_name_the_variable() {
     let wrong = [
         (URL, "ftp://127.0.0.1/"),
         (URL, "not a URL"),
@@ -314,8 +314,8 @@ fn wrong_values_are_mistakes_that_name_the_variable() {
         ("TURN_CREDENTIAL_TTL_MS", "soon"),
     ];
     for (name, value) in wrong {
-        let mistakes = configuration(&[(name, value)]).unwrap_err().to_string();
-        assert!(mistakes.contains(&format!("\n  {name}: ")), "{name}={value}: {mistakes}");
-        assert!(!mistakes.contains("canary"), "{mistakes}");
+        let errors = configuration(&[(name, value)]).unwrap_err().to_string();
+        assert!(errors.contains(&format!("\n  {name}: ")), "{name}={value}: {errors}");
+        assert!(!errors.contains("canary"), "{errors}");
     }
 }

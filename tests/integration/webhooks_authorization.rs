@@ -2,12 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use crolang_broker::protocol::Event;
-use crolang_broker::server::Server;
+use crolang_broker::Server;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Fault, Hook, Node, Reply, back_at_the_start, eventually, start_with_variables,
+    EVENTS, Fault, Hook, Node, Reply, back_at_the_start, eventually, start_with_variables,
 };
 
 const URL: &str = "AUTHORIZE_NODES_COMMUNICATION_WEBHOOK_URL";
@@ -107,7 +106,7 @@ async fn what_is_disabled_or_wrong_is_not_asked_about() {
     for (variables, expected) in [(&disabled[..1], "[\"ERROR\"]"), (&disabled, "[\"DISABLED\"]")] {
         let server = start_with_variables(variables).await;
         let (mut alice, _bob) = pair(&server).await;
-        for event in Event::ALL {
+        for event in EVENTS {
             let arrays = [
                 r#"["EV"]"#,
                 r#"["EV","to bob"]"#,
@@ -116,11 +115,11 @@ async fn what_is_disabled_or_wrong_is_not_asked_about() {
                 r#"["EV","{\"to\":\"bob\"}","{\"to\":\"bob\"}"]"#,
             ];
             for array in arrays {
-                let array = array.replace("EV", event.name());
+                let array = array.replace("EV", event);
                 assert_eq!(alice.ask_raw(&array).await, expected, "{array}");
             }
             if expected.contains("DISABLED") {
-                assert_eq!(ask(&mut alice, event.name(), "bob", None).await, expected);
+                assert_eq!(ask(&mut alice, event, "bob", None).await, expected);
             }
         }
         assert_eq!(alice.ask_raw(r#"["UNHEARD_OF","{\"to\":\"bob\"}"]"#).await, "[\"ERROR\"]");
@@ -236,14 +235,14 @@ async fn a_receiver_that_leaves_or_a_sender_that_leaves_during_the_call() {
     alice.send(r#"421["CONNECTION_ATTEMPT","{\"to\":\"bob\"}"]"#).await;
     hook.called(1).await;
     drop(bob);
-    eventually("bob is gone", || server.links().len() == 1).await;
+    eventually("bob is gone", || server.connections() == 1).await;
     hook.release();
     assert_eq!(alice.text().await, "431[\"NOT_CONNECTED\"]");
     hook.hold();
     alice.send(r#"422["CONNECTION_ATTEMPT","{\"to\":\"alice\"}"]"#).await;
     hook.called(2).await;
     drop(alice);
-    eventually("alice is gone", || server.links().is_empty()).await;
+    eventually("alice is gone", || server.connections() == 0).await;
     hook.release();
     back_at_the_start(&server).await;
     pair(&server).await;

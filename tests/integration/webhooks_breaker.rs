@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crolang_broker::server::Server;
+use crolang_broker::Server;
 use serde_json::{Value, json};
 
 use crate::support::{Fault, Hook, Node, Reply, start_with_variables};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crolang_broker::server::Server;
+use crolang_broker::Server;
 use serde_json::{Value, json};
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -153,7 +153,7 @@ async fn every_fault<F: Future<Output = ()> + Send + 'static>(row: impl Fn(Fault
 
 /// How many calls of the server's hook failed, whatever the cause.
 fn failures(server: &Server) -> f64 {
-    let text = server.metrics().encode();
+    let text = server.metrics();
     text.lines()
         .filter_map(|line| line.strip_prefix("crolang_webhook_calls_total{hook=\""))
         .filter_map(|line| line.split_once("\",outcome=\"")?.1.split_once("\"} "))

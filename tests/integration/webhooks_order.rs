@@ -5,12 +5,11 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crolang_broker::protocol::Event;
-use crolang_broker::server::Server;
+use crolang_broker::Server;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Frame, Hook, Node, RedisServer, Reply, SOON, back_at_the_start, eventually, metric,
+    EVENTS, Frame, Hook, Node, RedisServer, Reply, SOON, back_at_the_start, eventually, metric,
     start_replica, start_with_variables,
 };
 
@@ -65,7 +64,7 @@ const RECEIVERS: [&str; 5] = ["bob", "carol", "refused", "nobody", "bob"];
 /// All seven events in turn, to all receivers in turn; each tenth asks for no ack.
 fn burst(from: &str) -> Vec<String> {
     let events = (0..BURST).map(|n| {
-        let name = Event::ALL[n % Event::ALL.len()].name();
+        let name = EVENTS[n % EVENTS.len()];
         let to = RECEIVERS[n % RECEIVERS.len()];
         let ack = if n % 10 == 9 { String::new() } else { n.to_string() };
         let payload = format!(r#"{{\"to\":\"{to}\",\"from\":\"{from}\",\"n\":{n}}}"#);
@@ -100,7 +99,7 @@ async fn delayed_answers_keep_the_order_and_every_event_gets_one_ack() {
                 let payload: Value = serde_json::from_str(&event.1).unwrap();
                 let n = payload["n"].as_u64().unwrap() as usize;
                 assert_eq!((payload["to"].as_str(), RECEIVERS[n % 5]), (Some(id), id));
-                assert_eq!(event.0, Event::ALL[n % Event::ALL.len()].name());
+                assert_eq!(event.0, EVENTS[n % EVENTS.len()]);
                 let before = last.insert(payload["from"].to_string(), n);
                 assert!(before.is_none_or(|before| before < n), "{n} came after {before:?}");
             }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crolang_broker::server::Server;
+use crolang_broker::Server;
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -305,7 +305,7 @@ async fn a_file_is_the_configuration_of_all() {
 /// Either the reading of the configuration or the start names the variable.
 async fn assert_stops_the_start(path: &str) {
     let problem = match configuration(&[("RTC_CONFIGURATION_FILE", path)]) {
-        Err(mistakes) => mistakes.to_string(),
+        Err(errors) => errors.to_string(),
         Ok(config) => match Server::bind(&config).await {
             Err(error) => error.to_string(),
             Ok(_) => panic!("it starts with {path}"),

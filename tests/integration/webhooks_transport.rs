@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use crolang_broker::server::Server;
+use crolang_broker::Server;
 use hmac::{Hmac, KeyInit, Mac};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -115,7 +115,7 @@ async fn a_file_without_certificates_stops_the_start_and_is_named() {
 async fn assert_stops_the_start(path: &str, what: &str) {
     let variables = [("WEBHOOK_CA_FILE", path), (URL, "https://127.0.0.1:9/")];
     let problem = match configuration(&variables) {
-        Err(mistakes) => mistakes.to_string(),
+        Err(errors) => errors.to_string(),
         Ok(config) => match Server::bind(&config).await {
             Err(error) => error.to_string(),
             Ok(_) => panic!("it starts with {what:?}"),

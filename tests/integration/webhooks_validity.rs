@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crolang_broker::server::Server;
+use crolang_broker::Server;
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -64,7 +64,7 @@ async fn it_is_asked_about_all_who_are_there_again_and_again() {
     assert_eq!(call.body.as_object().unwrap().len(), 1);
     assert_relays(&mut alice, "bob", &mut bob).await;
     drop(bob);
-    eventually("bob is gone", || server.links().len() == 1).await;
+    eventually("bob is gone", || server.connections() == 1).await;
     next_round(&hook).await;
     assert_eq!(ids(&next_round(&hook).await), ["alice"]);
     // About the interval apart: not twice at once, not half as often.

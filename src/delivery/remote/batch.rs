@@ -38,7 +38,7 @@ const FIRST_ANSWER: u8 = 128;
 
 /// A message to a node on another replica.
 #[derive(Debug, Clone, Copy)]
-pub struct RemoteMessage<'a> {
+pub(crate) struct RemoteMessage<'a> {
     /// The receiver.
     pub to: &'a str,
     /// The connection that it has, as far as the sending replica knows.
@@ -53,7 +53,7 @@ pub struct RemoteMessage<'a> {
 
 /// The state of a connection whose ID another connection wants. The numbers are those of the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HolderStatus {
+pub(crate) enum HolderStatus {
     /// It is alive and keeps the ID.
     Alive = 0,
     /// It is not there, or is not any more: the ID is free.

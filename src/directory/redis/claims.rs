@@ -83,7 +83,6 @@ impl Claims {
         self.with(node, connection, || ()).is_some()
     }
 
-    /// All confirmed claims.
     pub(super) fn confirmed(&self) -> Vec<(NodeId, ConnectionId)> {
         self.pick(|_| true)
     }

@@ -1,5 +1,6 @@
 //! What whoever starts a peer decides.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
@@ -32,10 +33,10 @@ impl FromStr for DialPolicy {
     }
 }
 
-/// The settings of a peer. The default is one by chance that neither listens nor knows anybody.
-#[derive(Debug, Clone)]
+/// The settings of a peer. The default has a random ID, and neither listens nor knows any peer.
+#[derive(Clone)]
 pub struct PeerSettings {
-    /// Its ID; one by chance if there is none.
+    /// Its ID; `None` for a random one.
     pub id: Option<PeerId>,
     /// The address that it listens on itself, whatever path is asked for; a port of 0 takes a
     /// free one.
@@ -53,6 +54,20 @@ pub struct PeerSettings {
     pub max_channels: usize,
     /// The limits of every channel's connection.
     pub limits: LinkLimits,
+}
+
+impl fmt::Debug for PeerSettings {
+    /// Leaves the URLs out: they may hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PeerSettings")
+            .field("id", &self.id)
+            .field("listen", &self.listen)
+            .field("webrtc", &self.webrtc)
+            .field("dial", &self.dial)
+            .field("max_channels", &self.max_channels)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for PeerSettings {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crolang_broker::server::Server;
+use crolang_broker::Server;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use socket2::SockRef;

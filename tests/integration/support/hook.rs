@@ -6,10 +6,8 @@
 
 mod connection;
 mod fault;
-mod tls;
 
 pub use fault::{Fault, MAX_ANSWER_BYTES, padded};
-pub use tls::Authority;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};

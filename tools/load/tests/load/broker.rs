@@ -4,8 +4,7 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 
-use crolang_broker::config::Config;
-use crolang_broker::server::Server;
+use crolang_broker::{Config, Server};
 use serde_json::Value;
 
 use crate::program::measure;

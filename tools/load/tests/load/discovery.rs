@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crolang_broker::server::Server;
+use crolang_broker::Server;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crolang_broker::server::Server;
+use crolang_broker::Server;
 use serde_json::Value;
 
 use crate::broker::{assert_told, broker, broker_with, number, well_with};
@@ -107,7 +107,7 @@ async fn a_storm_on_a_full_broker_is_turned_away() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_nobody_is_there_for_are_bad_acks() {
-    let broker = broker_with(|config| config.websocket_relay_enabled = false).await;
+    let broker = broker_with(|config| config.broker.relay_enabled = false).await;
     let told = measure(broker.address(), "relay --pairs 2 --seconds 0.2 --warmup 0").await;
     assert_eq!(told.code, Some(1));
     let json = told.json();
@@ -123,7 +123,7 @@ async fn an_id_that_is_held_is_refused() {
     let broker = broker().await;
     let (address, arguments) = (broker.address(), "idle --nodes 1 --prefix twin");
     let first = command(&format!("{arguments} --addr {address} --seconds 20")).spawn().unwrap();
-    eventually(|| broker.metrics().encode().lines().any(|line| line == "crolang_nodes 1")).await;
+    eventually(|| broker.metrics().lines().any(|line| line == "crolang_nodes 1")).await;
     let told = measure(address, &format!("{arguments} --seconds 0.1")).await;
     assert_eq!(told.code, Some(1));
     assert_eq!(told.json()["outcomes"]["refused: client already connected"], 1);
@@ -186,6 +186,6 @@ async fn eventually(mut condition: impl FnMut() -> bool) {
 /// How many messages a broker has relayed.
 fn relayed(broker: &Server) -> u64 {
     let name = r#"crolang_messages_total{event="SOCKET_MSG_EXCHANGE",ack="OK"} "#;
-    let text = broker.metrics().encode();
+    let text = broker.metrics();
     text.lines().find_map(|line| line.strip_prefix(name)?.parse().ok()).unwrap_or(0)
 }

@@ -3,16 +3,16 @@
 use std::collections::HashMap;
 use std::sync::mpsc;
 
-use crolang_broker::directory::Lease;
-use crolang_broker::node::NodeId;
-use crolang_broker::redis::RedisState;
+use test_support::{Proxy, RedisServer, eventually};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 
 use super::model::Link;
 use super::world::LEASES;
-use crate::directory::View;
-use crate::support::{Proxy, RedisServer, eventually};
+use crate::directory::Lease;
+use crate::directory::tests::View;
+use crate::node::NodeId;
+use crate::redis::RedisState;
 
 pub(super) struct Replica {
     pub(super) view: View,

@@ -26,8 +26,8 @@ const CHUNK: usize = 256;
 const SETTLING_TIME: Duration =
     Duration::from_millis((COMMAND_TIMEOUT.as_millis() + 2 * MAX_BACKOFF.as_millis()) as u64);
 
-/// The upkeep of a directory, to be run.
-pub struct Upkeep {
+/// Keeps a directory true for as long as it is run.
+pub(crate) struct Maintenance {
     directory: RedisDirectory,
     releases: mpsc::Receiver<Release>,
     session: u64,
@@ -35,14 +35,13 @@ pub struct Upkeep {
     ready_at: Instant,
 }
 
-impl Upkeep {
+impl Maintenance {
     pub(super) fn new(directory: RedisDirectory, releases: mpsc::Receiver<Release>) -> Self {
         let now = Instant::now();
         Self { directory, releases, session: 0, extended: now, ready_at: now }
     }
 
-    /// Keeps the directory. Never ends.
-    pub async fn run(self) {
+    pub(crate) async fn run(self) {
         let directory = self.directory.clone();
         // Side by side: giving up must not wait for a command to fail.
         tokio::join!(self.keep(), give_up(directory));
@@ -205,7 +204,7 @@ impl Upkeep {
 
 type Sent = Result<super::Answered, RedisFailure>;
 
-/// The time between two ticks of the upkeep.
+/// The time between two ticks of the maintenance.
 fn period(directory: &RedisDirectory) -> Duration {
     MAX_REFRESH_INTERVAL.min(directory.replica_ttl() / EXTENSIONS_PER_TTL)
 }

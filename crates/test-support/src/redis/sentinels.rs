@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use tempfile::TempDir;
 
 use super::{RedisServer, field};
-use crate::support::{SOON, eventually_within};
+use crate::{SOON, eventually_within};
 
 /// How many sentinels there are, and how many of them must agree that the primary is down.
 const SENTINELS: usize = 3;

@@ -3,7 +3,7 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use crate::support::SOON;
+use crate::SOON;
 
 /// What comes back for a command.
 #[derive(Debug)]

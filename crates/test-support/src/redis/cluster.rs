@@ -1,7 +1,7 @@
 //! A cluster of three primaries.
 
 use super::{RedisServer, field};
-use crate::support::{Port, SOON, eventually_within};
+use crate::{Port, SOON, eventually_within};
 use tempfile::TempDir;
 
 /// How many hash slots there are: Redis Cluster Specification, "Key distribution model".

@@ -3,16 +3,16 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use crolang_broker::directory::{AcquireError, Lease, LeaseSettings};
-use crolang_broker::node::{NodeId, Owner};
 use futures_util::future::join_all;
+use test_support::{RedisServer, Way, eventually};
 use tokio::time::{sleep, timeout};
 
 use super::model::{Expected, Holder, Link, Model};
 use super::replica::{Held, Replica};
 use super::{NODES, REPLICAS, Transition};
-use crate::directory::node;
-use crate::support::{RedisServer, Way, eventually};
+use crate::directory::tests::node;
+use crate::directory::{AcquireError, Lease, LeaseSettings};
+use crate::node::{NodeId, Owner};
 
 /// Leases are extended every 3 s, and the replicas' keys every second: what has contact loses
 /// nothing to a machine that is slow for a moment. Nobody gives up for an outage.
@@ -20,7 +20,7 @@ pub(super) const LEASES: LeaseSettings =
     LeaseSettings { ttl: Duration::from_secs(9), outage_grace: Duration::from_secs(120) };
 
 /// How long one of several newcomers waits for a holder that is on its way in or out.
-const PATIENCE: Duration = Duration::from_millis(500);
+const TAKEOVER_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The longest that may pass until all is well again.
 const SETTLED: Duration = Duration::from_secs(20);
@@ -188,10 +188,10 @@ impl World {
         let mut winners = Vec::new();
         while winners.is_empty() {
             let world = &*self;
-            let patience = if replicas.len() > 1 { PATIENCE } else { SETTLED };
+            let takeover_timeout = if replicas.len() > 1 { TAKEOVER_TIMEOUT } else { SETTLED };
             let newcomers = replicas.iter().map(async |replica| {
                 let session = world.replicas[*replica].session();
-                (*replica, session, world.acquire(*replica, node, patience).await)
+                (*replica, session, world.acquire(*replica, node, takeover_timeout).await)
             });
             for (replica, session, acquired) in join_all(newcomers).await {
                 winners.extend(acquired.map(|lease| (replica, session, lease)));
@@ -309,7 +309,7 @@ impl World {
             for node in (0..NODES).map(id) {
                 let _ = view.directory.locate(node.as_str()).await;
             }
-            view.redis.flush().await;
+            view.flush().await;
         }
         self.is_flushed = false;
         for replica in &mut self.replicas {
@@ -332,9 +332,9 @@ impl World {
         let began = Instant::now();
         loop {
             self.replicas.iter_mut().try_for_each(Replica::evict)?;
-            let Some(fault) = wrong(self) else { return Ok(()) };
+            let Some(error) = wrong(self) else { return Ok(()) };
             if began.elapsed() > SETTLED {
-                return Err(fault);
+                return Err(error);
             }
             sleep(Duration::from_millis(20)).await;
         }

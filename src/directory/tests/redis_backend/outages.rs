@@ -1,7 +1,8 @@
 //! Redis goes away and comes back, with what it had or without.
 
+use test_support::{Way, eventually_within};
+
 use super::*;
-use crate::support::{Way, eventually_within};
 
 /// How long IDs are not given out after Redis has lost what it had, with some time to spare.
 const SETTLED: Duration = Duration::from_secs(10);

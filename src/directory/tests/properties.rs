@@ -10,7 +10,7 @@
 //! takes its time on a busy machine, so whatever is lost without a reason is a fault. Most of a
 //! case is waiting, for outages to be noticed and leases to be extended, so many are played side
 //! by side. The transitions are the same for the same `PROPTEST_RNG_SEED`, which is printed; when
-//! exactly each of them meets the upkeep is not. `PROPTEST_CASES` is how many cases each player
+//! exactly each of them meets the maintenance is not. `PROPTEST_CASES` is how many cases each player
 //! plays.
 
 mod model;
@@ -98,17 +98,17 @@ impl StateMachineTest for LeaseProtocol {
 
     fn apply(mut test: Self, model: &Model, transition: Transition) -> Self {
         let taken = test.runtime.block_on(test.world.take(transition, model));
-        taken.unwrap_or_else(|fault| panic!("{transition:?}: {fault}"));
+        taken.unwrap_or_else(|error| panic!("{transition:?}: {error}"));
         test
     }
 
     fn check_invariants(test: &Self, model: &Model) {
-        test.world.check(model).unwrap_or_else(|fault| panic!("{fault}"));
+        test.world.check(model).unwrap_or_else(|error| panic!("{error}"));
     }
 
     fn teardown(Self { world, runtime }: Self, _: Model) {
         let ended = runtime.block_on(world.end());
-        ended.unwrap_or_else(|fault| panic!("at the end: {fault}"));
+        ended.unwrap_or_else(|error| panic!("at the end: {error}"));
     }
 }
 

@@ -8,12 +8,12 @@ mod outages;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use crolang_broker::directory::{AcquireError, LeaseSettings, LostLease};
-use crolang_broker::node::{Owner, ReplicaId};
+use test_support::{Proxy, RedisServer, SOON, eventually};
 use tokio::time::timeout;
 
-use crate::directory::{View, node, owner_on, refusal};
-use crate::support::{Proxy, RedisServer, SOON, eventually};
+use super::{View, node, owner_on, refusal};
+use crate::directory::{AcquireError, LeaseSettings, LostLease};
+use crate::node::{Owner, ReplicaId};
 
 /// A time to live that is over while a test waits.
 const SHORT: Duration = Duration::from_secs(2);
@@ -147,7 +147,7 @@ async fn a_lease_that_another_owner_has_is_lost() {
     cluster.redis.command(&["SET", &key("a"), &foreign, "PX", "60000"]);
     assert_eq!(in_time(view.lost.recv()).await, lost("a", owner));
     drop(lease);
-    view.redis.flush().await;
+    view.flush().await;
     assert_eq!(cluster.stands("a"), foreign, "what is another's is not released");
 }
 
@@ -161,7 +161,7 @@ async fn the_former_owner_on_the_same_replica_learns_at_once_that_it_has_lost() 
     let _new = view.directory.acquire(&node("a"), newcomer).await.unwrap();
     assert_eq!(view.lost.try_recv(), Ok(lost("a", former)));
     drop(lease);
-    view.redis.flush().await;
+    view.flush().await;
     assert_eq!(cluster.stands("a"), newcomer.to_string());
 }
 
@@ -212,7 +212,7 @@ async fn what_stands_in_the_own_name_without_a_claim_is_free() {
     assert_eq!(view.directory.locate("b").await, Ok(None));
     eventually("it is freed", || cluster.stands("b").is_empty()).await;
     view.directory.heal("a", owner);
-    view.redis.flush().await;
+    view.flush().await;
     assert_eq!(cluster.stands("a"), owner.to_string(), "what is claimed is not healed");
 }
 
@@ -247,7 +247,7 @@ async fn what_is_no_lease_does_not_block_an_id() {
         assert_eq!(cluster.stands("a"), owner.to_string());
         cluster.every_key_runs_out();
         drop(lease);
-        view.redis.flush().await;
+        view.flush().await;
         assert!(cluster.redis.keys(&place).is_empty(), "{words:?}");
     }
 }
@@ -265,7 +265,7 @@ async fn a_lease_under_a_key_of_another_type_is_kept_until_it_has_run_out() {
     assert!(began.elapsed() > SHORT, "it was given up after {:?}", began.elapsed());
     assert_ne!(events(view, "not_extended"), "0");
     drop(lease);
-    view.redis.flush().await;
+    view.flush().await;
     assert_eq!(cluster.redis.command(&["TYPE", &key("a")]), "list");
     assert!(view.directory.is_ready());
 }
@@ -283,7 +283,7 @@ async fn nodes_of_other_replicas_are_located() {
     assert_eq!(here.directory.locate("nobody").await, Ok(None));
     assert_eq!(here.directory.locate("mine").await, Ok(None), "it is not elsewhere");
     drop(lease);
-    there.redis.flush().await;
+    there.flush().await;
     assert_eq!(here.directory.locate("theirs").await, Ok(Some(theirs)), "it is remembered");
     here.directory.forget_location("theirs");
     assert_eq!(here.directory.known_location("theirs"), None);
@@ -291,7 +291,7 @@ async fn nodes_of_other_replicas_are_located() {
     let lease = there.directory.acquire(&node("theirs"), theirs).await.unwrap();
     assert_eq!(here.directory.locate("theirs").await, Ok(Some(theirs)));
     drop(lease);
-    there.redis.flush().await;
+    there.flush().await;
     // What comes to this replica is not elsewhere any more.
     let _lease = here.directory.acquire(&node("theirs"), here.somebody()).await.unwrap();
     assert_eq!(here.directory.known_location("theirs"), None);
@@ -326,7 +326,7 @@ async fn a_question_costs_one_round_trip_and_another_for_replicas_not_heard_of()
         assert_eq!(answer, Ok(vec![true, false, true, false, true]));
         cluster.redis.command_calls()["mget"]
     };
-    // The upkeep may look for life in between, which counts too.
+    // The maintenance may look for life in between, which counts too.
     let first = round_trips().await;
     assert!((2..=3).contains(&first), "{first}");
     let mut least = u64::MAX;

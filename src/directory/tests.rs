@@ -2,37 +2,42 @@
 //!
 //! Each case gets two views of one empty directory, as two replicas have them. For the memory of
 //! one process those are two handles on the same map.
+//!
+//! - `redis_backend`: what only the backend in Redis does.
+//! - `properties`: what holds whatever happens to replicas, links and Redis, in any order.
+
+mod properties;
+mod redis_backend;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use crolang_broker::directory::{AcquireError, Directory, Lease, LeaseSettings, LostLease};
-use crolang_broker::metrics::Metrics;
-use crolang_broker::node::{ConnectionId, NodeId, Owner, ReplicaId};
-use crolang_broker::redis::{Frame, Redis, RedisMode, RedisSettings, SentinelSettings};
+use test_support::{RedisServer, SOON, eventually};
 use tokio::sync::mpsc;
 use tokio::task::yield_now;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::support::{RedisServer, SOON, eventually};
+use super::*;
+use crate::node::ConnectionId;
+use crate::redis::{Frame, RedisMode, RedisSettings, SentinelSettings};
 
-/// A directory in Redis as one replica sees it, with its own connections and its own upkeep.
-pub struct View {
-    pub replica: ReplicaId,
-    pub directory: Directory,
-    pub redis: Redis,
-    pub lost: mpsc::Receiver<LostLease>,
-    pub metrics: Metrics,
-    _upkeep: AbortOnDropHandle<()>,
+/// A directory in Redis as one replica sees it, with its own connections and its own maintenance.
+struct View {
+    replica: ReplicaId,
+    directory: Directory,
+    redis: Redis,
+    lost: mpsc::Receiver<LostLease>,
+    metrics: Metrics,
+    _maintenance: AbortOnDropHandle<()>,
     /// The channel would end if nobody could take anything from it.
     _frames: mpsc::Receiver<Frame>,
 }
 
 impl View {
     /// A view through the Redis server, or the proxy, at `address`. It may not be ready yet.
-    pub fn open(address: SocketAddr, prefix: &str, leases: LeaseSettings) -> Self {
+    fn open(address: SocketAddr, prefix: &str, leases: LeaseSettings) -> Self {
         let url = format!("redis://{address}").parse().unwrap();
         let sentinel = SentinelSettings { primary: String::new(), username: None, password: None };
         let settings =
@@ -40,33 +45,46 @@ impl View {
         let (replica, metrics) = (ReplicaId::random(), Metrics::new());
         let (redis, frames) =
             Redis::start(settings, "nodes", &replica.to_string(), metrics.clone());
-        let (directory, upkeep, lost) =
+        let (directory, maintenance, lost) =
             Directory::redis(redis.clone(), replica, leases, metrics.clone());
-        let upkeep = AbortOnDropHandle::new(tokio::spawn(upkeep.run()));
-        Self { replica, directory, redis, lost, metrics, _upkeep: upkeep, _frames: frames }
+        let maintenance = AbortOnDropHandle::new(tokio::spawn(maintenance.run()));
+        Self {
+            replica,
+            directory,
+            redis,
+            lost,
+            metrics,
+            _maintenance: maintenance,
+            _frames: frames,
+        }
     }
 
-    pub async fn until_ready(&self) {
+    /// Waits until all that was sent before has been done.
+    async fn flush(&self) {
+        self.redis.run(::redis::cmd("PING")).await.unwrap();
+    }
+
+    async fn until_ready(&self) {
         eventually("the directory is ready", || self.directory.is_ready()).await;
     }
 
     /// A new connection of this replica.
-    pub fn somebody(&self) -> Owner {
+    fn somebody(&self) -> Owner {
         owner_on(self.replica)
     }
 }
 
 /// A new connection of that replica.
-pub fn owner_on(replica: ReplicaId) -> Owner {
+fn owner_on(replica: ReplicaId) -> Owner {
     Owner { replica, connection: ConnectionId::next() }
 }
 
-pub fn node(id: &str) -> NodeId {
+fn node(id: &str) -> NodeId {
     NodeId::parse(id).unwrap()
 }
 
 /// What came instead of a lease.
-pub fn refusal(acquired: Result<Lease, AcquireError>) -> Option<AcquireError> {
+fn refusal(acquired: Result<Lease, AcquireError>) -> Option<AcquireError> {
     acquired.err()
 }
 

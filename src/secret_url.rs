@@ -9,13 +9,15 @@ use url::Url;
 pub struct SecretUrl(Url);
 
 impl SecretUrl {
-    pub(super) fn new(url: Url) -> Self {
-        Self(url)
-    }
-
-    /// The whole URL, for those who connect to it.
+    /// The whole URL, for whoever connects to it.
     pub fn expose(&self) -> &Url {
         &self.0
+    }
+}
+
+impl From<Url> for SecretUrl {
+    fn from(url: Url) -> Self {
+        Self(url)
     }
 }
 

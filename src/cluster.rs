@@ -1,0 +1,99 @@
+//! What makes a replica one of many: the directory in Redis that all share, the way to the others,
+//! and the tasks that keep both.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::broker::Broker;
+use crate::delivery::Remote;
+use crate::directory::{Directory, LeaseSettings, LostLease, Maintenance};
+use crate::metrics::Metrics;
+use crate::node::ReplicaId;
+use crate::redis::{Frame, Redis, RedisSettings, RedisState};
+
+/// How long the start waits for Redis before it goes on without.
+const START_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long the start waits for Redis if it is required.
+const REQUIRED_START_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// From this time to live on, an ordinary hiccup of the network costs no lease.
+const SAFE_TTL: Duration = Duration::from_secs(5);
+
+/// What an operator decides about replicas that act as one.
+#[derive(Debug, Clone)]
+pub struct ClusterSettings {
+    /// Where Redis is.
+    pub redis: RedisSettings,
+    /// How long leases live in Redis.
+    pub leases: LeaseSettings,
+    /// Whether the start fails if Redis cannot be reached.
+    pub required_at_start: bool,
+}
+
+/// Redis is required at the start, and cannot be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("Redis cannot be reached")]
+pub(crate) struct RedisUnreachable;
+
+/// A replica's part in its cluster.
+pub(crate) struct Cluster {
+    directory: Directory,
+    remote: Remote,
+    frames: mpsc::Receiver<Frame>,
+    maintenance: Maintenance,
+    lost: mpsc::Receiver<LostLease>,
+}
+
+impl Cluster {
+    /// Connects to Redis, and waits a little for it.
+    ///
+    /// # Errors
+    /// [`RedisUnreachable`] if Redis is required and does not answer in time.
+    pub(crate) async fn join(
+        settings: &ClusterSettings,
+        replica: ReplicaId,
+        metrics: &Metrics,
+    ) -> Result<Self, RedisUnreachable> {
+        if settings.leases.ttl < SAFE_TTL {
+            tracing::warn!("REDIS_LOCK_TTL_MS is short: a hiccup of the network may cost leases");
+        }
+        let name = replica.to_string();
+        let (redis, frames) = Redis::start(settings.redis.clone(), "nodes", &name, metrics.clone());
+        let timeout =
+            if settings.required_at_start { REQUIRED_START_TIMEOUT } else { START_TIMEOUT };
+        let mut state = redis.state();
+        let connected = state.wait_for(|state| *state != RedisState::Away);
+        let in_time = tokio::time::timeout(timeout, connected).await.is_ok();
+        if !in_time && settings.required_at_start {
+            return Err(RedisUnreachable);
+        }
+        let remote = Remote::new(redis.clone(), replica, metrics.clone());
+        let (directory, maintenance, lost) =
+            Directory::redis(redis, replica, settings.leases, metrics.clone());
+        Ok(Self { directory, remote, frames, maintenance, lost })
+    }
+
+    /// Returns the directory that all replicas share.
+    pub(crate) fn directory(&self) -> Directory {
+        self.directory.clone()
+    }
+
+    /// Returns the way to the other replicas.
+    pub(crate) fn remote(&self) -> Remote {
+        self.remote.clone()
+    }
+
+    /// Starts the tasks that keep the replica in its cluster.
+    pub(crate) fn run(self, broker: &Arc<Broker>) -> [AbortOnDropHandle<()>; 4] {
+        [
+            AbortOnDropHandle::new(tokio::spawn(self.maintenance.run())),
+            AbortOnDropHandle::new(tokio::spawn(self.remote.run())),
+            AbortOnDropHandle::new(tokio::spawn(broker.clone().serve_replicas(self.frames))),
+            AbortOnDropHandle::new(tokio::spawn(broker.clone().evict_lost(self.lost))),
+        ]
+    }
+}

@@ -1,0 +1,48 @@
+//! The part of the configuration that is about reaching nodes directly.
+
+use super::Source;
+use super::reader::Reader;
+use crate::broker::{OwnRtc, TurnServers};
+use crate::protocol::{IceServer, RtcConfiguration};
+
+/// Reads what a node is given if there is no webhook to ask.
+pub(super) fn read(reader: &mut Reader<impl Source>) -> OwnRtc {
+    let stun_urls = reader.list("STUN_URLS", |url| is_ice_url(url, &["stun:", "stuns:"]));
+    let turn_urls = reader.list("TURN_URLS", |url| is_ice_url(url, &["turn:", "turns:"]));
+    let credential_ttl = reader.milliseconds("TURN_CREDENTIAL_TTL_MS", 1000);
+    let written = reader.file("RTC_CONFIGURATION_FILE", |bytes| {
+        serde_json::from_slice(&bytes).ok().and_then(RtcConfiguration::from_json)
+    });
+    let secret = reader.secret("TURN_SECRET", |text| Some(text.to_owned()));
+    let secret_in_file = reader.file("TURN_SECRET_FILE", |bytes| {
+        let text = String::from_utf8(bytes).ok()?.trim().to_owned();
+        Some(text).filter(|text| !text.is_empty())
+    });
+    if secret.is_some() && secret_in_file.is_some() {
+        reader.conflict("TURN_SECRET_FILE", "TURN_SECRET is set too");
+    }
+    if written.is_some() && !(stun_urls.is_empty() && turn_urls.is_empty()) {
+        reader.conflict("RTC_CONFIGURATION_FILE", "STUN_URLS or TURN_URLS are set too");
+    }
+    let secret = secret.or(secret_in_file);
+    match (written, secret) {
+        (Some(written), _) => OwnRtc::Fixed(written),
+        (None, Some(secret)) if !turn_urls.is_empty() => {
+            OwnRtc::Turn(TurnServers { stun_urls, turn_urls, secret, credential_ttl })
+        }
+        (None, secret) => {
+            if secret.is_some() || !turn_urls.is_empty() {
+                reader.conflict("TURN_URLS", "TURN needs both TURN_URLS and a TURN_SECRET");
+            }
+            OwnRtc::Fixed(if stun_urls.is_empty() {
+                RtcConfiguration::public_stun()
+            } else {
+                RtcConfiguration::with_servers(&[IceServer::stun(stun_urls)])
+            })
+        }
+    }
+}
+
+fn is_ice_url(url: &str, schemes: &[&str]) -> bool {
+    schemes.iter().any(|scheme| url.strip_prefix(scheme).is_some_and(|host| !host.is_empty()))
+}
