@@ -48,7 +48,6 @@ const LAYERS: [&str; 18] = [
     "secret_url",
     "node",
     "protocol",
-    "link",
     "metrics",
     "sharded",
     "circuit_breaker",
@@ -98,7 +97,7 @@ fn imports_go_downwards() {
 #[test]
 fn libraries_stay_where_they_belong() {
     let homes = [
-        ("socketioxide", &["gateway", "delivery"][..]),
+        ("socketioxide", &["gateway"][..]),
         ("hyper", &["gateway"]),
         ("reqwest", &["webhooks"]),
         ("redis", &["redis", "directory", "discovery/store"]),
