@@ -4,12 +4,14 @@
 //! # How a message travels
 //!
 //! A client's TCP connection is a [`link`]. The [`gateway`] serves HTTP on it, and at the upgrade
-//! asks the [`broker`] to admit the node: the broker acquires the node's ID from the
-//! [`directory`] and hangs the lease on the link, so that whatever ends the link gives the ID
-//! back. From then on the gateway hands each event to the broker, which reads the addresses on it
-//! with the [`protocol`] and gives it to the [`delivery`]; that knows the receiver's connection,
-//! or the way to its replica, through [`redis`].
-//! The payload's text is the same all the way, and the answer says what the delivery said.
+//! asks the [`broker`] to admit the node: the broker acquires the node's ID from the [`directory`]
+//! and attaches the lease to the link, so that whatever ends the link releases the ID. From then on
+//! the gateway hands each event to the node's session, where the road of a message begins:
+//! `broker/session` (who sends), `authorize` (may it pass), `route` (where is the receiver),
+//! `pipeline` (whose turn is it, if something has to be asked), `deliver`. The [`delivery`] knows
+//! the receiver's connection, whose link has an outbox, or the way to its replica, through
+//! [`redis`]. The text of the payload is the same all the way, and the ack says what the delivery
+//! said.
 //!
 //! # Reading order
 //!
