@@ -13,11 +13,11 @@ mod redis;
 pub use self::redis::{LeaseSettings, LostLease, RedisDirectory, Upkeep};
 pub use memory::MemoryDirectory;
 
+use redis_session::Redis;
 use tokio::sync::mpsc;
 
 use crate::metrics::Metrics;
 use crate::node::{NodeId, Owner, ReplicaId};
-use crate::redis::Redis;
 
 /// The directory of one cluster; a cheap handle.
 #[derive(Clone)]

@@ -8,13 +8,12 @@
 //! [`directory`] and hangs the lease on the link, so that whatever ends the link gives the ID
 //! back. From then on the gateway hands each event to the broker, which reads the addresses on it
 //! with the [`protocol`] and gives it to the [`delivery`]; that knows the receiver's connection,
-//! or the way to its replica, through [`redis`].
+//! or the way to its replica, through [`redis_session`].
 //! The payload's text is the same all the way, and the answer says what the delivery said.
 //!
 //! # Reading order
 //!
-//! [`node`], [`protocol`]: the words. [`link`]: one connection. [`redis`]: the connection to
-//! Redis. [`directory`], [`delivery`]: who owns an ID, and the way to its connection. [`broker`]:
+//! [`node`], [`protocol`]: the words. [`link`]: one connection. [`directory`], [`delivery`]: who owns an ID, and the way to its connection. [`broker`]:
 //! what is done with them. [`gateway`], [`http`]: the doors. [`discovery`]: another house behind
 //! them, for peers without IDs. [`overlay`]: the other network, in which messages go from peer to
 //! peer. [`server`]: the composition. [`config`], [`telemetry`], [`metrics`]: what
@@ -48,7 +47,6 @@ pub mod metrics;
 pub mod node;
 pub mod overlay;
 pub mod protocol;
-pub mod redis;
 pub mod server;
 mod sharded;
 pub mod telemetry;

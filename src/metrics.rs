@@ -12,6 +12,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use redis_session::RedisMetrics;
+
 use crate::link::CloseReason;
 use crate::protocol::{Ack, Event};
 
@@ -34,8 +36,7 @@ struct Inner {
     rejections: Family<Labels, Count>,
     webhook_calls: Family<[(&'static str, &'static str); 2], Count>,
     closes: [Count; CloseReason::ALL.len()],
-    redis_connected: Family<Labels, Gauge>,
-    redis_commands: Family<Labels, Count>,
+    redis: RedisMetrics,
     leases: Family<Labels, Count>,
     replica_messages: Family<Labels, Count>,
     discovery_requests: Family<[(&'static str, &'static str); 2], Count>,
@@ -59,6 +60,9 @@ impl Metrics {
             "Connections of nodes that ended, by reason",
             closes.clone(),
         );
+        let replica_messages: Family<Labels, Count> = Family::default();
+        let dropped = replica_messages.get_or_create_owned(&[("outcome", "dropped_queue_full")]);
+        let redis = RedisMetrics::register(&mut registry, dropped);
         let inner = Inner {
             relayed: Event::ALL.map(|event| {
                 Ack::ALL.map(|ack| {
@@ -77,10 +81,9 @@ impl Metrics {
             discovery_waiting: Gauge::default(),
             closes: CloseReason::ALL
                 .map(|reason| closes.get_or_create_owned(&[("reason", reason.label())])),
-            redis_connected: Family::default(),
-            redis_commands: Family::default(),
+            redis,
             leases: Family::default(),
-            replica_messages: Family::default(),
+            replica_messages,
             peer_relay_messages: Family::default(),
             peer_relay_neighbours: Gauge::default(),
             peer_relay_channels_ended: Family::default(),
@@ -110,16 +113,6 @@ impl Metrics {
             "webhook_calls",
             "Calls of webhooks, by hook and outcome",
             inner.webhook_calls.clone(),
-        );
-        registry.register(
-            "redis_connected",
-            "Whether Redis can be asked, by what it is asked for",
-            inner.redis_connected.clone(),
-        );
-        registry.register(
-            "redis_commands",
-            "Commands for Redis, by outcome",
-            inner.redis_commands.clone(),
         );
         registry.register(
             "lease_events",
@@ -191,14 +184,9 @@ impl Metrics {
         self.0.webhook_calls.get_or_create(&[("hook", hook), ("outcome", outcome)]).inc();
     }
 
-    /// Redis can be asked from now on, or cannot.
-    pub fn redis_connected(&self, usage: &'static str, is_connected: bool) {
-        self.0.redis_connected.get_or_create(&[("use", usage)]).set(is_connected.into());
-    }
-
-    /// So many commands for Redis have come to this end.
-    pub fn redis_commands(&self, outcome: &'static str, commands: u64) {
-        self.0.redis_commands.get_or_create(&[("outcome", outcome)]).inc_by(commands);
+    /// The metrics of all sessions with Redis.
+    pub fn redis(&self) -> RedisMetrics {
+        self.0.redis.clone()
     }
 
     /// Something happened to a lease.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::any;
+use redis_session::{Message, Redis, RedisSettings, RedisState};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -26,7 +27,6 @@ use crate::link::{CloseReason, LinkLimits, LinkSet};
 use crate::metrics::Metrics;
 use crate::node::ReplicaId;
 use crate::overlay::{Peer, PeerSettings};
-use crate::redis::{Frame, Redis, RedisSettings, RedisState};
 use crate::webhooks::{
     Authentication, Authorization, Client, ClientError, ClientSettings, RtcConfigurations,
     SocketMessages, Validity, Webhooks,
@@ -313,7 +313,7 @@ fn webhooks(config: &WebhookConfig, metrics: &Metrics) -> Result<Webhooks, Clien
 /// What makes a replica one of many.
 struct Cluster {
     remote: Remote,
-    frames: mpsc::Receiver<Frame>,
+    frames: mpsc::Receiver<Message>,
     upkeep: Upkeep,
     lost: mpsc::Receiver<LostLease>,
 }
@@ -329,11 +329,11 @@ async fn join(
         tracing::warn!("REDIS_LOCK_TTL_MS is short: a hiccup of the network may cost leases");
     }
     let name = replica.to_string();
-    let (redis, frames) = Redis::start(settings.clone(), "nodes", &name, metrics.clone());
+    let (redis, frames) = Redis::start(settings.clone(), "nodes", &name, metrics.redis());
     let patience =
         if config.required_at_start { REQUIRED_REDIS_PATIENCE } else { REDIS_START_PATIENCE };
     let mut state = redis.state();
-    let connected = state.wait_for(|state| *state != RedisState::Away);
+    let connected = state.wait_for(|state| *state != RedisState::Unavailable);
     if tokio::time::timeout(patience, connected).await.is_err() && config.required_at_start {
         return Err(StartError::Redis);
     }

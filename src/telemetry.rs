@@ -21,6 +21,10 @@ pub const CONNECTIONS: &str = "connections";
 /// The target of lines on events between nodes.
 pub const EVENTS: &str = "events";
 
+/// The crates of this repository, whose lines are about the server itself unless their target says
+/// otherwise.
+const OWN_CRATES: [&str; 2] = ["crolang_broker", "redis_session"];
+
 /// The most lines in a second. Strangers cause lines; they must not be able to fill a disk.
 const MAX_LINES_PER_SECOND: u32 = 2_000;
 
@@ -101,11 +105,11 @@ fn filter(level: LogLevel) -> Targets {
     if level == LogLevel::Debug {
         return Targets::new()
             .with_default(LevelFilter::DEBUG)
-            .with_target("crolang_broker", LevelFilter::TRACE);
+            .with_targets(OWN_CRATES.map(|name| (name, LevelFilter::TRACE)));
     }
     Targets::new()
         .with_default(LevelFilter::WARN)
-        .with_target("crolang_broker", LevelFilter::INFO)
+        .with_targets(OWN_CRATES.map(|name| (name, LevelFilter::INFO)))
         .with_target(CONNECTIONS, from(LogLevel::Connections, LevelFilter::INFO))
         .with_target(EVENTS, from(LogLevel::Events, LevelFilter::INFO))
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use redis_session::Message;
 use tokio::sync::mpsc;
 
 use super::Broker;
@@ -12,7 +13,6 @@ use crate::delivery::{Contest, Delivered, RemoteMessage, Verdict};
 use crate::directory::LostLease;
 use crate::link::CloseReason;
 use crate::node::{NodeId, Owner};
-use crate::redis::Frame;
 use crate::telemetry::CONNECTIONS;
 
 /// How many contests may be judged at a time. Newcomers whose contest finds no place come again.
@@ -20,7 +20,7 @@ const MAX_CONTESTS: usize = 1024;
 
 impl Broker {
     /// Serves what other replicas send. Ends when nothing more can come.
-    pub async fn serve_replicas(self: Arc<Self>, mut frames: mpsc::Receiver<Frame>) {
+    pub async fn serve_replicas(self: Arc<Self>, mut frames: mpsc::Receiver<Message>) {
         let Some(remote) = &self.remote else { return };
         let mut judging = FuturesUnordered::new();
         loop {

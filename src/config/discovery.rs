@@ -4,11 +4,12 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use redis_session::RedisSettings;
+
 use super::Source;
 use super::reader::Reader;
 use crate::discovery::DiscoverySettings;
 use crate::discovery::store::{Storage, StoreLimits};
-use crate::redis::RedisSettings;
 
 /// `STORAGE_TYPE`.
 enum StorageType {

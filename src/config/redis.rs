@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use redis_session::{RedisMode, RedisSettings, SentinelSettings};
 use url::Url;
 
 use super::Source;
 use super::reader::Reader;
-use crate::redis::{RedisMode, RedisSettings, SentinelSettings};
 
 /// Redis and the leases in it.
 #[derive(Debug, Clone)]

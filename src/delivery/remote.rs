@@ -20,12 +20,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use redis_session::Redis;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Delivered;
 use crate::metrics::Metrics;
 use crate::node::{ConnectionId, NodeId, Owner, ReplicaId};
-use crate::redis::Redis;
 use frame::{Entry, FrameError, Outcome};
 use outbox::{Outbox, Undelivered};
 use pending::Pending;

@@ -17,6 +17,7 @@ mod model;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use redis_session::RedisSettings;
 use serde::Serialize;
 
 use self::redis::RedisStore;
@@ -25,7 +26,6 @@ use super::requests::Page;
 use super::session::{Code, NewSession, Origin, Session, Side, Timestamp, Topic};
 use super::text::JsonText;
 use crate::metrics::Metrics;
-use crate::redis::RedisSettings;
 use memory::MemoryStore;
 use sqlite::SqliteStore;
 

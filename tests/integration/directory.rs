@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crolang_broker::directory::{AcquireError, Directory, Lease, LeaseSettings, LostLease};
 use crolang_broker::metrics::Metrics;
 use crolang_broker::node::{ConnectionId, NodeId, Owner, ReplicaId};
-use crolang_broker::redis::{Frame, Redis, RedisMode, RedisSettings, SentinelSettings};
+use redis_session::{Message, Redis, RedisMode, RedisSettings, SentinelSettings};
 use tokio::sync::mpsc;
 use tokio::task::yield_now;
 use tokio_util::task::AbortOnDropHandle;
@@ -27,7 +27,7 @@ pub struct View {
     pub metrics: Metrics,
     _upkeep: AbortOnDropHandle<()>,
     /// The channel would end if nobody could take anything from it.
-    _frames: mpsc::Receiver<Frame>,
+    _frames: mpsc::Receiver<Message>,
 }
 
 impl View {
@@ -39,7 +39,7 @@ impl View {
             RedisSettings::new(&[url], RedisMode::Single, sentinel, prefix.into(), None).unwrap();
         let (replica, metrics) = (ReplicaId::random(), Metrics::new());
         let (redis, frames) =
-            Redis::start(settings, "nodes", &replica.to_string(), metrics.clone());
+            Redis::start(settings, "nodes", &replica.to_string(), metrics.redis());
         let (directory, upkeep, lost) =
             Directory::redis(redis.clone(), replica, leases, metrics.clone());
         let upkeep = AbortOnDropHandle::new(tokio::spawn(upkeep.run()));

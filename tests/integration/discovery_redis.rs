@@ -205,7 +205,8 @@ async fn redis_away_is_a_503_and_what_was_missed_is_looked_for() {
 
     link.refuse().await;
     link.cut();
-    eventually("Redis is away", || CONNECTED.iter().all(|name| metric(&here, name) == 0.0)).await;
+    eventually("Redis is unavailable", || CONNECTED.iter().all(|name| metric(&here, name) == 0.0))
+        .await;
     let candidate = body(&code, "offerer", "candidate", "c");
     let new = json!({"info": "i", "offer": "o"});
     for (target, body) in [("/answer", &candidate), ("/t/offer", &new)] {

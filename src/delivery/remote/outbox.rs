@@ -8,12 +8,12 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use futures_util::future::join_all;
+use redis_session::{Redis, RedisFailure};
 use tokio::sync::Notify;
 
 use super::frame::{HEADER_BYTES, Header, write_header};
 use crate::metrics::Metrics;
 use crate::node::ReplicaId;
-use crate::redis::{Redis, RedisFailure};
 
 /// From this size on a frame takes no further entry; the next begins.
 const FRAME_BYTES: usize = 256 * 1024;
@@ -122,7 +122,7 @@ impl Outbox {
                     continue;
                 }
                 Err(RedisFailure::Unanswered) => Undelivered::Unknown,
-                Err(RedisFailure::Away | RedisFailure::Refused(_)) => Undelivered::NotSent,
+                Err(RedisFailure::Unavailable | RedisFailure::Refused(_)) => Undelivered::NotSent,
             };
             self.metrics.replica_messages(undelivered.label(), letter.entries);
             letter.requests.into_iter().for_each(|request| failed(request, undelivered));

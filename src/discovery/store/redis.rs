@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{Cmd, Value};
+use redis_session::{Redis, RedisFailure, RedisSettings, RedisState};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
@@ -32,7 +33,6 @@ use super::{
     NewSession, Origin, Page, Session, Side, StoreError, StoreLimits, Topic, Topics,
 };
 use crate::metrics::Metrics;
-use crate::redis::{Redis, RedisFailure, RedisSettings, RedisState};
 use listener::Message;
 
 /// What tells discovery's keys and channel from others; in braces, so that a cluster puts all of
@@ -106,12 +106,12 @@ impl RedisStore {
         news: News,
         metrics: Metrics,
     ) -> Self {
-        let (redis, frames) = Redis::start(settings, "discovery", NAME, metrics);
+        let (redis, frames) = Redis::start(settings, "discovery", NAME, metrics.redis());
         let (publish, channel) = redis.publication(NAME);
         let mut state = redis.state();
-        let connected = state.wait_for(|state| *state != RedisState::Away);
+        let connected = state.wait_for(|state| *state != RedisState::Unavailable);
         if tokio::time::timeout(START_PATIENCE, connected).await.is_err() {
-            tracing::warn!("Redis is away, and with it the sessions of discovery");
+            tracing::warn!("Redis is unavailable, and with it the sessions of discovery");
         }
         let scripts = Scripts(Arc::new(Inner {
             keys: redis.key(NAME, ""),

@@ -5,7 +5,7 @@ use std::sync::mpsc;
 
 use crolang_broker::directory::Lease;
 use crolang_broker::node::NodeId;
-use crolang_broker::redis::RedisState;
+use redis_session::RedisState;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 

@@ -5,13 +5,13 @@
 
 use std::borrow::Cow;
 
+use redis_session::RedisState;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
 use super::super::super::news::News;
 use super::super::{Code, Origin, StoreError, Timestamp, Topic};
 use super::Scripts;
-use crate::redis::{Frame, RedisState};
 
 /// The most new sessions that may wait to be fetched for this replica's streams.
 const MAX_UNFETCHED: usize = 1024;
@@ -49,7 +49,7 @@ type Streamed = (Code, Origin, Topic);
 /// Listens until it is aborted. What `state` says now is known.
 pub(super) async fn listen(
     scripts: Scripts,
-    mut frames: mpsc::Receiver<Frame>,
+    mut frames: mpsc::Receiver<redis_session::Message>,
     mut state: watch::Receiver<RedisState>,
     news: News,
 ) {
@@ -63,7 +63,7 @@ pub(super) async fn listen(
                     None => return,
                 },
                 changed = state.changed() => {
-                    let is_connected = *state.borrow_and_update() != RedisState::Away;
+                    let is_connected = *state.borrow_and_update() != RedisState::Unavailable;
                     match changed {
                         Ok(()) if is_connected => news.missed(),
                         Ok(()) => {}

@@ -4,13 +4,13 @@ use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use futures_util::FutureExt;
+use redis_session::{RedisMode, SentinelSettings};
 use tempfile::TempDir;
 use url::Url;
 
 use super::super::contract::{self, contract};
 use super::super::{Storage, Store};
 use super::*;
-use crate::redis::{RedisMode, SentinelSettings};
 
 /// The longest that anything may take that should happen at once.
 const SOON: Duration = Duration::from_secs(10);

@@ -1,4 +1,4 @@
-//! Where Redis is and how it is spoken to.
+//! Where Redis is and how to connect to it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,7 +15,7 @@ use url::Url;
 
 use super::COMMAND_TIMEOUT;
 
-/// How the servers of `REDIS_URL` belong together (`REDIS_MODE`).
+/// How the servers belong together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RedisMode {
     /// One server.
@@ -39,8 +39,8 @@ impl FromStr for RedisMode {
     }
 }
 
-/// What is only needed to ask sentinels.
-#[derive(Clone)]
+/// What is needed to ask sentinels.
+#[derive(Clone, Default)]
 pub struct SentinelSettings {
     /// The name by which they know the primary.
     pub primary: String,
@@ -50,7 +50,7 @@ pub struct SentinelSettings {
     pub password: Option<String>,
 }
 
-/// Where Redis is.
+/// Where Redis is, and how to connect to it.
 #[derive(Clone)]
 pub struct RedisSettings {
     servers: Vec<ConnectionInfo>,
@@ -113,7 +113,7 @@ impl RedisSettings {
         Ok(settings)
     }
 
-    /// What all keys and channels begin with.
+    /// The prefix of all keys and channels.
     pub(super) fn key_prefix(&self) -> &str {
         &self.key_prefix
     }
@@ -127,16 +127,15 @@ impl RedisSettings {
         if self.mode == RedisMode::Cluster { "SPUBLISH" } else { "PUBLISH" }
     }
 
-    /// The oldest version that does what is needed, as (major, minor).
+    /// The oldest version that has all that is needed, as (major, minor).
     pub(super) fn least_version(&self) -> (u32, u32) {
         // Sharded channels came with 7.0.
         if self.mode == RedisMode::Cluster { (7, 0) } else { (6, 2) }
     }
 
-    /// Makes one of each client: mistakes show at the start and not at the first outage.
+    /// Builds one of each client, so that errors show at the start and not at the first outage.
     fn check(&self) -> RedisResult<()> {
-        // Who brings no provider of its own for TLS needs one to be installed; a second time is
-        // no harm.
+        // rustls needs a default provider; installing it a second time does no harm.
         let _ = rustls::crypto::ring::default_provider().install_default();
         match self.mode {
             RedisMode::Single => self.single().map(drop),
@@ -157,8 +156,8 @@ impl RedisSettings {
         }
     }
 
-    /// A client for each sentinel alone: one that hangs must not keep the others from being
-    /// asked.
+    /// Builds one client for each sentinel, so that one that hangs does not keep the others from
+    /// being asked.
     pub(super) fn sentinels(&self) -> impl Iterator<Item = RedisResult<SentinelClientBuilder>> {
         self.servers.iter().map(|server| {
             let primary = self.servers[0].redis_settings();
@@ -194,7 +193,7 @@ impl RedisSettings {
         })
     }
 
-    /// A client for the cluster; with a sender, one that receives messages.
+    /// Builds a client for the cluster, which receives messages if `pushes` is given.
     pub(super) fn cluster(
         &self,
         pushes: Option<impl AsyncPushSender>,
@@ -216,7 +215,7 @@ impl RedisSettings {
     }
 }
 
-/// For a client that receives no messages.
+/// Stands for a client that receives no messages.
 pub(super) fn no_pushes() -> Option<impl AsyncPushSender> {
     None::<fn(PushInfo) -> Result<(), ()>>
 }

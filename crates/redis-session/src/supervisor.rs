@@ -1,4 +1,4 @@
-//! Keeps a session open: connects, serves the queue, notices the end, connects again.
+//! Keeps a session open: connects, serves the queue, notices when the session ends, reconnects.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,10 +10,10 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::metrics::RedisMetrics;
 use super::session::{Commands, Messages, Session, SessionError};
 use super::settings::RedisSettings;
-use super::{Frame, MAX_BACKOFF, RedisFailure, RedisState, Request};
-use crate::metrics::Metrics;
+use super::{MAX_BACKOFF, Message, RedisFailure, RedisState, Request};
 
 /// The most commands in one pipeline.
 const MAX_BATCH: usize = 512;
@@ -21,23 +21,23 @@ const MAX_BATCH: usize = 512;
 /// The pause after the first attempt that failed. It doubles with each further one.
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 
-/// The time between two probes of the channel. One that has not come back when the next but one
-/// is due shows that the channel is deaf.
+/// The time between two probes of the channel. The subscription is lost if a probe has not come
+/// back when the next but one is due.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What a probe begins with; no message between replicas does. Behind it stand the number of its
-/// sender, as others may listen on the same channel, and its own.
+/// The first byte of a probe; messages must begin with another one. It is followed by the sender's
+/// number, as others may subscribe to the same channel, and the probe's own.
 const PROBE: u8 = 0;
 
-/// Everything that lives longer than a session.
+/// What outlives a session.
 pub(super) struct Supervisor {
     settings: RedisSettings,
     usage: &'static str,
     channel: String,
-    waiting: mpsc::Receiver<Request>,
-    frames: mpsc::Sender<Frame>,
+    requests: mpsc::Receiver<Request>,
+    messages: mpsc::Sender<Message>,
     state: watch::Sender<RedisState>,
-    metrics: Metrics,
+    metrics: RedisMetrics,
     sessions: u64,
     /// Tells our probes from others'.
     sender: u64,
@@ -48,13 +48,13 @@ impl Supervisor {
         settings: RedisSettings,
         usage: &'static str,
         channel: String,
-        waiting: mpsc::Receiver<Request>,
-        frames: mpsc::Sender<Frame>,
+        requests: mpsc::Receiver<Request>,
+        messages: mpsc::Sender<Message>,
         state: watch::Sender<RedisState>,
-        metrics: Metrics,
+        metrics: RedisMetrics,
     ) -> Self {
         let sender = rand::random();
-        Self { settings, usage, channel, waiting, frames, state, metrics, sessions: 0, sender }
+        Self { settings, usage, channel, requests, messages, state, metrics, sessions: 0, sender }
     }
 
     /// Runs until it is aborted.
@@ -70,9 +70,9 @@ impl Supervisor {
                 }
                 Err(error) => error,
             };
-            // Once for each reason in a row, however long it lasts.
+            // Once for each error in a row, however long it lasts.
             if logged.as_ref() != Some(&error) {
-                tracing::error!(%error, "Redis is away");
+                tracing::error!(%error, "Redis is unavailable");
                 logged = Some(error);
             }
             let percent = rand::random_range(50..=100);
@@ -86,21 +86,24 @@ impl Supervisor {
         self.sessions += 1;
         let number = self.sessions;
         tracing::info!(session = number, "Redis is connected");
-        self.metrics.redis_connected(self.usage, true);
-        let heard = Arc::new(AtomicU64::new(0));
+        self.metrics.connected(self.usage, true);
+        let last_received = Arc::new(AtomicU64::new(0));
         let ended = CancellationToken::new();
-        let channel =
-            Channel { sender: self.sender, heard: heard.clone(), frames: self.frames.clone() };
+        let channel = Channel {
+            sender: self.sender,
+            last_received: last_received.clone(),
+            messages: self.messages.clone(),
+        };
         let listener = channel.listen(session.messages, ended.clone());
         let listener = AbortOnDropHandle::new(tokio::spawn(listener));
         self.state.send_replace(RedisState::Connected(number));
-        let error = self.work(number, session.commands, &heard, &ended).await;
-        self.state.send_replace(RedisState::Away);
-        self.metrics.redis_connected(self.usage, false);
+        let error = self.work(number, session.commands, &last_received, &ended).await;
+        self.state.send_replace(RedisState::Unavailable);
+        self.metrics.connected(self.usage, false);
         drop(listener);
-        // What waited for this session is not sent in the next.
-        while let Ok(request) = self.waiting.try_recv() {
-            self.dismiss(request);
+        // Commands queued for this session are not sent in the next one.
+        while let Ok(request) = self.requests.try_recv() {
+            self.reject(request);
         }
         error
     }
@@ -109,7 +112,7 @@ impl Supervisor {
         &mut self,
         session: u64,
         mut commands: Commands,
-        heard: &AtomicU64,
+        last_received: &AtomicU64,
         ended: &CancellationToken,
     ) -> SessionError {
         let mut probes = interval(PROBE_INTERVAL);
@@ -123,13 +126,13 @@ impl Supervisor {
                     return SessionError::Connection("the channel's connection ended".into());
                 }
                 _ = probes.tick() => {
-                    if probe >= 2 && heard.load(Ordering::Acquire) < probe - 1 {
-                        return SessionError::Deaf;
+                    if probe >= 2 && last_received.load(Ordering::Acquire) < probe - 1 {
+                        return SessionError::SubscriptionLost;
                     }
                     probe += 1;
                     requests.push(self.probe(session, probe));
                 }
-                _ = self.waiting.recv_many(&mut requests, MAX_BATCH) => {}
+                _ = self.requests.recv_many(&mut requests, MAX_BATCH) => {}
             }
             let mut batch = Vec::with_capacity(requests.len());
             let mut answers = Vec::with_capacity(requests.len());
@@ -138,17 +141,17 @@ impl Supervisor {
                     batch.push(request.command);
                     answers.push(request.answer);
                 } else {
-                    self.dismiss(request);
+                    self.reject(request);
                 }
             }
             let sent = answers.len() as u64;
             match commands.run(batch).await {
                 Ok(results) => {
-                    self.metrics.redis_commands("answered", sent);
+                    self.metrics.commands("answered", sent);
                     let mut outage = None;
                     for (answer, result) in answers.into_iter().zip(results) {
                         if let Err(RedisFailure::Refused(code)) = &result {
-                            tracing::debug!(code, "Redis refused a command");
+                            tracing::debug!(code, "Redis rejected a command");
                             if commands.is_outage(code) {
                                 outage = Some(code.clone());
                             }
@@ -160,7 +163,7 @@ impl Supervisor {
                     }
                 }
                 Err(error) => {
-                    self.metrics.redis_commands("unanswered", sent);
+                    self.metrics.commands("unanswered", sent);
                     for answer in answers.into_iter().flatten() {
                         let _ = answer.send(Err(RedisFailure::Unanswered));
                     }
@@ -170,7 +173,7 @@ impl Supervisor {
         }
     }
 
-    /// A message to ourselves.
+    /// Builds a message to ourselves.
     fn probe(&self, session: u64, probe: u64) -> Request {
         let mut message = vec![PROBE];
         message.extend(self.sender.to_be_bytes());
@@ -180,19 +183,19 @@ impl Supervisor {
         Request { session, command, answer: None }
     }
 
-    fn dismiss(&self, request: Request) {
-        self.metrics.redis_commands("not_sent", 1);
-        request.answer.map(|answer| answer.send(Err(RedisFailure::Away)));
+    fn reject(&self, request: Request) {
+        self.metrics.commands("not_sent", 1);
+        request.answer.map(|answer| answer.send(Err(RedisFailure::Unavailable)));
     }
 }
 
-/// What becomes of the channel's messages.
+/// Takes the channel's messages.
 struct Channel {
-    /// Whose probes are ours.
+    /// The number in our own probes.
     sender: u64,
-    /// The last of our probes that came back.
-    heard: Arc<AtomicU64>,
-    frames: mpsc::Sender<Frame>,
+    /// The number of our last probe that came back.
+    last_received: Arc<AtomicU64>,
+    messages: mpsc::Sender<Message>,
 }
 
 impl Channel {
@@ -204,17 +207,17 @@ impl Channel {
         }
     }
 
-    async fn take(&self, message: Frame) {
+    async fn take(&self, message: Message) {
         if let [PROBE, rest @ ..] = message.as_slice() {
             if let Some((sender, number)) = rest.split_first_chunk()
                 && u64::from_be_bytes(*sender) == self.sender
                 && let Ok(number) = number.try_into()
             {
-                self.heard.fetch_max(u64::from_be_bytes(number), Ordering::AcqRel);
+                self.last_received.fetch_max(u64::from_be_bytes(number), Ordering::AcqRel);
             }
         } else {
             // Without a receiver the process is about to end.
-            let _ = self.frames.send(message).await;
+            let _ = self.messages.send(message).await;
         }
     }
 }
@@ -224,10 +227,10 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn only_our_own_probes_show_that_we_hear() {
-        let (frames, mut received) = mpsc::channel(9);
-        let heard = Arc::new(AtomicU64::new(0));
-        let channel = Channel { sender: 7, heard: heard.clone(), frames };
+    async fn only_our_own_probes_show_that_the_channel_works() {
+        let (messages, mut received) = mpsc::channel(9);
+        let last_received = Arc::new(AtomicU64::new(0));
+        let channel = Channel { sender: 7, last_received: last_received.clone(), messages };
         let probe = |sender: u64, number: u64| {
             let (sender, number) = (sender.to_be_bytes(), number.to_be_bytes());
             [&[PROBE][..], &sender, &number].concat()
@@ -237,11 +240,11 @@ mod tests {
         let long = [probe(7, 9), vec![0]].concat();
         for other in [probe(8, 9), forged, cut, long, vec![PROBE]] {
             channel.take(other).await;
-            assert_eq!(heard.load(Ordering::Acquire), 0);
+            assert_eq!(last_received.load(Ordering::Acquire), 0);
         }
         channel.take(probe(7, 3)).await;
         channel.take(probe(7, 2)).await;
-        assert_eq!(heard.load(Ordering::Acquire), 3);
+        assert_eq!(last_received.load(Ordering::Acquire), 3);
         channel.take(b"{}".to_vec()).await;
         assert_eq!(received.try_recv().unwrap(), b"{}");
         assert!(received.try_recv().is_err());

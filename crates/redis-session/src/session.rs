@@ -12,28 +12,28 @@ use redis::{
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use super::metrics::RedisMetrics;
 use super::settings::{RedisMode, RedisSettings, no_pushes};
-use super::{COMMAND_TIMEOUT, Frame, MAX_FRAMES, RedisFailure};
-use crate::metrics::Metrics;
+use super::{COMMAND_TIMEOUT, MAX_QUEUED_MESSAGES, Message, RedisFailure};
 
-/// Why a session did not come about, or ended. The text holds no secret.
+/// Why a session could not be opened, or ended. The text holds no secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum SessionError {
-    /// Something took too long.
-    #[error("no answer in time")]
+    /// A step took too long.
+    #[error("timeout")]
     Timeout,
     /// The connection broke, or could not be opened.
     #[error("{0}")]
     Connection(String),
-    /// Redis does not do as it should: it is loading, read-only, or wants another password.
+    /// Redis cannot be used for now: it is loading, read-only, or wants another password.
     #[error("{0}")]
     Refused(String),
     /// Redis is too old.
     #[error("version {0} is too old, it has to be {1}.{2} or newer")]
     TooOld(String, u32, u32),
-    /// No message comes back by the channel.
-    #[error("the channel is deaf")]
-    Deaf,
+    /// No message comes back on the channel.
+    #[error("subscription lost")]
+    SubscriptionLost,
 }
 
 impl From<RedisError> for SessionError {
@@ -42,24 +42,24 @@ impl From<RedisError> for SessionError {
     }
 }
 
-/// The two connections.
+/// Both connections.
 pub(super) struct Session {
     pub(super) commands: Commands,
     pub(super) messages: Messages,
 }
 
-/// The way for commands.
+/// The connection for commands.
 pub(super) enum Commands {
     Server(MultiplexedConnection),
     Cluster(ClusterConnection),
 }
 
-/// The messages of the channel.
+/// The connection that is subscribed to the channel.
 pub(super) enum Messages {
     Server(Box<PubSub>),
     Cluster {
         pushes: mpsc::Receiver<PushInfo>,
-        /// Kept only to be open.
+        /// Held only to keep it open.
         _connection: ClusterConnection,
     },
 }
@@ -69,7 +69,7 @@ impl Session {
     pub(super) async fn open(
         settings: &RedisSettings,
         channel: &str,
-        metrics: &Metrics,
+        metrics: &RedisMetrics,
     ) -> Result<Self, SessionError> {
         match settings.mode() {
             RedisMode::Single => Self::open_server(&settings.single()?, settings, channel).await,
@@ -104,7 +104,7 @@ impl Session {
     async fn open_cluster(
         settings: &RedisSettings,
         channel: &str,
-        metrics: &Metrics,
+        metrics: &RedisMetrics,
     ) -> Result<Self, SessionError> {
         let client = settings.cluster(no_pushes())?;
         let mut connection = in_time(client.get_async_connection()).await?;
@@ -112,12 +112,12 @@ impl Session {
         let info = in_time(connection.route_command(redis::cmd("INFO"), any)).await?;
         let info = from_redis_value(info).map_err(|error| SessionError::Refused(error.to_string()));
         check(&info?, settings)?;
-        let (pushes, messages) = mpsc::channel(MAX_FRAMES);
+        let (pushes, messages) = mpsc::channel(MAX_QUEUED_MESSAGES);
         let metrics = metrics.clone();
         let push = move |info| {
             let pushed = pushes.try_send(info);
             if pushed.is_err() {
-                metrics.replica_messages("dropped_frames_full", 1);
+                metrics.dropped_message();
             }
             pushed
         };
@@ -131,7 +131,7 @@ impl Session {
     }
 }
 
-/// Asks the sentinels, one after the other, for the primary.
+/// Asks one sentinel after the other for the primary.
 async fn find_primary(settings: &RedisSettings) -> Result<Client, SessionError> {
     let mut last = SessionError::Timeout;
     for sentinel in settings.sentinels() {
@@ -152,7 +152,7 @@ async fn in_time<T>(step: impl Future<Output = Result<T, RedisError>>) -> Result
     }
 }
 
-/// Looks whether this Redis will do.
+/// Checks that this Redis can be used.
 fn check(info: &InfoDict, settings: &RedisSettings) -> Result<(), SessionError> {
     let version: String = info.get("redis_version").unwrap_or_default();
     let mut numbers = version.split('.').map(|number| number.parse().unwrap_or(0));
@@ -161,8 +161,7 @@ fn check(info: &InfoDict, settings: &RedisSettings) -> Result<(), SessionError> 
     if has < (major, minor) {
         return Err(SessionError::TooOld(version, major, minor));
     }
-    // Such a server would be left again at the first command that writes, and be connected to
-    // again at once.
+    // The first command that writes would end such a session, and the next one would be the same.
     if info.get("role").is_some_and(|role: String| role == "slave") {
         return Err(SessionError::Refused("it is a replica, which takes no writes".into()));
     }
@@ -180,7 +179,7 @@ fn check(info: &InfoDict, settings: &RedisSettings) -> Result<(), SessionError> 
 }
 
 impl Commands {
-    /// Whether this refusal says that the connection is of no use for now, whatever is asked.
+    /// Whether this error code says that no command can be executed on this connection for now.
     pub(super) fn is_outage(&self, code: &str) -> bool {
         match self {
             Self::Server(_) => {
@@ -191,11 +190,12 @@ impl Commands {
         }
     }
 
-    /// Runs a batch, in order; one answer for each command.
+    /// Executes a batch in order; returns one reply for each command.
     ///
     /// # Errors
-    /// [`SessionError`] if the connection is of no use any more; then nobody knows what was done.
-    pub(super) async fn run(&mut self, batch: Vec<Cmd>) -> Result<Answers, SessionError> {
+    /// [`SessionError`] if the connection cannot be used any more; each command may or may not have
+    /// been executed.
+    pub(super) async fn run(&mut self, batch: Vec<Cmd>) -> Result<Replies, SessionError> {
         match self {
             Self::Server(connection) => {
                 let mut pipeline = Pipeline::with_capacity(batch.len());
@@ -203,20 +203,20 @@ impl Commands {
                     pipeline.add_command(command);
                 }
                 let count = pipeline.len();
-                let answers = connection.send_packed_commands(&pipeline, 0, count);
-                match timeout(COMMAND_TIMEOUT, answers).await {
-                    Ok(Ok(answers)) => Ok(answers.into_iter().map(answer).collect()),
+                let replies = connection.send_packed_commands(&pipeline, 0, count);
+                match timeout(COMMAND_TIMEOUT, replies).await {
+                    Ok(Ok(replies)) => Ok(replies.into_iter().map(reply).collect()),
                     Ok(Err(error)) => Err(error.into()),
                     Err(_) => Err(SessionError::Timeout),
                 }
             }
-            // Slots are on many servers, and one that is gone must not take the others along:
-            // each command has its own answer. The library does them side by side.
+            // Slots are on many servers, and one that is down must not fail the commands for the
+            // others: each command has its own reply. The library executes them concurrently.
             Self::Cluster(connection) => Ok(join_all(batch.into_iter().map(|command| {
                 let mut connection = connection.clone();
                 async move {
                     match timeout(COMMAND_TIMEOUT, connection.req_packed_command(&command)).await {
-                        Ok(Ok(value)) => answer(value),
+                        Ok(Ok(value)) => reply(value),
                         Ok(Err(error)) => Err(match error.code() {
                             Some(code) => RedisFailure::Refused(code.into()),
                             None => RedisFailure::Unanswered,
@@ -230,9 +230,9 @@ impl Commands {
     }
 }
 
-pub(super) type Answers = Vec<Result<Value, RedisFailure>>;
+pub(super) type Replies = Vec<Result<Value, RedisFailure>>;
 
-fn answer(value: Value) -> Result<Value, RedisFailure> {
+fn reply(value: Value) -> Result<Value, RedisFailure> {
     match value {
         Value::ServerError(error) => Err(RedisFailure::Refused(code(&error).to_owned())),
         value => Ok(value),
@@ -257,8 +257,8 @@ fn code(error: &ServerError) -> &str {
 }
 
 impl Messages {
-    /// The next message; `None` when the connection has ended.
-    pub(super) async fn next(&mut self) -> Option<Frame> {
+    /// Receives the next message; `None` when the connection has ended.
+    pub(super) async fn next(&mut self) -> Option<Message> {
         match self {
             Self::Server(messages) => {
                 let message = messages.on_message().next().await?;
@@ -268,8 +268,8 @@ impl Messages {
                 let PushInfo { kind, mut data } = pushes.recv().await?;
                 match (kind, data.pop()) {
                     (PushKind::SMessage, Some(Value::BulkString(message))) => return Some(message),
-                    // The library connects anew and subscribes again by itself; whether it did is
-                    // for the supervisor's probe to find out.
+                    // The library reconnects and subscribes again by itself; the supervisor's probe
+                    // finds out whether it did.
                     _ => continue,
                 }
             },
@@ -280,10 +280,10 @@ impl Messages {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::redis::SentinelSettings;
+    use crate::SentinelSettings;
 
     #[test]
-    fn errors_in_scripts_have_the_code_of_what_failed() {
+    fn an_error_in_a_script_has_the_code_of_the_failed_command() {
         let script = "ERR Error running script (call to f_2e9d): @user_script:";
         for (text, expected) in [
             (format!("{script}1: WRONGTYPE Operation against a key"), "WRONGTYPE"),
@@ -296,13 +296,13 @@ mod tests {
             ("ERR".into(), "ERR"),
         ] {
             let value = redis::parse_redis_value(format!("-{text}\r\n").as_bytes()).unwrap();
-            assert_eq!(answer(value), Err(RedisFailure::Refused(expected.into())), "{text}");
+            assert_eq!(reply(value), Err(RedisFailure::Refused(expected.into())), "{text}");
         }
     }
 
     #[test]
-    fn what_is_too_old_for_the_mode_is_refused() {
-        let judge = |mode, version: &str| {
+    fn versions_too_old_for_the_mode_are_rejected() {
+        let checked = |mode, version: &str| {
             let sentinel = SentinelSettings { primary: "m".into(), username: None, password: None };
             let url = "redis://127.0.0.1".parse().unwrap();
             let settings = RedisSettings::new(&[url], mode, sentinel, "p".into(), None).unwrap();
@@ -313,13 +313,13 @@ mod tests {
             Err(SessionError::TooOld(version.to_owned(), major, minor))
         };
         for mode in [RedisMode::Single, RedisMode::Sentinel] {
-            assert_eq!(judge(mode, "6.0.16"), too_old("6.0.16", 6, 2));
-            assert_eq!(judge(mode, ""), too_old("", 6, 2));
-            assert_eq!(judge(mode, "6.2.14"), Ok(()));
+            assert_eq!(checked(mode, "6.0.16"), too_old("6.0.16", 6, 2));
+            assert_eq!(checked(mode, ""), too_old("", 6, 2));
+            assert_eq!(checked(mode, "6.2.14"), Ok(()));
         }
         // It has no sharded channels.
-        assert_eq!(judge(RedisMode::Cluster, "6.2.14"), too_old("6.2.14", 7, 0));
-        assert_eq!(judge(RedisMode::Cluster, "7.0.0"), Ok(()));
-        assert_eq!(judge(RedisMode::Cluster, "8.0.2"), Ok(()));
+        assert_eq!(checked(RedisMode::Cluster, "6.2.14"), too_old("6.2.14", 7, 0));
+        assert_eq!(checked(RedisMode::Cluster, "7.0.0"), Ok(()));
+        assert_eq!(checked(RedisMode::Cluster, "8.0.2"), Ok(()));
     }
 }
