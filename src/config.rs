@@ -29,7 +29,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::broker::DuplicateIdPolicy;
-use crate::discovery::DiscoverySettings;
 use crate::telemetry::{LogFormat, LogLevel};
 use env_file::read_env_file;
 use reader::Reader;
@@ -58,7 +57,7 @@ pub struct Config {
     /// What nodes are told about reaching each other.
     pub rtc: RtcConfig,
     /// Discovery, if `STORAGE_TYPE` switches it on.
-    pub discovery: Option<DiscoverySettings>,
+    pub discovery: Option<rondevu::Settings>,
     /// The peer-relay network.
     pub peer_relay: PeerRelayConfig,
     /// Whether the signaling events pass.
@@ -169,7 +168,7 @@ impl Config {
             shutdown_timeout: reader.milliseconds("SHUTDOWN_TIMEOUT_MS", 1),
         };
         if let (Some(discovery), Some(path)) = (&config.discovery, &config.peer_relay.path)
-            && discovery.mount.has(path)
+            && discovery.base_path.has_endpoint(path)
         {
             reader.conflict("PEER_RELAY_PATH", "discovery has an endpoint there");
         }

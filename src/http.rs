@@ -1,12 +1,11 @@
 //! The plain HTTP side: health, readiness and metrics.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use axum::Router;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use http::{StatusCode, header};
+use rondevu::model::Timestamp;
 use tokio::runtime::Handle;
 
 use crate::metrics::Metrics;
@@ -22,15 +21,14 @@ pub fn routes(
         .route("/metrics", get(scrape).with_state(metrics))
 }
 
-/// The route that tells everybody that the broker is there, below `prefix`.
-pub fn health_route(prefix: &str) -> Router {
-    Router::new().route(&format!("{prefix}/health"), get(health))
+/// The route that says that the broker is alive. Discovery has the same, with CORS headers.
+pub fn health_route() -> Router {
+    Router::new().route("/health", get(health))
 }
 
-/// Tells that the process is alive, and its time in milliseconds since 1970.
+/// Says that the process is alive, and its time in milliseconds since 1970.
 async fn health() -> impl IntoResponse {
-    let timestamp =
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+    let Timestamp(timestamp) = Timestamp::now();
     (
         [(header::CONTENT_TYPE, "application/json")],
         format!(r#"{{"status":"ok","timestamp":{timestamp}}}"#),

@@ -14,8 +14,8 @@
 //! # Reading order
 //!
 //! [`node`], [`protocol`]: the words. [`link`]: one connection. [`directory`], [`delivery`]: who owns an ID, and the way to its connection. [`broker`]:
-//! what is done with them. [`gateway`], [`http`]: the doors. [`discovery`]: another house behind
-//! them, for peers without IDs. [`overlay`]: the other network, in which messages go from peer to
+//! what is done with them. [`gateway`], [`http`]: the endpoints; [`rondevu`] has those of
+//! discovery. [`overlay`]: the other network, in which messages go from peer to
 //! peer. [`server`]: the composition. [`config`], [`telemetry`], [`metrics`]: what
 //! operators see. Modules import only from those named before them, apart from `server`, which
 //! knows everything, and `config`, which only `server` and the program know.
@@ -39,7 +39,6 @@ pub mod broker;
 pub mod config;
 pub mod delivery;
 pub mod directory;
-pub mod discovery;
 pub mod gateway;
 pub mod http;
 pub mod link;

@@ -39,9 +39,7 @@ struct Inner {
     redis: RedisMetrics,
     leases: Family<Labels, Count>,
     replica_messages: Family<Labels, Count>,
-    discovery_requests: Family<[(&'static str, &'static str); 2], Count>,
-    discovery_sessions: Gauge,
-    discovery_waiting: Gauge,
+    discovery: rondevu::Metrics,
     peer_relay_messages: Family<Labels, Count>,
     peer_relay_neighbours: Gauge,
     peer_relay_channels_ended: Family<Labels, Count>,
@@ -63,6 +61,7 @@ impl Metrics {
         let replica_messages: Family<Labels, Count> = Family::default();
         let dropped = replica_messages.get_or_create_owned(&[("outcome", "dropped_queue_full")]);
         let redis = RedisMetrics::register(&mut registry, dropped);
+        let discovery = rondevu::Metrics::register(&mut registry).with_redis(redis.clone());
         let inner = Inner {
             relayed: Event::ALL.map(|event| {
                 Ack::ALL.map(|ack| {
@@ -76,9 +75,7 @@ impl Metrics {
             refusals: Family::default(),
             rejections: Family::default(),
             webhook_calls: Family::default(),
-            discovery_requests: Family::default(),
-            discovery_sessions: Gauge::default(),
-            discovery_waiting: Gauge::default(),
+            discovery,
             closes: CloseReason::ALL
                 .map(|reason| closes.get_or_create_owned(&[("reason", reason.label())])),
             redis,
@@ -123,21 +120,6 @@ impl Metrics {
             "replica_messages",
             "Messages to and from other replicas, by what became of them",
             inner.replica_messages.clone(),
-        );
-        registry.register(
-            "discovery_requests",
-            "Requests for discovery, by endpoint and outcome",
-            inner.discovery_requests.clone(),
-        );
-        registry.register(
-            "discovery_sessions",
-            "Sessions that are stored for discovery, at the last clean-up",
-            inner.discovery_sessions.clone(),
-        );
-        registry.register(
-            "discovery_waiting",
-            "Long polls and event streams of discovery",
-            inner.discovery_waiting.clone(),
         );
         Self(Arc::new(Inner { registry, ..inner }))
     }
@@ -199,20 +181,9 @@ impl Metrics {
         self.0.replica_messages.get_or_create(&[("outcome", outcome)]).inc_by(messages);
     }
 
-    /// A discovery endpoint was asked.
-    pub fn discovery_request(&self, endpoint: &'static str, outcome: &'static str) {
-        let labels = [("endpoint", endpoint), ("outcome", outcome)];
-        self.0.discovery_requests.get_or_create(&labels).inc();
-    }
-
-    /// So many sessions are stored for discovery.
-    pub fn discovery_sessions(&self, sessions: usize) {
-        self.0.discovery_sessions.set(i64::try_from(sessions).unwrap_or(i64::MAX));
-    }
-
-    /// So many more long polls and event streams wait for news.
-    pub fn discovery_waiting(&self, more: i64) {
-        self.0.discovery_waiting.inc_by(more);
+    /// The metrics of discovery.
+    pub fn discovery(&self) -> rondevu::Metrics {
+        self.0.discovery.clone()
     }
 
     /// The messages of the peer-relay network with this fate.

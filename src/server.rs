@@ -10,6 +10,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::any;
 use redis_session::{Message, Redis, RedisSettings, RedisState};
+use rondevu::{Discovery, OpenError};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -19,8 +20,6 @@ use crate::broker::{Broker, BrokerSettings};
 use crate::config::{Config, PeerRelayConfig, RedisConfig, SecretUrl, WebhookConfig};
 use crate::delivery::Remote;
 use crate::directory::{Directory, LeaseSettings, LostLease, Upkeep};
-use crate::discovery::Discovery;
-use crate::discovery::store::OpenError;
 use crate::gateway::{self, Listener, TransportSettings};
 use crate::http;
 use crate::link::{CloseReason, LinkLimits, LinkSet};
@@ -65,7 +64,7 @@ pub enum StartError {
     /// The webhooks cannot be called as they should be.
     #[error(transparent)]
     Webhooks(#[from] ClientError),
-    /// The sessions of discovery cannot be kept.
+    /// The sessions of discovery cannot be stored.
     #[error(transparent)]
     Storage(#[from] OpenError),
     /// The signals that end the process cannot be listened to.
@@ -143,7 +142,9 @@ impl Server {
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         let discovery = match &config.discovery {
-            Some(settings) => Some(Discovery::open(settings, metrics.clone(), stop.clone()).await?),
+            Some(settings) => {
+                Some(Discovery::open(settings, metrics.discovery(), stop.clone()).await?)
+            }
             None => None,
         };
         let gateway = Listener {
@@ -163,9 +164,6 @@ impl Server {
         let mut upkeep = vec![spawn(check_validity(broker.clone(), validity_interval))];
         upkeep.extend(peer_events.map(|events| spawn(broker.clone().serve_peers(events))));
         upkeep.extend(cluster.into_iter().flat_map(|cluster| cluster.run(&broker)));
-        upkeep.extend(
-            discovery.clone().map(|discovery| spawn(async move { discovery.clean_up().await })),
-        );
         let shutdown_timeout = config.shutdown_timeout;
         Ok(Self {
             address,
@@ -252,7 +250,10 @@ fn app(
     let sessions = discovery.cloned();
     let ready = move || {
         broker.ready()?;
-        sessions.as_ref().map_or(Ok(()), Discovery::ready)
+        match sessions.as_ref().is_none_or(Discovery::is_available) {
+            true => Ok(()),
+            false => Err("discovery_redis_unavailable"),
+        }
     };
     let mut app = Router::new()
         .route("/socket.io", socket_io.clone())
@@ -262,8 +263,8 @@ fn app(
         app = app.route(path, any(gateway::peer_relay).with_state((peer, metrics)));
     }
     match discovery {
-        Some(discovery) => app.merge(discovery.routes(http::health_route)),
-        None => app.merge(http::health_route("")),
+        Some(discovery) => app.merge(discovery.router()),
+        None => app.merge(http::health_route()),
     }
 }
 
