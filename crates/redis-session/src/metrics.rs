@@ -23,7 +23,7 @@ impl RedisMetrics {
             connected: registered(
                 registry,
                 "redis_connected",
-                "Whether Redis can be asked, by what it is asked for",
+                "Whether Redis is connected, by what it is used for",
             ),
             commands: registered(registry, "redis_commands", "Commands for Redis, by outcome"),
             dropped_messages,

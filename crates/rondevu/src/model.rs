@@ -1,4 +1,4 @@
-//! Domain types, each parsed once: whoever has one need not check it again.
+//! Domain types, each parsed once: code that has one need not check it again.
 //!
 //! The texts that peers leave for each other are never interpreted: a [`JsonText`] is forwarded
 //! byte for byte.

@@ -16,7 +16,7 @@ pub(super) const PATH: &str = "/discovery/openapi.json";
 #[openapi(
     info(
         title = "Discovery",
-        description = "Peers that do not know each other meet by topic. Sessions belong to the origin of the request that made them (header Origin; without it, the origin is unknown) and are seen by no other.",
+        description = "Peers that do not know each other meet by topic. Sessions belong to the origin of the request that created them (header Origin; without it, the origin is `unknown`) and are invisible to others.",
     ),
     paths(
         routes::topics,

@@ -17,14 +17,14 @@ const MAX_INFO_UNITS: usize = 1024;
 /// The longest wait of a poll.
 const MAX_WAIT_MS: f64 = 30_000.0;
 
-/// What an offer has.
+/// An offer.
 #[derive(Debug, PartialEq, ToSchema)]
 #[schema(as = OfferBody)]
 pub(super) struct OfferRequest {
-    /// What the offerer says of itself, in UTF-16 units.
+    /// What the offerer says about itself; lengths are in UTF-16 units.
     #[schema(value_type = String, min_length = 1, max_length = 1024)]
     pub(super) info: JsonText,
-    /// The offerer's description, which the server does not read.
+    /// The offerer's description, which the server does not interpret.
     #[schema(value_type = String, min_length = 1)]
     pub(super) offer: JsonText,
 }
@@ -49,11 +49,11 @@ impl FromBody for OfferRequest {
 pub(super) enum AnswerRequest {
     /// An answer.
     Answer {
-        /// The session's name.
+        /// The session's code.
         #[schema(value_type = String, min_length = 1)]
         code: Code,
         side: Side,
-        /// The answerer's description, which the server does not read.
+        /// The answerer's description, which the server does not interpret.
         #[schema(value_type = String, min_length = 1)]
         answer: JsonText,
         /// Not given.
@@ -62,11 +62,11 @@ pub(super) enum AnswerRequest {
     },
     /// A candidate.
     Candidate {
-        /// The session's name.
+        /// The session's code.
         #[schema(value_type = String, min_length = 1)]
         code: Code,
         side: Side,
-        /// A candidate of this side, which the server does not read.
+        /// A candidate of this side, which the server does not interpret.
         #[schema(value_type = String, min_length = 1)]
         candidate: JsonText,
         /// Not given.
@@ -107,15 +107,15 @@ fn given(field: Option<&RawValue>) -> Result<Option<JsonText>, ApiError> {
     }
 }
 
-/// Whose news of which session.
+/// The side of a session that polls.
 #[derive(Debug, PartialEq, ToSchema)]
 #[schema(as = PollBody)]
 pub(super) struct PollRequest {
-    /// The session's name.
+    /// The session's code.
     #[schema(value_type = String, min_length = 1)]
     pub(super) code: Code,
     pub(super) side: Side,
-    /// How long to wait for news, in milliseconds; more than 30000 counts as 30000.
+    /// How long to wait for a change, in milliseconds; more than 30000 counts as 30000.
     #[schema(value_type = Option<u32>, minimum = 0)]
     pub(super) wait: Duration,
 }

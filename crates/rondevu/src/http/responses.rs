@@ -9,22 +9,22 @@ use crate::model::{Code, JsonText, Page, Session, Side, Timestamp, TopicCount, T
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ListedSession {
-    /// The session's name.
+    /// The session's code.
     #[schema(value_type = String, format = "uuid")]
     code: Code,
-    /// What the offerer says of itself.
+    /// What the offerer says about itself.
     #[schema(value_type = String)]
     info: JsonText,
     /// The offerer's description.
     #[schema(value_type = String)]
     offer: JsonText,
-    /// The offerer's candidates, in the order in which they came.
+    /// The offerer's candidates, in order of arrival.
     #[schema(value_type = Vec<String>)]
     offer_candidates: Vec<JsonText>,
-    /// When it was made, in milliseconds since 1970.
+    /// When the session was created, in milliseconds since 1970.
     #[schema(value_type = u64)]
     created_at: Timestamp,
-    /// From when on it is gone, in milliseconds since 1970.
+    /// When the session expires, in milliseconds since 1970.
     #[schema(value_type = u64)]
     expires_at: Timestamp,
 }
@@ -42,7 +42,7 @@ impl From<Session> for ListedSession {
     }
 }
 
-/// The sessions of a topic, the newest first.
+/// The sessions of a topic, newest first.
 #[derive(Serialize, ToSchema)]
 pub(super) struct SessionsReply {
     sessions: Vec<ListedSession>,
@@ -61,7 +61,7 @@ pub(super) struct TopicsReply {
     pagination: Pagination,
 }
 
-/// Which page it is.
+/// The position of a page.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Pagination {
@@ -69,9 +69,9 @@ struct Pagination {
     page: u64,
     #[schema(minimum = 1, maximum = 1000)]
     limit: u64,
-    /// How many topics there are on all pages.
+    /// The number of topics on all pages.
     total: u64,
-    /// Whether there is a page behind it.
+    /// Whether there is a next page.
     has_more: bool,
 }
 
@@ -88,20 +88,20 @@ impl TopicsReply {
     }
 }
 
-/// The name of a session that was made.
+/// The code of a new session.
 #[derive(Serialize, ToSchema)]
 pub(super) struct OfferReply {
     #[schema(value_type = String, format = "uuid")]
     pub(super) code: Code,
 }
 
-/// What was left has been stored.
+/// The answer or candidate was stored.
 #[derive(Serialize, ToSchema)]
 pub(super) struct AnswerReply {
     pub(super) success: bool,
 }
 
-/// What a side of a session is told when it polls.
+/// What the other side of a session has left.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 pub(super) enum PollReply {
@@ -111,7 +111,7 @@ pub(super) enum PollReply {
         /// The answer, once there is one.
         #[schema(value_type = Option<String>)]
         answer: Option<JsonText>,
-        /// The answerer's candidates, in the order in which they came.
+        /// The answerer's candidates, in order of arrival.
         #[schema(value_type = Vec<String>)]
         answer_candidates: Vec<JsonText>,
     },
@@ -121,7 +121,7 @@ pub(super) enum PollReply {
         /// The offer.
         #[schema(value_type = String)]
         offer: JsonText,
-        /// The offerer's candidates, in the order in which they came.
+        /// The offerer's candidates, in order of arrival.
         #[schema(value_type = Vec<String>)]
         offer_candidates: Vec<JsonText>,
     },
@@ -141,7 +141,7 @@ impl PollReply {
     }
 }
 
-/// The body of every answer that is no success.
+/// The body of every response to a request that failed.
 #[derive(Serialize, ToSchema)]
 pub(super) struct ErrorReply {
     /// What is wrong.

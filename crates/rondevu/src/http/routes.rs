@@ -41,7 +41,7 @@ pub(super) async fn topics(
     Ok(Json(TopicsReply::new(topics, page)))
 }
 
-/// Lists the sessions of a topic that have no answer yet, the newest first.
+/// Lists the sessions of a topic that have no answer yet, newest first.
 #[utoipa::path(
     get,
     path = "/{topic}/sessions",
@@ -80,7 +80,7 @@ pub(super) async fn events(
     waiting::events(&context, origin, topic)
 }
 
-/// Makes a session with an offer.
+/// Creates a session with an offer.
 #[utoipa::path(
     post,
     path = "/{topic}/offer",
@@ -105,7 +105,7 @@ pub(super) async fn offer(
     Ok(Json(OfferReply { code }))
 }
 
-/// Leaves an answer or a candidate in a session.
+/// Adds an answer or a candidate to a session.
 #[utoipa::path(
     post,
     path = "/answer",
@@ -133,7 +133,7 @@ pub(super) async fn answer(
     Ok(Json(AnswerReply { success: true }))
 }
 
-/// Tells a side of a session what the other side has left there.
+/// Returns what the other side of a session has left.
 #[utoipa::path(
     post,
     path = "/poll",

@@ -83,7 +83,7 @@ pub(super) async fn poll(
         let now = Timestamp::now();
         let session = store.get(code, origin, now).await?;
         let revision = session.revision(side);
-        // Also if another poll of this side, whose client may be gone, was notified before.
+        // Also if another poll of this side, whose client may have disconnected, was notified before.
         if is_over || revision > first {
             notifications.set_shown(code, side, revision);
             return Ok(session);

@@ -152,17 +152,17 @@ pub(super) async fn sessions_of_other_origins_are_not_found(store: Store) {
 
 pub(super) async fn a_session_expires_at_its_millisecond(store: Store) {
     let code = create(&store, "a", "t").await;
-    let (a, last, gone) = (origin("a"), Timestamp(1_999), EXPIRES);
+    let (a, last, expired) = (origin("a"), Timestamp(1_999), EXPIRES);
     assert!(store.get(code, &a, last).await.is_ok());
     assert_eq!(codes(&store, "a", "t", last).await, [code]);
     store.add_candidate(code, &a, Side::Offerer, text("x"), last).await.unwrap();
     let missing = Err(StoreError::NotFound);
-    assert_eq!(store.get(code, &a, gone).await.map(drop), missing);
-    assert_eq!(store.add_answer(code, &a, text("x"), gone).await, missing);
-    assert_eq!(store.add_candidate(code, &a, Side::Offerer, text("x"), gone).await, missing);
-    assert_eq!(codes(&store, "a", "t", gone).await, []);
+    assert_eq!(store.get(code, &a, expired).await.map(drop), missing);
+    assert_eq!(store.add_answer(code, &a, text("x"), expired).await, missing);
+    assert_eq!(store.add_candidate(code, &a, Side::Offerer, text("x"), expired).await, missing);
+    assert_eq!(codes(&store, "a", "t", expired).await, []);
     let page = Page { number: 1, limit: 9 };
-    let topics = store.topics(&a, page, gone).await.unwrap();
+    let topics = store.topics(&a, page, expired).await.unwrap();
     assert_eq!((topics.topics, topics.total), (vec![], 0));
 }
 

@@ -3,7 +3,7 @@
 -- ARGV[5]: the info. ARGV[6]: the offer. ARGV[7]: its bytes. ARGV[8]: the time now.
 -- ARGV[9]: when it expires. ARGV[10]: the TTL of its keys in milliseconds.
 -- ARGV[11]: the most sessions. ARGV[12]: the most of an origin. ARGV[13]: the most bytes of all.
--- ARGV[14]: the most sessions that are removed to make room.
+-- ARGV[14]: the most sessions that are removed to release bytes.
 -- Returns 'done', or why not: 'too_many_sessions', 'too_many_bytes', 'too_many_of_origin'.
 local code, place, bytes, ttl = ARGV[3], ARGV[4], tonumber(ARGV[7]), ARGV[10]
 local origin, topic = parts(place)

@@ -51,7 +51,7 @@ impl Queue {
     pub(super) async fn close(&self) {
         let (closed, end) = oneshot::channel();
         if self.0.send(Request::Close(closed)).await.is_ok() {
-            // Fails if the writer is gone, which is what is waited for.
+            // Fails if the writer has ended already.
             let _ = end.await;
         }
     }

@@ -101,7 +101,7 @@ async fn a_restart_is_invisible() {
     store.close().await;
     let store = file.open().await.unwrap();
     assert_eq!(seen(&store), before);
-    // What is new stands before what was made in the same millisecond before the restart.
+    // A new session is listed before those of the same millisecond from before the restart.
     let last = contract::session("a", "t", Timestamp(3), Timestamp(9));
     store.create(&last).await.unwrap();
     assert_eq!(listed(&store)[0].code, last.code);
@@ -111,8 +111,8 @@ async fn a_restart_is_invisible() {
 async fn expired_sessions_are_deleted_at_the_start() {
     let file = File::new();
     let store = file.open().await.unwrap();
-    let (gone, live) = (session(), contract::session("a", "t", Timestamp(1), Timestamp(10)));
-    for session in [&gone, &live] {
+    let (expired, live) = (session(), contract::session("a", "t", Timestamp(1), Timestamp(10)));
+    for session in [&expired, &live] {
         store.create(session).await.unwrap();
         let (code, a) = (session.code, origin("a"));
         store.add_candidate(code, &a, Side::Offerer, text("c"), Timestamp(1)).await.unwrap();
@@ -122,7 +122,7 @@ async fn expired_sessions_are_deleted_at_the_start() {
     let store =
         SqliteStore::open(&file.path(), LIMITS, notifications(), Timestamp(9)).await.unwrap();
     let get = |code| store.memory().get(code, &origin("a"), Timestamp(1)).map(|it| it.code);
-    assert_eq!((get(gone.code), get(live.code)), (Err(StoreError::NotFound), Ok(live.code)));
+    assert_eq!((get(expired.code), get(live.code)), (Err(StoreError::NotFound), Ok(live.code)));
     let shell = file.shell();
     assert_eq!(["sessions", "answers", "candidates"].map(|table| rows(&shell, table)), [1; 3]);
 }
@@ -266,7 +266,7 @@ async fn a_locked_file_is_unavailable_until_it_is_unlocked() {
         store.add_answer(code, &a, text("x"), now),
         store.clean_up(Timestamp(9)),
         async {
-            // Whoever only reads does not care, and sees nothing of what is on its way.
+            // Reads are served, and do not see pending changes.
             assert_eq!(listed(&store), before);
         },
     );
@@ -278,7 +278,7 @@ async fn a_locked_file_is_unavailable_until_it_is_unlocked() {
     drop(shell);
     store.create(&new).await.unwrap();
     assert_eq!(listed(&store).len(), 2);
-    // All candidates have their room, so none was taken by the one that was refused.
+    // The rejected candidate has released its quota, so all others fit.
     for _ in 1..MAX_CANDIDATES {
         store.add_candidate(code, &a, Side::Answerer, text("d"), now).await.unwrap();
     }
