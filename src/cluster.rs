@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use redis_session::{Message, Redis, RedisSettings, RedisState};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -12,7 +13,6 @@ use crate::delivery::Remote;
 use crate::directory::{Directory, LeaseSettings, LostLease, Maintenance};
 use crate::metrics::Metrics;
 use crate::node::ReplicaId;
-use crate::redis::{Frame, Redis, RedisSettings, RedisState};
 
 /// How long the start waits for Redis before it goes on without.
 const START_TIMEOUT: Duration = Duration::from_secs(2);
@@ -43,7 +43,7 @@ pub(crate) struct RedisUnreachable;
 pub(crate) struct Cluster {
     directory: Directory,
     remote: Remote,
-    frames: mpsc::Receiver<Frame>,
+    frames: mpsc::Receiver<Message>,
     maintenance: Maintenance,
     lost: mpsc::Receiver<LostLease>,
 }
@@ -62,11 +62,11 @@ impl Cluster {
             tracing::warn!("REDIS_LOCK_TTL_MS is short: a hiccup of the network may cost leases");
         }
         let name = replica.to_string();
-        let (redis, frames) = Redis::start(settings.redis.clone(), "nodes", &name, metrics.clone());
+        let (redis, frames) = Redis::start(settings.redis.clone(), "nodes", &name, metrics.redis());
         let timeout =
             if settings.required_at_start { REQUIRED_START_TIMEOUT } else { START_TIMEOUT };
         let mut state = redis.state();
-        let connected = state.wait_for(|state| *state != RedisState::Away);
+        let connected = state.wait_for(|state| *state != RedisState::Unavailable);
         let in_time = tokio::time::timeout(timeout, connected).await.is_ok();
         if !in_time && settings.required_at_start {
             return Err(RedisUnreachable);

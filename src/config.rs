@@ -27,7 +27,6 @@ use std::time::Duration;
 
 use crate::broker::{BrokerSettings, OwnRtc};
 use crate::cluster::ClusterSettings;
-use crate::discovery::DiscoverySettings;
 use crate::gateway::TransportSettings;
 use crate::telemetry::{LogFormat, LogLevel};
 use crate::webhooks::WebhookSettings;
@@ -69,7 +68,7 @@ pub struct Config {
     /// The cluster of replicas, if `REDIS_URL` makes this broker one of them.
     pub cluster: Option<ClusterSettings>,
     /// Discovery, if `STORAGE_TYPE` switches it on.
-    pub discovery: Option<DiscoverySettings>,
+    pub discovery: Option<rondevu::Settings>,
     /// The peer-relay network.
     pub peer_relay: PeerRelayConfig,
 }
@@ -168,7 +167,7 @@ impl Config {
             peer_relay: PeerRelayConfig::read(&mut reader, link),
         };
         if let (Some(discovery), Some(path)) = (&config.discovery, &config.peer_relay.path)
-            && discovery.mount.has(path)
+            && discovery.base_path.has_endpoint(path)
         {
             reader.conflict("PEER_RELAY_PATH", "discovery has an endpoint there");
         }

@@ -14,11 +14,11 @@ pub use self::redis::LeaseSettings;
 pub(crate) use self::redis::{LostLease, Maintenance, RedisDirectory};
 pub(crate) use memory::MemoryDirectory;
 
+use redis_session::Redis;
 use tokio::sync::mpsc;
 
 use crate::metrics::Metrics;
 use crate::node::{NodeId, Owner, ReplicaId};
-use crate::redis::Redis;
 
 /// The directory of one cluster; a cheap handle.
 #[derive(Clone)]

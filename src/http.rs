@@ -2,17 +2,17 @@
 //! health, readiness and metrics.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use http::{StatusCode, header};
+use rondevu::Discovery;
+use rondevu::model::Timestamp;
 use tokio::runtime::Handle;
 
 use crate::broker::Broker;
-use crate::discovery::Discovery;
 use crate::gateway;
 use crate::metrics::Metrics;
 use crate::overlay::Peer;
@@ -29,7 +29,10 @@ pub(crate) fn router(
         let (broker, discovery) = (broker.clone(), discovery.cloned());
         move || {
             broker.ready()?;
-            discovery.as_ref().map_or(Ok(()), Discovery::ready)
+            match discovery.as_ref().is_none_or(Discovery::is_available) {
+                true => Ok(()),
+                false => Err("discovery_redis_unavailable"),
+            }
         }
     };
     let mut router = gateway::socket_io_routes(broker.clone(), metrics.clone())
@@ -39,20 +42,20 @@ pub(crate) fn router(
         router = router.merge(gateway::peer_relay_route(path, peer, metrics.clone()));
     }
     match discovery {
-        Some(discovery) => router.merge(discovery.routes(health_route)),
-        None => router.merge(health_route("")),
+        Some(discovery) => router.merge(discovery.router()),
+        None => router.merge(health_route()),
     }
 }
 
-/// The route by which everybody learns that the broker runs, below `prefix`.
-fn health_route(prefix: &str) -> Router {
-    Router::new().route(&format!("{prefix}/health"), get(health))
+/// The route by which everybody learns that the broker runs. Discovery has the same, with CORS
+/// headers.
+fn health_route() -> Router {
+    Router::new().route("/health", get(health))
 }
 
 /// Responds that the process runs, with its time in milliseconds since 1970.
 async fn health() -> impl IntoResponse {
-    let timestamp =
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+    let Timestamp(timestamp) = Timestamp::now();
     (
         [(header::CONTENT_TYPE, "application/json")],
         format!(r#"{{"status":"ok","timestamp":{timestamp}}}"#),

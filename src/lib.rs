@@ -10,24 +10,24 @@
 //! `broker/session` (who sends), `authorize` (may it pass), `route` (where is the receiver),
 //! `pipeline` (whose turn is it, if something has to be asked), `deliver`. The [`delivery`] knows
 //! the receiver's connection, whose link has an outbox, or the way to its replica, through
-//! [`redis`]. The text of the payload is the same all the way, and the ack says what the delivery
-//! said.
+//! [`redis_session`]. The text of the payload is the same all the way, and the ack says what the
+//! delivery said.
 //!
 //! # Reading order
 //!
-//! [`node`], [`protocol`]: the domain types. [`link`]: one connection. [`redis`]: the connection
-//! to Redis. [`directory`], [`delivery`]: who owns an ID, and the way to its connection.
-//! [`webhooks`]: the operator's own servers. [`broker`]: what is done with them. [`cluster`]:
-//! replicas that act as one. [`gateway`], [`http`]: the endpoints. [`discovery`]: for peers
-//! without IDs. [`overlay`]: the other network, in which messages go from peer to peer.
-//! [`server`]: the composition. [`config`], [`telemetry`], [`metrics`]: what operators see.
-//! Modules import only from those named before them, apart from `server`, which knows everything,
-//! and `config`, which only `server` and the program know.
+//! [`node`], [`protocol`]: the domain types. [`link`]: one connection. [`directory`],
+//! [`delivery`]: who owns an ID, and the way to its connection. [`webhooks`]: the operator's own
+//! servers. [`broker`]: what is done with them. [`cluster`]: replicas that act as one.
+//! [`gateway`], [`http`]: the endpoints; [`rondevu`] has those of discovery, for peers without IDs.
+//! [`overlay`]: the other network, in which messages go from peer to peer. [`server`]: the
+//! composition. [`config`], [`telemetry`], [`metrics`]: what operators see. Modules import only
+//! from those named before them, apart from `server`, which knows everything, and `config`, which
+//! only `server` and the program know.
 //!
 //! # In another program
 //!
-//! [`Config`] and [`Server`] are the whole broker. [`overlay`] and [`discovery`] can be used
-//! without it.
+//! [`Config`] and [`Server`] are the whole broker. [`overlay`] and the crate [`rondevu`] can be
+//! used without it.
 //!
 //! ```
 //! use crolang_broker::{Config, Server};
@@ -51,22 +51,18 @@ mod cluster;
 mod config;
 mod delivery;
 mod directory;
-pub mod discovery;
 mod gateway;
 mod http;
 mod metrics;
 mod node;
 pub mod overlay;
 mod protocol;
-#[allow(unreachable_pub, unused_imports, reason = "narrowed together with its rewrite")]
-mod redis;
 mod secret_url;
 mod server;
 mod sharded;
 mod telemetry;
 mod webhooks;
 
-pub use self::redis::{InvalidRedisSettings, RedisMode, RedisSettings, SentinelSettings};
 pub use broker::{BrokerSettings, DuplicateIdPolicy, OwnRtc, RtcFallback, TurnServers};
 pub use cluster::ClusterSettings;
 pub use config::{Config, ConfigError, ConfigErrors, PeerRelayConfig, Source, VARIABLES, Variable};
@@ -74,6 +70,7 @@ pub use directory::LeaseSettings;
 pub use gateway::TransportSettings;
 pub use link::LinkLimits;
 pub use protocol::RtcConfiguration;
+pub use redis_session::{InvalidRedisSettings, RedisMode, RedisSettings, SentinelSettings};
 pub use secret_url::SecretUrl;
 pub use server::{Server, StartError};
 pub use telemetry::{LogFormat, LogLevel, init_logging};

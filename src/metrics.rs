@@ -12,6 +12,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use redis_session::RedisMetrics;
+
 use crate::protocol::{Ack, Event};
 use link::CloseReason;
 
@@ -20,7 +22,7 @@ pub(crate) type Count = Counter<u64, AtomicU64>;
 
 /// All metrics of one server; a cheap handle.
 #[derive(Clone)]
-pub struct Metrics(Arc<Inner>);
+pub(crate) struct Metrics(Arc<Inner>);
 
 struct Inner {
     registry: Registry,
@@ -33,13 +35,10 @@ struct Inner {
     rejections: Family<Labels, Count>,
     webhook_calls: Family<[(&'static str, &'static str); 2], Count>,
     closes: [Count; CloseReason::ALL.len()],
-    redis_connected: Family<Labels, Gauge>,
-    redis_commands: Family<Labels, Count>,
+    redis: RedisMetrics,
     leases: Family<Labels, Count>,
     replica_messages: Family<Labels, Count>,
-    discovery_requests: Family<[(&'static str, &'static str); 2], Count>,
-    discovery_sessions: Gauge,
-    discovery_waiting: Gauge,
+    discovery: rondevu::Metrics,
     peer_relay_messages: Family<Labels, Count>,
     peer_relay_neighbours: Gauge,
     peer_relay_channels_ended: Family<Labels, Count>,
@@ -58,6 +57,10 @@ impl Metrics {
             "Connections of nodes that ended, by reason",
             closes.clone(),
         );
+        let replica_messages: Family<Labels, Count> = Family::default();
+        let dropped = replica_messages.get_or_create_owned(&[("outcome", "dropped_queue_full")]);
+        let redis = RedisMetrics::register(&mut registry, dropped);
+        let discovery = rondevu::Metrics::register(&mut registry).with_redis(redis.clone());
         let inner = Inner {
             relayed: Event::ALL.map(|event| {
                 Ack::ALL.map(|ack| {
@@ -71,15 +74,12 @@ impl Metrics {
             refusals: Family::default(),
             rejections: Family::default(),
             webhook_calls: Family::default(),
-            discovery_requests: Family::default(),
-            discovery_sessions: Gauge::default(),
-            discovery_waiting: Gauge::default(),
+            discovery,
             closes: CloseReason::ALL
                 .map(|reason| closes.get_or_create_owned(&[("reason", reason.label())])),
-            redis_connected: Family::default(),
-            redis_commands: Family::default(),
+            redis,
             leases: Family::default(),
-            replica_messages: Family::default(),
+            replica_messages,
             peer_relay_messages: Family::default(),
             peer_relay_neighbours: Gauge::default(),
             peer_relay_channels_ended: Family::default(),
@@ -111,16 +111,6 @@ impl Metrics {
             inner.webhook_calls.clone(),
         );
         registry.register(
-            "redis_connected",
-            "Whether Redis can be asked, by what it is asked for",
-            inner.redis_connected.clone(),
-        );
-        registry.register(
-            "redis_commands",
-            "Commands for Redis, by outcome",
-            inner.redis_commands.clone(),
-        );
-        registry.register(
             "lease_events",
             "What happened to leases in Redis apart from being acquired and released",
             inner.leases.clone(),
@@ -129,21 +119,6 @@ impl Metrics {
             "replica_messages",
             "Messages to and from other replicas, by what became of them",
             inner.replica_messages.clone(),
-        );
-        registry.register(
-            "discovery_requests",
-            "Requests for discovery, by endpoint and outcome",
-            inner.discovery_requests.clone(),
-        );
-        registry.register(
-            "discovery_sessions",
-            "Sessions that are stored for discovery, at the last clean-up",
-            inner.discovery_sessions.clone(),
-        );
-        registry.register(
-            "discovery_waiting",
-            "Long polls and event streams of discovery",
-            inner.discovery_waiting.clone(),
         );
         Self(Arc::new(Inner { registry, ..inner }))
     }
@@ -190,14 +165,9 @@ impl Metrics {
         self.0.webhook_calls.get_or_create(&[("hook", hook), ("outcome", outcome)]).inc();
     }
 
-    /// Redis can be asked from now on, or cannot.
-    pub(crate) fn redis_connected(&self, usage: &'static str, is_connected: bool) {
-        self.0.redis_connected.get_or_create(&[("use", usage)]).set(is_connected.into());
-    }
-
-    /// So many commands for Redis have come to this end.
-    pub(crate) fn redis_commands(&self, outcome: &'static str, commands: u64) {
-        self.0.redis_commands.get_or_create(&[("outcome", outcome)]).inc_by(commands);
+    /// The metrics of all sessions with Redis.
+    pub(crate) fn redis(&self) -> RedisMetrics {
+        self.0.redis.clone()
     }
 
     /// Something happened to a lease.
@@ -210,20 +180,9 @@ impl Metrics {
         self.0.replica_messages.get_or_create(&[("outcome", outcome)]).inc_by(messages);
     }
 
-    /// A discovery endpoint was asked.
-    pub(crate) fn discovery_request(&self, endpoint: &'static str, outcome: &'static str) {
-        let labels = [("endpoint", endpoint), ("outcome", outcome)];
-        self.0.discovery_requests.get_or_create(&labels).inc();
-    }
-
-    /// So many sessions are stored for discovery.
-    pub(crate) fn discovery_sessions(&self, sessions: usize) {
-        self.0.discovery_sessions.set(i64::try_from(sessions).unwrap_or(i64::MAX));
-    }
-
-    /// So many more long polls and event streams wait for news.
-    pub(crate) fn discovery_waiting(&self, more: i64) {
-        self.0.discovery_waiting.inc_by(more);
+    /// The metrics of discovery.
+    pub(crate) fn discovery(&self) -> rondevu::Metrics {
+        self.0.discovery.clone()
     }
 
     /// The messages of the peer-relay network with this fate.

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rondevu::{Discovery, OpenError};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
@@ -15,8 +16,6 @@ use crate::broker::Broker;
 use crate::cluster::{Cluster, RedisUnreachable};
 use crate::config::Config;
 use crate::directory::Directory;
-use crate::discovery::Discovery;
-use crate::discovery::store::OpenError;
 use crate::gateway::{self, Listener};
 use crate::http;
 use crate::metrics::Metrics;
@@ -52,7 +51,7 @@ pub enum StartError {
     /// The webhooks cannot be called as they should be.
     #[error(transparent)]
     Webhooks(#[from] ClientError),
-    /// The store of discovery's sessions cannot be opened.
+    /// The sessions of discovery cannot be stored.
     #[error(transparent)]
     Storage(#[from] OpenError),
     /// The address cannot be listened on.
@@ -115,7 +114,9 @@ impl Server {
             None => broker,
         });
         let discovery = match &config.discovery {
-            Some(settings) => Some(Discovery::open(settings, metrics.clone(), stop.clone()).await?),
+            Some(settings) => {
+                Some(Discovery::open(settings, metrics.discovery(), stop.clone()).await?)
+            }
             None => None,
         };
         let gateway = Listener {
@@ -137,9 +138,6 @@ impl Server {
         let mut maintenance = vec![spawn(check)];
         maintenance.extend(peer_events.map(|events| spawn(broker.clone().serve_peers(events))));
         maintenance.extend(cluster.into_iter().flat_map(|cluster| cluster.run(&broker)));
-        maintenance.extend(
-            discovery.clone().map(|discovery| spawn(async move { discovery.clean_up().await })),
-        );
         Ok(Self {
             address: local_address,
             shutdown_timeout: config.shutdown_timeout,

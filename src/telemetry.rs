@@ -1,7 +1,7 @@
 //! Logging: which lines there are, what they look like, and how many.
 //!
 //! Lines have one of three subjects, and the level says which subjects are logged: the server
-//! itself (its module's path as the target), [`CONNECTIONS`], and [`EVENTS`]. No line ever has
+//! itself (its module's path as the target), [`CONNECTIONS`], and [`EVENTS`] with those of discovery. No line ever has
 //! the content of a message, the `data` of a handshake or a secret in it.
 
 use std::str::FromStr;
@@ -20,6 +20,13 @@ pub(crate) const CONNECTIONS: &str = "connections";
 
 /// The target of lines on events between nodes.
 pub(crate) const EVENTS: &str = "events";
+
+/// The target of lines on requests for discovery.
+const DISCOVERY_REQUESTS: &str = "rondevu::requests";
+
+/// The crates of this repository, whose lines are about the server itself unless their target says
+/// otherwise.
+const OWN_CRATES: [&str; 3] = ["crolang_broker", "redis_session", "rondevu"];
 
 /// The most lines in a second. Strangers cause lines; they must not be able to fill a disk.
 const MAX_LINES_PER_SECOND: u32 = 2_000;
@@ -101,13 +108,14 @@ fn filter(level: LogLevel) -> Targets {
     if level == LogLevel::Debug {
         return Targets::new()
             .with_default(LevelFilter::DEBUG)
-            .with_target("crolang_broker", LevelFilter::TRACE);
+            .with_targets(OWN_CRATES.map(|name| (name, LevelFilter::TRACE)));
     }
     Targets::new()
         .with_default(LevelFilter::WARN)
-        .with_target("crolang_broker", LevelFilter::INFO)
+        .with_targets(OWN_CRATES.map(|name| (name, LevelFilter::INFO)))
         .with_target(CONNECTIONS, from(LogLevel::Connections, LevelFilter::INFO))
         .with_target(EVENTS, from(LogLevel::Events, LevelFilter::INFO))
+        .with_target(DISCOVERY_REQUESTS, from(LogLevel::Events, LevelFilter::INFO))
 }
 
 /// Leaves lines out above a rate, and says how many.

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use redis_session::Message;
 use tokio::sync::mpsc;
 
 use super::Broker;
 use crate::delivery::{HolderStatus, Outcome, RemoteMessage, TakeoverProbe};
 use crate::directory::LostLease;
 use crate::node::{NodeId, Owner};
-use crate::redis::Frame;
 use crate::telemetry::CONNECTIONS;
 use link::CloseReason;
 
@@ -20,7 +20,7 @@ const MAX_PROBES: usize = 1024;
 
 impl Broker {
     /// Serves what other replicas send. Ends when nothing more can come.
-    pub(crate) async fn serve_replicas(self: Arc<Self>, mut frames: mpsc::Receiver<Frame>) {
+    pub(crate) async fn serve_replicas(self: Arc<Self>, mut frames: mpsc::Receiver<Message>) {
         let Some(remote) = &self.remote else { return };
         let mut probing = FuturesUnordered::new();
         loop {

@@ -6,7 +6,7 @@ use super::Source;
 use super::reader::Reader;
 use crate::cluster::ClusterSettings;
 use crate::directory::LeaseSettings;
-use crate::redis::{RedisMode, RedisSettings, SentinelSettings};
+use redis_session::{RedisMode, RedisSettings, SentinelSettings};
 
 /// Reads what `REDIS_URL` switches on; `None` if it is not set. The other variables are checked
 /// all the same, so that an error does not wait until it matters.

@@ -4,11 +4,11 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use redis_session::RedisSettings;
+use rondevu::{BasePath, Settings, Storage, StoreLimits};
+
 use super::Source;
 use super::reader::Reader;
-use crate::discovery::DiscoverySettings;
-use crate::discovery::store::{Storage, StoreLimits};
-use crate::redis::RedisSettings;
 
 /// `STORAGE_TYPE`.
 enum StorageType {
@@ -17,23 +17,10 @@ enum StorageType {
     Redis,
 }
 
-impl FromStr for StorageType {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        match text {
-            "memory" => Ok(Self::Memory),
-            "sqlite" => Ok(Self::Sqlite),
-            "redis" => Ok(Self::Redis),
-            _ => Err(()),
-        }
-    }
-}
-
-/// `STORAGE_PATH`: a file, or what SQLite calls its own memory.
+/// `STORAGE_PATH`: a file, or none for SQLite's name of a database in memory.
 struct StoragePath(Option<PathBuf>);
 
-/// Rondevu is told so to keep its sessions in memory.
+/// Rondevu is told so to store its sessions in memory.
 const IN_MEMORY: &str = ":memory:";
 
 impl FromStr for StoragePath {
@@ -48,16 +35,38 @@ impl FromStr for StoragePath {
     }
 }
 
-/// What `STORAGE_TYPE` switches on; none if it is not set. The other variables are checked all
-/// the same: an error does not wait until it matters.
+/// `DISCOVERY_PATH`: a base path that does not begin with a segment of other endpoints.
+struct DiscoveryPath(BasePath);
+
+/// First segments that other endpoints have.
+const RESERVED: [&str; 6] = ["health", "healthz", "livez", "metrics", "readyz", "socket.io"];
+
+impl FromStr for DiscoveryPath {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let path: BasePath = text.parse().map_err(|_| ())?;
+        let first = path.as_str().split('/').nth(1).unwrap_or_default();
+        if RESERVED.contains(&first) { Err(()) } else { Ok(Self(path)) }
+    }
+}
+
+/// Reads what `STORAGE_TYPE` switches on; `None` if it is not set. The other variables are checked
+/// all the same, so that an error in them shows now.
 pub(super) fn read(
     reader: &mut Reader<impl Source>,
     redis: Option<&RedisSettings>,
-) -> Option<DiscoverySettings> {
-    let storage = reader.optional("STORAGE_TYPE", |text| text.parse().ok());
+) -> Option<Settings> {
+    let storage = reader.optional("STORAGE_TYPE", |text| match text {
+        "memory" => Some(StorageType::Memory),
+        "sqlite" => Some(StorageType::Sqlite),
+        "redis" => Some(StorageType::Redis),
+        _ => None,
+    });
     let StoragePath(path) = reader.parsed("STORAGE_PATH");
-    let most = reader.number("DISCOVERY_MAX_REQUESTS_PER_SECOND", 0);
-    let settings = DiscoverySettings {
+    let DiscoveryPath(base_path) = reader.parsed("DISCOVERY_PATH");
+    let max_requests_per_second = reader.number("DISCOVERY_MAX_REQUESTS_PER_SECOND", 0);
+    let settings = Settings {
         storage: Storage::Memory,
         limits: StoreLimits {
             max_sessions: reader.number("DISCOVERY_MAX_SESSIONS", 1),
@@ -66,21 +75,33 @@ pub(super) fn read(
         },
         session_timeout: reader.milliseconds("SESSION_TIMEOUT", 1),
         allowed_origins: reader.parsed("CORS_ORIGINS"),
-        mount: reader.parsed("DISCOVERY_PATH"),
-        max_requests_per_second: u32::try_from(most).ok().and_then(NonZeroU32::new),
+        base_path,
+        max_requests_per_second: u32::try_from(max_requests_per_second)
+            .ok()
+            .and_then(NonZeroU32::new),
         max_waiting: reader.number("DISCOVERY_MAX_WAITING", 1),
     };
-    Some(match (storage?, path) {
-        (StorageType::Sqlite, Some(path)) => {
-            DiscoverySettings { storage: Storage::Sqlite(path), ..settings }
+    let storage = match (storage?, path, redis) {
+        (StorageType::Memory, ..) | (StorageType::Sqlite, None, _) => Ok(Storage::Memory),
+        (StorageType::Sqlite, Some(path), _) => sqlite(path),
+        (StorageType::Redis, _, Some(redis)) => Ok(Storage::Redis(redis.clone())),
+        (StorageType::Redis, _, None) => Err("redis needs a valid REDIS_URL"),
+    };
+    match storage {
+        Ok(storage) => Some(Settings { storage, ..settings }),
+        Err(problem) => {
+            reader.conflict("STORAGE_TYPE", problem);
+            None
         }
-        (StorageType::Redis, _) => match redis {
-            Some(redis) => DiscoverySettings { storage: Storage::Redis(redis.clone()), ..settings },
-            None => {
-                reader.conflict("STORAGE_TYPE", "redis needs a valid REDIS_URL");
-                settings
-            }
-        },
-        (StorageType::Sqlite, None) | (StorageType::Memory, _) => settings,
-    })
+    }
+}
+
+#[cfg(feature = "discovery-sqlite")]
+fn sqlite(path: PathBuf) -> Result<Storage, &'static str> {
+    Ok(Storage::Sqlite(path))
+}
+
+#[cfg(not(feature = "discovery-sqlite"))]
+fn sqlite(_: PathBuf) -> Result<Storage, &'static str> {
+    Err("this program was built without sqlite (the cargo feature discovery-sqlite)")
 }

@@ -4,10 +4,10 @@ use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
+use rondevu::{AllowedOrigins, Storage};
+
 use super::*;
 use crate::broker::DuplicateIdPolicy;
-use crate::discovery::AllowedOrigins;
-use crate::discovery::store::Storage;
 use crate::overlay::DialPolicy;
 
 fn read(variables: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
@@ -172,13 +172,17 @@ fn the_peer_relay_network_is_off_and_dials_no_strangers_by_default() {
 
 #[test]
 fn discovery_and_peers_have_paths_of_their_own() {
-    let with = |path, mount| {
-        read(&[("STORAGE_TYPE", "memory"), ("DISCOVERY_PATH", mount), ("PEER_RELAY_PATH", path)])
+    let with = |path, base_path| {
+        read(&[
+            ("STORAGE_TYPE", "memory"),
+            ("DISCOVERY_PATH", base_path),
+            ("PEER_RELAY_PATH", path),
+        ])
     };
     assert!(with("/peers", "/").is_ok() && with("/poll", "/meet").is_ok());
-    for (path, mount) in [("/", "/"), ("/poll", "/"), ("/t/offer", "/"), ("/meet", "/meet")] {
-        let ConfigErrors(errors) = with(path, mount).unwrap_err();
-        assert_eq!(errors[0].variable, "PEER_RELAY_PATH", "{path} {mount}");
+    for (path, base_path) in [("/", "/"), ("/poll", "/"), ("/t/offer", "/"), ("/meet", "/meet")] {
+        let ConfigErrors(errors) = with(path, base_path).unwrap_err();
+        assert_eq!(errors[0].variable, "PEER_RELAY_PATH", "{path} {base_path}");
     }
     assert!(read(&[("PEER_RELAY_PATH", "/poll")]).is_ok());
 }
@@ -224,10 +228,12 @@ fn turn_needs_servers_and_one_secret() {
 #[test]
 fn discovery_is_on_if_a_storage_is_named() {
     assert!(Config::default().discovery.is_none());
-    let discovery = read(&[("STORAGE_TYPE", "sqlite")]).unwrap().discovery.unwrap();
-    assert!(matches!(discovery.storage, Storage::Sqlite(path) if path.as_os_str() == "./data.db"));
+    let discovery = read(&[("STORAGE_TYPE", "memory")]).unwrap().discovery.unwrap();
     assert_eq!(discovery.session_timeout, Duration::from_secs(300));
-    assert_eq!((discovery.mount.prefix(), discovery.allowed_origins), ("", AllowedOrigins::All));
+    assert_eq!(
+        (discovery.base_path.as_str(), discovery.allowed_origins),
+        ("", AllowedOrigins::All)
+    );
     let memory = read(&[("STORAGE_TYPE", "sqlite"), ("STORAGE_PATH", ":memory:")]);
     assert!(matches!(memory.unwrap().discovery.unwrap().storage, Storage::Memory));
     let none = read(&[("STORAGE_TYPE", "memory"), ("DISCOVERY_MAX_REQUESTS_PER_SECOND", "0")]);
@@ -276,5 +282,29 @@ fn the_readme_has_a_row_for_every_variable() {
             variable.name,
             variable.default
         );
+    }
+}
+
+#[test]
+#[cfg(feature = "discovery-sqlite")]
+fn sqlite_has_a_file() {
+    let discovery = read(&[("STORAGE_TYPE", "sqlite")]).unwrap().discovery.unwrap();
+    assert!(matches!(discovery.storage, Storage::Sqlite(path) if path.as_os_str() == "./data.db"));
+}
+
+#[test]
+#[cfg(not(feature = "discovery-sqlite"))]
+fn sqlite_needs_a_build_with_it() {
+    let text = read(&[("STORAGE_TYPE", "sqlite")]).unwrap_err().to_string();
+    assert!(text.contains("STORAGE_TYPE: this program was built without sqlite"), "{text}");
+}
+
+#[test]
+fn paths_of_other_endpoints_are_reserved() {
+    for reserved in ["health", "healthz", "livez", "metrics", "readyz", "socket.io"] {
+        for path in [format!("/{reserved}"), format!("/{reserved}/x")] {
+            let ConfigErrors(errors) = read(&[("DISCOVERY_PATH", &path)]).unwrap_err();
+            assert_eq!(errors[0].variable, "DISCOVERY_PATH", "{path}");
+        }
     }
 }

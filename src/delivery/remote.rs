@@ -20,12 +20,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use redis_session::Redis;
 use tokio::sync::oneshot;
 
 use super::Outcome;
 use crate::metrics::Metrics;
 use crate::node::{ConnectionId, NodeId, Owner, ReplicaId};
-use crate::redis::Redis;
 use batch::{BatchError, Entry};
 use breakers::Breakers;
 use outbox::Outbox;

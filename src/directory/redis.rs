@@ -28,13 +28,13 @@ use std::time::{Duration, Instant};
 
 use moka::sync::Cache;
 use redis::{Cmd, Value};
+use redis_session::{Redis, RedisFailure};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{AcquireError, Unavailable};
 use crate::metrics::Metrics;
 use crate::node::{ConnectionId, NodeId, Owner, ReplicaId};
-use crate::redis::{Redis, RedisFailure};
 use claims::Claims;
 use replicas::Replicas;
 

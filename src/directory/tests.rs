@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use redis_session::{Message, Redis, RedisMode, RedisSettings, SentinelSettings};
 use test_support::{RedisServer, SOON, eventually};
 use tokio::sync::mpsc;
 use tokio::task::yield_now;
@@ -21,7 +22,6 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::*;
 use crate::node::ConnectionId;
-use crate::redis::{Frame, RedisMode, RedisSettings, SentinelSettings};
 
 /// A directory in Redis as one replica sees it, with its own connections and its own maintenance.
 struct View {
@@ -32,7 +32,7 @@ struct View {
     metrics: Metrics,
     _maintenance: AbortOnDropHandle<()>,
     /// The channel would end if nobody could take anything from it.
-    _frames: mpsc::Receiver<Frame>,
+    _frames: mpsc::Receiver<Message>,
 }
 
 impl View {
@@ -44,7 +44,7 @@ impl View {
             RedisSettings::new(&[url], RedisMode::Single, sentinel, prefix.into(), None).unwrap();
         let (replica, metrics) = (ReplicaId::random(), Metrics::new());
         let (redis, frames) =
-            Redis::start(settings, "nodes", &replica.to_string(), metrics.clone());
+            Redis::start(settings, "nodes", &replica.to_string(), metrics.redis());
         let (directory, maintenance, lost) =
             Directory::redis(redis.clone(), replica, leases, metrics.clone());
         let maintenance = AbortOnDropHandle::new(tokio::spawn(maintenance.run()));

@@ -244,7 +244,7 @@ async fn sessions_end_at_their_time() {
     let mut web = Web::open(server.address()).await;
     let code = offer(&mut web, "t", "o").await;
     let expires = web.get("/t/sessions").await.json()["sessions"][0]["expiresAt"].as_u64().unwrap();
-    let now = || crolang_broker::discovery::Timestamp::now().0;
+    let now = || rondevu::model::Timestamp::now().0;
     loop {
         let before = now();
         let poll = web.post("/poll", &json!({"code": code, "side": "offerer"})).await;
@@ -308,7 +308,7 @@ async fn cors_is_as_web_pages_need_it() {
 }
 
 #[tokio::test]
-async fn it_stands_beside_the_broker_wherever_it_is_mounted() {
+async fn every_base_path_works_beside_the_broker() {
     for (path, base) in [("/", ""), ("/a/b", "/a/b"), ("/discovery", "/discovery")] {
         let server = start_discovery(&[("DISCOVERY_PATH", path)]).await;
         let mut web = Web::open(server.address()).await;

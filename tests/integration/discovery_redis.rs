@@ -182,7 +182,7 @@ async fn limits_are_those_of_all_replicas_together() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn redis_away_is_a_503_and_what_was_missed_is_looked_for() {
+async fn an_outage_of_redis_is_a_503_and_missed_changes_are_looked_for() {
     let redis = RedisServer::start().await;
     let link = Proxy::start(redis.address()).await;
     let here = replica(&url_through(&link), &[]).await;
@@ -205,7 +205,8 @@ async fn redis_away_is_a_503_and_what_was_missed_is_looked_for() {
 
     link.refuse().await;
     link.cut();
-    eventually("Redis is away", || CONNECTED.iter().all(|name| metric(&here, name) == 0.0)).await;
+    eventually("Redis is unavailable", || CONNECTED.iter().all(|name| metric(&here, name) == 0.0))
+        .await;
     let candidate = body(&code, "offerer", "candidate", "c");
     let new = json!({"info": "i", "offer": "o"});
     for (target, body) in [("/answer", &candidate), ("/t/offer", &new)] {
@@ -342,7 +343,7 @@ async fn readiness_is_that_of_discovery_too() {
     ready(&mut web, (200, json!({"status": "ready"}))).await;
     // Its channel is the one that begins with a brace: the broker's own connection stays.
     redis.command(&["ACL", "SETUSER", "default", "resetchannels", "&crolang:channel:[a-z0-9]*"]);
-    let cause = json!({"status": "not ready", "cause": "discovery_redis_away"});
+    let cause = json!({"status": "not ready", "cause": "discovery_redis_unavailable"});
     ready(&mut web, (503, cause)).await;
     assert_eq!(web.get("/t/sessions").await.status, 503);
     Node::connect(server.address(), "a").await;

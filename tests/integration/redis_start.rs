@@ -151,7 +151,7 @@ async fn nothing_secret_is_said_while_redis_is_away() {
         assert_eq!(code, Some(0));
         assert!(!log.contains("canary"), "{log}");
         // One line for each reason, not for each attempt.
-        let lines = log.lines().filter(|line| line.contains("Redis is away")).count();
+        let lines = log.lines().filter(|line| line.contains("Redis is unavailable")).count();
         assert!((2..10).contains(&lines), "{lines} in {log}");
     }
 }
@@ -185,7 +185,7 @@ async fn the_end_does_not_wait_for_redis() {
         }
         // One that does not know yet, and one that does.
         ends(first, a).await;
-        eventually("it knows", || second.log().contains("Redis is away")).await;
+        eventually("it knows", || second.log().contains("Redis is unavailable")).await;
         ends(second, b).await;
         redis.restart().await;
     }

@@ -256,7 +256,8 @@ async fn a_release_that_redis_missed_is_made_good() {
             _ => {
                 link.refuse().await;
                 link.cut();
-                eventually("Redis is away", || metric(&replica, REDIS_CONNECTED) == 0.0).await;
+                eventually("Redis is unavailable", || metric(&replica, REDIS_CONNECTED) == 0.0)
+                    .await;
             }
         }
         drop(node);
@@ -264,7 +265,7 @@ async fn a_release_that_redis_missed_is_made_good() {
         if fault != 1 {
             assert_eq!(redis.keys("crolang:node:*").len(), 1);
         }
-        eventually("Redis is away", || metric(&replica, REDIS_CONNECTED) == 0.0).await;
+        eventually("Redis is unavailable", || metric(&replica, REDIS_CONNECTED) == 0.0).await;
         link.pass().await;
         eventually("the ID is free", || redis.keys("crolang:node:*").is_empty()).await;
         until_ready(replica.address()).await;

@@ -8,13 +8,13 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use futures_util::future::join_all;
+use redis_session::{Redis, RedisFailure};
 use tokio::sync::Notify;
 
 use super::batch::{HEADER_BYTES, Header, write_header};
 use crate::delivery::Outcome;
 use crate::metrics::Metrics;
 use crate::node::ReplicaId;
-use crate::redis::{Redis, RedisFailure};
 
 /// From this size on a batch takes no further entry; the next begins.
 const BATCH_BYTES: usize = 256 * 1024;
@@ -123,7 +123,7 @@ impl Outbox {
                     continue;
                 }
                 Err(RedisFailure::Unanswered) => ("outcome_unknown", Outcome::Unknown),
-                Err(RedisFailure::Away | RedisFailure::Refused(_)) => {
+                Err(RedisFailure::Unavailable | RedisFailure::Refused(_)) => {
                     ("not_sent", Outcome::Unknown)
                 }
             };

@@ -4,11 +4,11 @@
 //! forgets it and asks again.
 
 use redis::Value;
+use redis_session::RedisFailure;
 
 use super::{RedisDirectory, parse};
 use crate::directory::Unavailable;
 use crate::node::{NodeId, Owner, ReplicaId};
-use crate::redis::RedisFailure;
 
 impl RedisDirectory {
     /// Where the node is, if it is not on this replica.

@@ -5,12 +5,12 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use redis::Value;
+use redis_session::{COMMAND_TIMEOUT, MAX_BACKOFF, RedisFailure, RedisState};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{EXTEND, RedisDirectory, Release, replicas};
 use crate::node::{ConnectionId, NodeId, Owner};
-use crate::redis::{COMMAND_TIMEOUT, MAX_BACKOFF, RedisFailure, RedisState};
 
 /// The longest time between two extensions of the replica's own key.
 const MAX_REFRESH_INTERVAL: Duration = Duration::from_secs(1);
@@ -65,7 +65,7 @@ impl Maintenance {
             }
             let state = *state.borrow_and_update();
             match state {
-                RedisState::Away => self.set_ready(false),
+                RedisState::Unavailable => self.set_ready(false),
                 RedisState::Connected(session) => {
                     // A failure shows as an outage soon; the next session tries again.
                     let _ = self.keep_in(session).await;

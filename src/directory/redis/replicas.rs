@@ -7,9 +7,9 @@ use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
 use redis::Value;
+use redis_session::{Redis, RedisFailure};
 
 use crate::node::ReplicaId;
-use crate::redis::{Redis, RedisFailure};
 
 /// The replicas that were seen alive when they were last asked for.
 pub(super) struct Replicas(Mutex<HashSet<ReplicaId>>);

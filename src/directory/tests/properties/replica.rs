@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::mpsc;
 
+use redis_session::RedisState;
 use test_support::{Proxy, RedisServer, eventually};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
@@ -12,7 +13,6 @@ use super::world::LEASES;
 use crate::directory::Lease;
 use crate::directory::tests::View;
 use crate::node::NodeId;
-use crate::redis::RedisState;
 
 pub(super) struct Replica {
     pub(super) view: View,

@@ -1,0 +1,252 @@
+//! Keeps a session open: connects, serves the queue, notices when the session ends, reconnects.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use redis::Cmd;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::metrics::RedisMetrics;
+use super::session::{Commands, Messages, Session, SessionError};
+use super::settings::RedisSettings;
+use super::{MAX_BACKOFF, Message, RedisFailure, RedisState, Request};
+
+/// The most commands in one pipeline.
+const MAX_BATCH: usize = 512;
+
+/// The pause after the first attempt that failed. It doubles with each further one.
+const FIRST_BACKOFF: Duration = Duration::from_millis(50);
+
+/// The time between two probes of the channel. The subscription is lost if a probe has not come
+/// back when the next but one is due.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The first byte of a probe; messages must begin with another one. It is followed by the sender's
+/// number, as others may subscribe to the same channel, and the probe's own.
+const PROBE: u8 = 0;
+
+/// What outlives a session.
+pub(super) struct Supervisor {
+    settings: RedisSettings,
+    usage: &'static str,
+    channel: String,
+    requests: mpsc::Receiver<Request>,
+    messages: mpsc::Sender<Message>,
+    state: watch::Sender<RedisState>,
+    metrics: RedisMetrics,
+    sessions: u64,
+    /// Tells our probes from others'.
+    sender: u64,
+}
+
+impl Supervisor {
+    pub(super) fn new(
+        settings: RedisSettings,
+        usage: &'static str,
+        channel: String,
+        requests: mpsc::Receiver<Request>,
+        messages: mpsc::Sender<Message>,
+        state: watch::Sender<RedisState>,
+        metrics: RedisMetrics,
+    ) -> Self {
+        let sender = rand::random();
+        Self { settings, usage, channel, requests, messages, state, metrics, sessions: 0, sender }
+    }
+
+    /// Runs until it is aborted.
+    pub(super) async fn run(mut self) {
+        let mut backoff = FIRST_BACKOFF;
+        let mut logged = None;
+        loop {
+            let error = match Session::open(&self.settings, &self.channel, &self.metrics).await {
+                Ok(session) => {
+                    backoff = FIRST_BACKOFF;
+                    logged = None;
+                    self.serve(session).await
+                }
+                Err(error) => error,
+            };
+            // Once for each error in a row, however long it lasts.
+            if logged.as_ref() != Some(&error) {
+                tracing::error!(%error, "Redis is unavailable");
+                logged = Some(error);
+            }
+            let percent = rand::random_range(50..=100);
+            tokio::time::sleep(backoff * percent / 100).await;
+            backoff = (backoff * 2).min(MAX_BACKOFF);
+        }
+    }
+
+    /// Serves the queue in a session until that ends.
+    async fn serve(&mut self, session: Session) -> SessionError {
+        self.sessions += 1;
+        let number = self.sessions;
+        tracing::info!(session = number, "Redis is connected");
+        self.metrics.connected(self.usage, true);
+        let last_received = Arc::new(AtomicU64::new(0));
+        let ended = CancellationToken::new();
+        let channel = Channel {
+            sender: self.sender,
+            last_received: last_received.clone(),
+            messages: self.messages.clone(),
+        };
+        let listener = channel.listen(session.messages, ended.clone());
+        let listener = AbortOnDropHandle::new(tokio::spawn(listener));
+        self.state.send_replace(RedisState::Connected(number));
+        let error = self.work(number, session.commands, &last_received, &ended).await;
+        self.state.send_replace(RedisState::Unavailable);
+        self.metrics.connected(self.usage, false);
+        drop(listener);
+        // Commands queued for this session are not sent in the next one.
+        while let Ok(request) = self.requests.try_recv() {
+            self.reject(request);
+        }
+        error
+    }
+
+    async fn work(
+        &mut self,
+        session: u64,
+        mut commands: Commands,
+        last_received: &AtomicU64,
+        ended: &CancellationToken,
+    ) -> SessionError {
+        let mut probes = interval(PROBE_INTERVAL);
+        probes.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut probe = 0;
+        let mut requests = Vec::new();
+        loop {
+            requests.clear();
+            tokio::select! {
+                () = ended.cancelled() => {
+                    return SessionError::Connection("the channel's connection ended".into());
+                }
+                _ = probes.tick() => {
+                    if probe >= 2 && last_received.load(Ordering::Acquire) < probe - 1 {
+                        return SessionError::SubscriptionLost;
+                    }
+                    probe += 1;
+                    requests.push(self.probe(session, probe));
+                }
+                _ = self.requests.recv_many(&mut requests, MAX_BATCH) => {}
+            }
+            let mut batch = Vec::with_capacity(requests.len());
+            let mut answers = Vec::with_capacity(requests.len());
+            for request in requests.drain(..) {
+                if request.session == session {
+                    batch.push(request.command);
+                    answers.push(request.answer);
+                } else {
+                    self.reject(request);
+                }
+            }
+            let sent = answers.len() as u64;
+            match commands.run(batch).await {
+                Ok(results) => {
+                    self.metrics.commands("answered", sent);
+                    let mut outage = None;
+                    for (answer, result) in answers.into_iter().zip(results) {
+                        if let Err(RedisFailure::Refused(code)) = &result {
+                            tracing::debug!(code, "Redis rejected a command");
+                            if commands.is_outage(code) {
+                                outage = Some(code.clone());
+                            }
+                        }
+                        answer.map(|answer| answer.send(result));
+                    }
+                    if let Some(code) = outage {
+                        return SessionError::Refused(code);
+                    }
+                }
+                Err(error) => {
+                    self.metrics.commands("unanswered", sent);
+                    for answer in answers.into_iter().flatten() {
+                        let _ = answer.send(Err(RedisFailure::Unanswered));
+                    }
+                    return error;
+                }
+            }
+        }
+    }
+
+    /// Builds a message to ourselves.
+    fn probe(&self, session: u64, probe: u64) -> Request {
+        let mut message = vec![PROBE];
+        message.extend(self.sender.to_be_bytes());
+        message.extend(probe.to_be_bytes());
+        let mut command: Cmd = redis::cmd(self.settings.publish_command());
+        command.arg(&self.channel).arg(message);
+        Request { session, command, answer: None }
+    }
+
+    fn reject(&self, request: Request) {
+        self.metrics.commands("not_sent", 1);
+        request.answer.map(|answer| answer.send(Err(RedisFailure::Unavailable)));
+    }
+}
+
+/// Takes the channel's messages.
+struct Channel {
+    /// The number in our own probes.
+    sender: u64,
+    /// The number of our last probe that came back.
+    last_received: Arc<AtomicU64>,
+    messages: mpsc::Sender<Message>,
+}
+
+impl Channel {
+    /// Takes messages until their connection ends.
+    async fn listen(self, mut messages: Messages, ended: CancellationToken) {
+        let _ended = ended.drop_guard();
+        while let Some(message) = messages.next().await {
+            self.take(message).await;
+        }
+    }
+
+    async fn take(&self, message: Message) {
+        if let [PROBE, rest @ ..] = message.as_slice() {
+            if let Some((sender, number)) = rest.split_first_chunk()
+                && u64::from_be_bytes(*sender) == self.sender
+                && let Ok(number) = number.try_into()
+            {
+                self.last_received.fetch_max(u64::from_be_bytes(number), Ordering::AcqRel);
+            }
+        } else {
+            // Without a receiver the process is about to end.
+            let _ = self.messages.send(message).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_our_own_probes_show_that_the_channel_works() {
+        let (messages, mut received) = mpsc::channel(9);
+        let last_received = Arc::new(AtomicU64::new(0));
+        let channel = Channel { sender: 7, last_received: last_received.clone(), messages };
+        let probe = |sender: u64, number: u64| {
+            let (sender, number) = (sender.to_be_bytes(), number.to_be_bytes());
+            [&[PROBE][..], &sender, &number].concat()
+        };
+        let forged = [&[PROBE][..], &9_u64.to_be_bytes()].concat();
+        let cut = probe(7, 9)[..16].to_vec();
+        let long = [probe(7, 9), vec![0]].concat();
+        for other in [probe(8, 9), forged, cut, long, vec![PROBE]] {
+            channel.take(other).await;
+            assert_eq!(last_received.load(Ordering::Acquire), 0);
+        }
+        channel.take(probe(7, 3)).await;
+        channel.take(probe(7, 2)).await;
+        assert_eq!(last_received.load(Ordering::Acquire), 3);
+        channel.take(b"{}".to_vec()).await;
+        assert_eq!(received.try_recv().unwrap(), b"{}");
+        assert!(received.try_recv().is_err());
+    }
+}

@@ -1,0 +1,156 @@
+//! The JSON of responses, field by field as Rondevu has it.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::model::{Code, JsonText, Page, Session, Side, Timestamp, TopicCount, Topics};
+
+/// A session that has no answer yet.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ListedSession {
+    /// The session's code.
+    #[schema(value_type = String, format = "uuid")]
+    code: Code,
+    /// What the offerer says about itself.
+    #[schema(value_type = String)]
+    info: JsonText,
+    /// The offerer's description.
+    #[schema(value_type = String)]
+    offer: JsonText,
+    /// The offerer's candidates, in order of arrival.
+    #[schema(value_type = Vec<String>)]
+    offer_candidates: Vec<JsonText>,
+    /// When the session was created, in milliseconds since 1970.
+    #[schema(value_type = u64)]
+    created_at: Timestamp,
+    /// When the session expires, in milliseconds since 1970.
+    #[schema(value_type = u64)]
+    expires_at: Timestamp,
+}
+
+impl From<Session> for ListedSession {
+    fn from(session: Session) -> Self {
+        Self {
+            code: session.code,
+            info: session.info,
+            offer: session.offer,
+            offer_candidates: session.offer_candidates,
+            created_at: session.created_at,
+            expires_at: session.expires_at,
+        }
+    }
+}
+
+/// The sessions of a topic, newest first.
+#[derive(Serialize, ToSchema)]
+pub(super) struct SessionsReply {
+    sessions: Vec<ListedSession>,
+}
+
+impl From<Vec<Session>> for SessionsReply {
+    fn from(sessions: Vec<Session>) -> Self {
+        Self { sessions: sessions.into_iter().map(ListedSession::from).collect() }
+    }
+}
+
+/// A page of topics.
+#[derive(Serialize, ToSchema)]
+pub(super) struct TopicsReply {
+    topics: Vec<TopicCount>,
+    pagination: Pagination,
+}
+
+/// The position of a page.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct Pagination {
+    #[schema(minimum = 1)]
+    page: u64,
+    #[schema(minimum = 1, maximum = 1000)]
+    limit: u64,
+    /// The number of topics on all pages.
+    total: u64,
+    /// Whether there is a next page.
+    has_more: bool,
+}
+
+impl TopicsReply {
+    pub(super) fn new(topics: Topics, page: Page) -> Self {
+        let shown = page.offset().saturating_add(topics.topics.len() as u64);
+        let pagination = Pagination {
+            page: page.number,
+            limit: page.limit,
+            total: topics.total,
+            has_more: shown < topics.total,
+        };
+        Self { topics: topics.topics, pagination }
+    }
+}
+
+/// The code of a new session.
+#[derive(Serialize, ToSchema)]
+pub(super) struct OfferReply {
+    #[schema(value_type = String, format = "uuid")]
+    pub(super) code: Code,
+}
+
+/// The answer or candidate was stored.
+#[derive(Serialize, ToSchema)]
+pub(super) struct AnswerReply {
+    pub(super) success: bool,
+}
+
+/// What the other side of a session has left.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum PollReply {
+    /// For the offerer.
+    #[serde(rename_all = "camelCase")]
+    Offerer {
+        /// The answer, once there is one.
+        #[schema(value_type = Option<String>)]
+        answer: Option<JsonText>,
+        /// The answerer's candidates, in order of arrival.
+        #[schema(value_type = Vec<String>)]
+        answer_candidates: Vec<JsonText>,
+    },
+    /// For the answerer.
+    #[serde(rename_all = "camelCase")]
+    Answerer {
+        /// The offer.
+        #[schema(value_type = String)]
+        offer: JsonText,
+        /// The offerer's candidates, in order of arrival.
+        #[schema(value_type = Vec<String>)]
+        offer_candidates: Vec<JsonText>,
+    },
+}
+
+impl PollReply {
+    pub(super) fn new(session: Session, side: Side) -> Self {
+        match side {
+            Side::Offerer => Self::Offerer {
+                answer: session.answer,
+                answer_candidates: session.answer_candidates,
+            },
+            Side::Answerer => {
+                Self::Answerer { offer: session.offer, offer_candidates: session.offer_candidates }
+            }
+        }
+    }
+}
+
+/// The body of every response to a request that failed.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ErrorReply {
+    /// What is wrong.
+    pub(super) error: String,
+}
+
+/// The server is alive.
+#[derive(Serialize)]
+pub(super) struct HealthReply {
+    pub(super) status: &'static str,
+    pub(super) timestamp: Timestamp,
+}

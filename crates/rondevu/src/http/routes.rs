@@ -1,0 +1,163 @@
+//! The endpoints, each described where it is: `openapi` publishes these descriptions.
+
+use std::convert::Infallible;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::sse::{Event, Sse};
+use futures_util::Stream;
+
+use super::body::Body;
+use super::error::ApiError;
+use super::extract::Caller;
+use super::requests::{AnswerRequest, OfferRequest, PollRequest};
+use super::responses::{
+    AnswerReply, ErrorReply, HealthReply, ListedSession, OfferReply, PollReply, SessionsReply,
+    TopicsReply,
+};
+use super::{Context, waiting};
+use crate::model::{Code, NewSession, Page, Timestamp, Topic};
+
+/// Lists the topics of the origin that have a session without an answer.
+#[utoipa::path(
+    get,
+    path = "/",
+    params(
+        ("page" = Option<String>, Query, description = "which page, from 1 on; what is no number counts as not given"),
+        ("limit" = Option<String>, Query, description = "how many on a page, from 1 to 1000; what is no number counts as not given, and so as 100"),
+    ),
+    responses(
+        (status = 200, body = TopicsReply),
+        (status = "4XX", body = ErrorReply),
+        (status = "5XX", body = ErrorReply),
+    )
+)]
+pub(super) async fn topics(
+    State(context): State<Context>,
+    Caller(origin): Caller,
+    page: Page,
+) -> Result<Json<TopicsReply>, ApiError> {
+    let topics = context.store.topics(&origin, page, Timestamp::now()).await?;
+    Ok(Json(TopicsReply::new(topics, page)))
+}
+
+/// Lists the sessions of a topic that have no answer yet, newest first.
+#[utoipa::path(
+    get,
+    path = "/{topic}/sessions",
+    params(("topic" = String, Path, min_length = 1, max_length = 256)),
+    responses(
+        (status = 200, body = SessionsReply),
+        (status = "4XX", body = ErrorReply),
+        (status = "5XX", body = ErrorReply),
+    )
+)]
+pub(super) async fn sessions(
+    State(context): State<Context>,
+    Caller(origin): Caller,
+    topic: Topic,
+) -> Result<Json<SessionsReply>, ApiError> {
+    let sessions = context.store.sessions(&origin, &topic, Timestamp::now()).await?;
+    Ok(Json(sessions.into()))
+}
+
+/// Sends every new session of a topic as a server-sent event with the name `session`.
+#[utoipa::path(
+    get,
+    path = "/{topic}/events",
+    params(("topic" = String, Path, min_length = 1, max_length = 256)),
+    responses(
+        (status = 200, content_type = "text/event-stream", body = ListedSession),
+        (status = "4XX", body = ErrorReply),
+        (status = "5XX", body = ErrorReply),
+    )
+)]
+pub(super) async fn events(
+    State(context): State<Context>,
+    Caller(origin): Caller,
+    topic: Topic,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
+    waiting::events(&context, origin, topic)
+}
+
+/// Creates a session with an offer.
+#[utoipa::path(
+    post,
+    path = "/{topic}/offer",
+    params(("topic" = String, Path, min_length = 1, max_length = 256)),
+    request_body = OfferRequest,
+    responses(
+        (status = 200, body = OfferReply),
+        (status = "4XX", body = ErrorReply),
+        (status = "5XX", body = ErrorReply),
+    )
+)]
+pub(super) async fn offer(
+    State(context): State<Context>,
+    Caller(origin): Caller,
+    topic: Topic,
+    Body(OfferRequest { info, offer }): Body<OfferRequest>,
+) -> Result<Json<OfferReply>, ApiError> {
+    let (code, created_at) = (Code::random(), Timestamp::now());
+    let expires_at = created_at.after(context.session_timeout);
+    let session = NewSession { code, origin, topic, info, offer, created_at, expires_at };
+    context.store.create(session).await?;
+    Ok(Json(OfferReply { code }))
+}
+
+/// Adds an answer or a candidate to a session.
+#[utoipa::path(
+    post,
+    path = "/answer",
+    request_body = AnswerRequest,
+    responses(
+        (status = 200, body = AnswerReply),
+        (status = "4XX", body = ErrorReply),
+        (status = "5XX", body = ErrorReply),
+    )
+)]
+pub(super) async fn answer(
+    State(context): State<Context>,
+    Caller(origin): Caller,
+    Body(request): Body<AnswerRequest>,
+) -> Result<Json<AnswerReply>, ApiError> {
+    let (store, now) = (&context.store, Timestamp::now());
+    match request {
+        AnswerRequest::Answer { code, answer, .. } => {
+            store.add_answer(code, &origin, answer, now).await?;
+        }
+        AnswerRequest::Candidate { code, side, candidate, .. } => {
+            store.add_candidate(code, &origin, side, candidate, now).await?;
+        }
+    }
+    Ok(Json(AnswerReply { success: true }))
+}
+
+/// Returns what the other side of a session has left.
+#[utoipa::path(
+    post,
+    path = "/poll",
+    request_body = PollRequest,
+    responses(
+        (status = 200, body = PollReply),
+        (status = "4XX", body = ErrorReply),
+        (status = "5XX", body = ErrorReply),
+    )
+)]
+pub(super) async fn poll(
+    State(context): State<Context>,
+    Caller(origin): Caller,
+    Body(request): Body<PollRequest>,
+) -> Result<Json<PollReply>, ApiError> {
+    let session = waiting::poll(&context, &origin, &request).await?;
+    Ok(Json(PollReply::new(session, request.side)))
+}
+
+/// Says that the server is alive, and its time.
+pub(super) async fn health() -> Json<HealthReply> {
+    Json(HealthReply { status: "ok", timestamp: Timestamp::now() })
+}
+
+pub(super) async fn method_not_allowed() -> ApiError {
+    ApiError::MethodNotAllowed
+}
