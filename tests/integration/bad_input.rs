@@ -98,6 +98,8 @@ async fn odd_frames_and_packets_end_their_connection_only() {
         frame(0x82, b"unannounced bytes"),
         [text("451-[\"E\",{\"_placeholder\":true,\"num\":0}]"), text("42[\"E\",\"x\"]")].concat(),
         text("bAAAA"),
+        text("40"),
+        text(&format!("40/{},", "x".repeat(256))),
         text("41"),
         text("1"),
     ];

@@ -19,6 +19,8 @@ pub enum CloseReason {
     Overflow,
     /// The transport ended it: a heartbeat was missed, a packet was not valid, nobody connected.
     Transport,
+    /// The peer sent what no client sends: CONNECT again, or far too much before it.
+    ProtocolViolation,
     /// Another connection owns its ID by now, or nobody could tell for too long.
     LeaseLost,
     /// The broker is shutting down.
@@ -27,7 +29,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// All of them.
-    pub const ALL: [CloseReason; 10] = [
+    pub const ALL: [CloseReason; 11] = [
         CloseReason::PeerClosed,
         CloseReason::Broken,
         CloseReason::WriteTimeout,
@@ -36,6 +38,7 @@ impl CloseReason {
         CloseReason::Kicked,
         CloseReason::Overflow,
         CloseReason::Transport,
+        CloseReason::ProtocolViolation,
         CloseReason::LeaseLost,
         CloseReason::Draining,
     ];
@@ -51,6 +54,7 @@ impl CloseReason {
             CloseReason::Kicked => "kicked",
             CloseReason::Overflow => "overflow",
             CloseReason::Transport => "transport",
+            CloseReason::ProtocolViolation => "protocol_violation",
             CloseReason::LeaseLost => "lease_lost",
             CloseReason::Draining => "draining",
         }

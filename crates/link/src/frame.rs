@@ -121,6 +121,11 @@ impl Message {
         if self.is_text { Packet::of(self.prefix, self.bytes) } else { Packet::Other }
     }
 
+    /// The length of the payload in bytes, all fragments together.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Whether the sender leaves with it: a WebSocket close frame, or a packet that says so.
     pub(crate) fn is_leave(&self) -> bool {
         self.is_close || self.packet() == Packet::Leave

@@ -270,6 +270,7 @@ impl Shared {
                 CloseReason::WriteTimeout
                     | CloseReason::Replaced
                     | CloseReason::LeaseLost
+                    | CloseReason::ProtocolViolation
                     | CloseReason::Overflow
             )
         )

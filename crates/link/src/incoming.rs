@@ -14,11 +14,33 @@ use bytes::{Buf, BytesMut};
 use tokio::io::ReadBuf;
 
 use crate::fragments::{Fragments, MAX_FRAGMENT_BYTES};
-use crate::frame::{Found, FrameScanner};
+use crate::frame::{Found, FrameScanner, Message};
 use crate::packet::Packet;
 
 /// The most that is buffered, in bytes. More waits in the kernel.
 const MAX_BUFFERED_BYTES: usize = 64 * 1024;
+
+/// The longest message that may come before the node is connected, in bytes: a CONNECT packet with
+/// a large token.
+const MAX_BYTES_BEFORE_CONNECT: u64 = 64 * 1024;
+
+/// The longest CONNECT for another namespace, in bytes. The transport repeats the name in its
+/// refusal.
+const MAX_CONNECT_ELSEWHERE_BYTES: u64 = 256;
+
+/// How many CONNECTs for other namespaces a connection may send; all are refused.
+const MAX_CONNECTS_ELSEWHERE: u8 = 8;
+
+/// What the bytes that were read say about their sender.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Received {
+    Ordinary,
+    /// The peer leaves with them.
+    Leave,
+    /// The peer sent what would cost the transport more than the peer. Nothing more may be passed
+    /// on.
+    Violation,
+}
 
 /// The incoming bytes of one connection.
 #[derive(Debug, Default)]
@@ -31,6 +53,7 @@ pub(crate) struct Incoming {
     /// How many of the buffered bytes may be passed on.
     released: usize,
     connect_seen: bool,
+    connects_elsewhere: u8,
 }
 
 /// Writes to the transport as much as fits, and buffers the rest.
@@ -40,11 +63,10 @@ struct Sink<'a, 'b> {
 }
 
 impl Incoming {
-    /// Receives what was read, and passes it on to `transport` if that may have it now. Returns
-    /// whether the peer leaves with it.
-    pub(crate) fn receive(&mut self, read: &[u8], transport: Option<&mut ReadBuf<'_>>) -> bool {
+    /// Receives what was read, and passes it on to `transport` if that may have it now.
+    pub(crate) fn receive(&mut self, read: &[u8], transport: Option<&mut ReadBuf<'_>>) -> Received {
         let mut sink = Sink { transport, buffered: &mut self.buffered };
-        let mut leaves = false;
+        let mut received = Received::Ordinary;
         // A header is passed on when it is complete: it may be that of a long frame.
         let (header, header_bytes) = self.scanner.partial_header();
         let mut partial_header = &header[..header_bytes];
@@ -71,6 +93,9 @@ impl Incoming {
             match found {
                 Found::Nothing => {}
                 Found::LongFrame(frame) => {
+                    if !self.connect_seen && frame.length > MAX_BYTES_BEFORE_CONNECT {
+                        return Received::Violation;
+                    }
                     if let Some(mut fragments) = Fragments::of(frame) {
                         if at + partial_header.len() > frame.header_bytes {
                             sink.put(partial_header);
@@ -84,8 +109,12 @@ impl Incoming {
                     }
                 }
                 Found::Message(message) => {
-                    leaves |= message.is_leave();
-                    if !self.connect_seen && message.packet() == Packet::Connect {
+                    let judged = judge(message, self.connect_seen, &mut self.connects_elsewhere);
+                    received = received.max(judged);
+                    if received == Received::Violation {
+                        return received;
+                    }
+                    if message.packet() == Packet::Connect {
                         sink.put(partial_header);
                         sink.put(&read[passed..at]);
                         (partial_header, passed) = (&[], at);
@@ -103,7 +132,7 @@ impl Incoming {
         if !self.connect_seen {
             self.released = self.buffered.len();
         }
-        leaves
+        received
     }
 
     /// How much more may be buffered, in bytes.
@@ -145,6 +174,27 @@ impl Incoming {
             self.buffered.advance(length);
         }
         true
+    }
+}
+
+/// Tells what a message says about its sender. The library spawns a task for every CONNECT, and
+/// answers every unknown namespace with its name, outside of all accounting.
+fn judge(message: Message, connect_seen: bool, connects_elsewhere: &mut u8) -> Received {
+    let is_violation = match message.packet() {
+        Packet::Connect if connect_seen => true,
+        Packet::ConnectElsewhere => {
+            *connects_elsewhere = connects_elsewhere.saturating_add(1);
+            *connects_elsewhere > MAX_CONNECTS_ELSEWHERE
+                || message.bytes() > MAX_CONNECT_ELSEWHERE_BYTES
+        }
+        _ => !connect_seen && message.bytes() > MAX_BYTES_BEFORE_CONNECT,
+    };
+    if is_violation {
+        Received::Violation
+    } else if message.is_leave() {
+        Received::Leave
+    } else {
+        Received::Ordinary
     }
 }
 

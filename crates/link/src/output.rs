@@ -53,7 +53,7 @@ impl Transport {
             match message.packet() {
                 Packet::Connect => self.connect_reply = Some(ConnectReply::Accepted),
                 Packet::ConnectError => self.connect_reply = Some(ConnectReply::Refused),
-                Packet::Leave | Packet::Other => {}
+                Packet::ConnectElsewhere | Packet::Leave | Packet::Other => {}
             }
         }
     }

@@ -22,6 +22,8 @@ pub(crate) const PREFIX_BYTES: usize = 3;
 pub(crate) enum Packet {
     /// CONNECT for the main namespace, or the reply that accepts it.
     Connect,
+    /// CONNECT for another namespace, or the reply to it.
+    ConnectElsewhere,
     /// The reply that refuses a CONNECT.
     ConnectError,
     /// The sender leaves: DISCONNECT of the main namespace, or the end of Engine.IO's session.
@@ -38,6 +40,7 @@ impl Packet {
             [b'1', ..] if length == 1 => Self::Leave,
             [b'4', ..] if length < 2 => Self::Other,
             [b'4', b'0', _] if is_main_namespace => Self::Connect,
+            [b'4', b'0', _] => Self::ConnectElsewhere,
             [b'4', b'1', _] if is_main_namespace => Self::Leave,
             [b'4', b'4', _] if is_main_namespace => Self::ConnectError,
             _ => Self::Other,
@@ -95,9 +98,8 @@ mod tests {
             assert_eq!(packet(text), Packet::Leave);
         }
         assert_eq!(packet(b"44{\"message\":\"no\"}"), Packet::ConnectError);
-        for text in
-            [&b""[..], b"4", b"2", b"3", b"1x", b"40/admin,", b"41/admin,", b"44/admin,", b"42[]"]
-        {
+        assert_eq!(packet(b"40/admin,"), Packet::ConnectElsewhere);
+        for text in [&b""[..], b"4", b"2", b"3", b"1x", b"41/admin,", b"44/admin,", b"42[]"] {
             assert_eq!(packet(text), Packet::Other, "{text:?}");
         }
     }

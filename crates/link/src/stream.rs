@@ -15,7 +15,7 @@ use tokio::time::Sleep;
 use crate::CloseReason;
 use crate::closing::Timers;
 use crate::handle::{Gate, LinkHandle, Phase};
-use crate::incoming::Incoming;
+use crate::incoming::{Incoming, Received};
 use crate::output::Output;
 use crate::set::Slot;
 
@@ -89,8 +89,10 @@ impl<S: Socket> Link<S> {
     pub fn upgrade(&mut self, read_ahead: Bytes) {
         let stream = &mut *self.0;
         let mut incoming = Incoming::default();
-        if incoming.receive(&read_ahead, None) {
-            stream.handle.close(CloseReason::NodeLeft);
+        match incoming.receive(&read_ahead, None) {
+            Received::Ordinary => {}
+            Received::Leave => stream.handle.close(CloseReason::NodeLeft),
+            Received::Violation => stream.handle.kill(CloseReason::ProtocolViolation),
         }
         stream.incoming = Some(incoming);
         stream.output = Some(Output::default());
@@ -184,11 +186,18 @@ impl<S: Socket> Stream<S> {
             // Buffered bytes come first; as long as there are any, all others go behind them.
             let transport = (gate == Gate::Open && !is_paused).then_some(&mut *buf);
             let is_flowing = transport.is_some();
-            if incoming.receive(read, transport) {
-                self.is_leaving |= is_flowing || gate == Gate::Hold;
-                // It has left, although the transport will know only later: behind a full queue,
-                // much later.
-                self.handle.0.finish(Phase::Closing, CloseReason::NodeLeft);
+            match incoming.receive(read, transport) {
+                Received::Ordinary => {}
+                Received::Leave => {
+                    self.is_leaving |= is_flowing || gate == Gate::Hold;
+                    // It has left, although the transport will know only later: behind a full
+                    // queue, much later.
+                    self.handle.0.finish(Phase::Closing, CloseReason::NodeLeft);
+                }
+                Received::Violation => {
+                    self.handle.0.finish(Phase::Dead, CloseReason::ProtocolViolation);
+                    return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+                }
             }
             if buf.filled().len() > before {
                 return Poll::Ready(Ok(()));

@@ -53,6 +53,11 @@ fn messages(bytes: &[u8]) -> (Vec<Message>, String) {
     }
 }
 
+/// The incoming bytes of a node that has sent its CONNECT.
+fn connected() -> Incoming {
+    Incoming { connect_seen: true, ..Incoming::default() }
+}
+
 /// Receives `read` and passes it on, in portions of `space` bytes.
 fn through(incoming: &mut Incoming, read: &[u8], space: usize) -> Vec<u8> {
     let mut space = vec![0; space];
@@ -110,9 +115,33 @@ fn the_buffer_is_bounded() {
 fn a_leaving_peer_is_noticed() {
     for leave in [frame(0x88, b""), frame(0x81, b"41"), frame(0x81, b"1")] {
         let read = [frame(0x81, b"42[]"), leave].concat();
-        assert!(Incoming::default().receive(&read, None));
+        assert_eq!(Incoming::default().receive(&read, None), Received::Leave);
     }
-    assert!(!Incoming::default().receive(&frame(0x81, b"42[]"), None));
+    assert_eq!(Incoming::default().receive(&frame(0x81, b"42[]"), None), Received::Ordinary);
+}
+
+#[test]
+fn what_costs_the_transport_more_than_the_peer_is_a_violation() {
+    let receive = |parts: &[Vec<u8>]| {
+        let mut incoming = Incoming::default();
+        let received = parts.iter().map(|part| incoming.receive(part, None));
+        received.max().unwrap()
+    };
+    let (connect, elsewhere) = (frame(0x81, b"40{}"), frame(0x81, b"40/admin,"));
+    assert_eq!(receive(std::slice::from_ref(&connect)), Received::Ordinary);
+    assert_eq!(receive(&[connect.clone(), connect.clone()]), Received::Violation);
+    assert_eq!(receive(&vec![elsewhere.clone(); 8]), Received::Ordinary);
+    assert_eq!(receive(&vec![elsewhere; 9]), Received::Violation);
+    let long_name =
+        |length: usize| frame(0x81, format!("40/{}", "x".repeat(length - 3)).as_bytes());
+    assert_eq!(receive(&[long_name(256)]), Received::Ordinary);
+    assert_eq!(receive(&[long_name(257)]), Received::Violation);
+    let token = |length: usize| frame(0x81, format!("40{}", "x".repeat(length - 2)).as_bytes());
+    assert_eq!(receive(&[token(65_536)]), Received::Ordinary);
+    assert_eq!(receive(&[token(65_537)]), Received::Violation);
+    // In one read a long message of a connected node is just that.
+    let long = frame(0x81, &[b'x'; 100_000]);
+    assert_eq!(receive(&[connect, long]), Received::Ordinary);
 }
 
 #[test]
@@ -124,11 +153,11 @@ fn no_frame_that_is_passed_on_is_long_unless_the_transport_refuses_it() {
     assert_eq!(messages(&passed), messages(&long));
     // Longer than any limit: the transport has to see that at once.
     let endless = [0x81, 0xff, 0, 0, 0, 1, 0, 0, 0, 0, 1, 2, 3, 4, 5];
-    assert_eq!(through(&mut Incoming::default(), &endless, 1000), endless);
+    assert_eq!(through(&mut connected(), &endless, 1000), endless);
     // No control frame is that long, and these opcodes do not exist.
     for first in [0x89, 0x83] {
         let odd = frame(first, &[7; 5_000]);
-        assert_eq!(through(&mut Incoming::default(), &odd, 1000), odd);
+        assert_eq!(through(&mut connected(), &odd, 1000), odd);
     }
 }
 
@@ -167,7 +196,7 @@ proptest! {
     ) {
         let bytes: Vec<u8> =
             frames.iter().flat_map(|sent| frame(sent.first, &sent.payload)).collect();
-        let mut incoming = Incoming::default();
+        let mut incoming = connected();
         let (mut passed, mut rest) = (Vec::new(), &*bytes);
         let (mut reads, mut spaces) = (reads.iter().cycle(), spaces.iter().cycle());
         while !rest.is_empty() {
