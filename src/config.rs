@@ -1,8 +1,8 @@
 //! The configuration: read once, from the environment and a `.env` file, and checked as a whole.
 //!
-//! [`VARIABLES`] is the list of everything that can be set; `--help`, `.env.example` and the
-//! README show the same list, and tests hold them to it. An error never stops the reading:
-//! all of them are reported together.
+//! [`VARIABLES`] is the list of everything that can be set; `--help` prints it, `.env.example` and
+//! `doc/reference/configuration.md` are generated from it. An error never stops the reading: all
+//! of them are reported together.
 
 mod cluster;
 mod discovery;

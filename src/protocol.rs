@@ -2,7 +2,7 @@
 //!
 //! Pure: no I/O, no clock, no state. What a node may send is parsed here once
 //! ([`Handshake`], [`EventPacket`], [`envelope::Envelope`], [`Question`]); what it gets back has its exact
-//! wording here. `doc/protocol.md` shows the same from a client's side.
+//! wording here. `doc/reference/protocol.md` shows the same from a client's side.
 
 mod envelope;
 mod handshake;

@@ -1,6 +1,5 @@
-//! Every variable with each kind of wrong value, and the files that list the variables.
+//! Every variable with each kind of wrong value.
 
-use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
@@ -242,47 +241,6 @@ fn discovery_is_on_if_a_storage_is_named() {
     assert!(matches!(shared.discovery.unwrap().storage, Storage::Redis(_)));
     let text = read(&[("STORAGE_TYPE", "redis")]).unwrap_err().to_string();
     assert!(text.contains("STORAGE_TYPE: redis needs a valid REDIS_URL"), "{text}");
-}
-
-/// The lines `NAME=value` and `# NAME=value` of the example file.
-fn example_lines() -> Vec<(&'static str, &'static str)> {
-    include_str!("../../.env.example")
-        .lines()
-        .filter_map(|line| {
-            line.strip_prefix('#').map_or(Some(line), |rest| Some(rest.trim_start()))
-        })
-        .filter_map(|line| line.split_once('='))
-        .filter(|(name, _)| {
-            name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
-        })
-        .collect()
-}
-
-#[test]
-fn the_example_file_lists_every_variable_with_its_default() {
-    let listed: Vec<_> =
-        VARIABLES.iter().map(|variable| (variable.name, variable.default)).collect();
-    assert_eq!(example_lines(), listed);
-}
-
-#[test]
-fn the_readme_has_a_row_for_every_variable() {
-    let readme = include_str!("../../README.md");
-    let rows: HashSet<_> = readme
-        .lines()
-        .filter_map(|line| line.strip_prefix("| `")?.split_once("` |"))
-        .map(|(name, rest)| {
-            (name, rest.split('|').next().unwrap_or_default().trim().trim_matches('`'))
-        })
-        .collect();
-    for variable in VARIABLES {
-        assert!(
-            rows.contains(&(variable.name, variable.default)),
-            "{} = {}",
-            variable.name,
-            variable.default
-        );
-    }
 }
 
 #[test]

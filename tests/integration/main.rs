@@ -36,6 +36,7 @@ mod redis_modes;
 mod redis_outage;
 mod redis_outage_faults;
 mod redis_start;
+mod reference;
 mod relay;
 mod replicas_conflict;
 mod replicas_cost;

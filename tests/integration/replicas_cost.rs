@@ -1,6 +1,6 @@
 //! What a message to another replica costs in Redis: commands, and bytes on its connections.
 //!
-//! Counted by Redis itself and never by the clock. The figures in `doc/replicas.md` are what this
+//! Counted by Redis itself and never by the clock. The figures in `doc/guides/replicas.md` are what this
 //! prints (`cargo test --test integration replicas_cost -- --nocapture`).
 
 use std::time::Instant;

@@ -1,20 +1,29 @@
 //! Habits that last because they are executable: the form of the source tree.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 /// A file holds one idea; longer than this it holds two.
 const MAX_LINES: usize = 400;
 
 fn sources(folder: &str) -> Vec<(PathBuf, String)> {
+    files(folder, "rs")
+}
+
+/// The files below a folder of the repository, without those that tools have put there.
+fn files(folder: &str, extension: &str) -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut folders = vec![root.join(folder)];
     let mut files = Vec::new();
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
             if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                if !["target", "node_modules"].contains(&name) && !name.starts_with('.') {
+                    folders.push(path);
+                }
+            } else if path.extension().is_some_and(|other| other == extension) {
                 let text = std::fs::read_to_string(&path).unwrap();
                 files.push((path.strip_prefix(root).unwrap().to_owned(), text));
             }
@@ -154,4 +163,58 @@ fn tests_that_promises_are_traced_to_are_there() {
         named += 1;
     }
     assert!(named > 20, "only {named} tests are named");
+}
+
+/// The text without its fenced code blocks.
+fn prose(text: &str) -> String {
+    text.split("```").step_by(2).collect()
+}
+
+/// The anchors of a page's headings, as GitHub forms them.
+fn anchors(page: &str) -> HashSet<String> {
+    let headings = page.lines().filter(|line| line.starts_with('#'));
+    headings
+        .map(|line| {
+            let title = line.trim_start_matches('#').trim().to_lowercase();
+            let kept = title.chars().filter(|c| c.is_alphanumeric() || [' ', '-', '_'].contains(c));
+            kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+        })
+        .collect()
+}
+
+#[test]
+fn links_between_pages_lead_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut checked = 0;
+    for (path, text) in files("", "md") {
+        let page = prose(&text);
+        for link in page.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.contains("://") || link.starts_with("mailto:") {
+                continue;
+            }
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { path.clone() } else { path.with_file_name(file) };
+            let target = root.join(target);
+            assert!(target.exists(), "{}: no file for {link}", path.display());
+            if !anchor.is_empty() {
+                let target = prose(&std::fs::read_to_string(target).unwrap());
+                assert!(anchors(&target).contains(anchor), "{}: no {link}", path.display());
+            }
+            checked += 1;
+        }
+    }
+    assert!(checked > 100, "only {checked} links are checked");
+}
+
+/// Comments name pages, which move.
+#[test]
+fn pages_that_comments_name_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for (path, text) in ["src", "crates", "tests/integration"].into_iter().flat_map(sources) {
+        let comments = text.lines().filter(|line| line.trim_start().starts_with("//"));
+        for rest in comments.flat_map(|line| line.split("`doc/").skip(1)) {
+            let page = format!("doc/{}", rest.split('`').next().unwrap());
+            assert!(root.join(&page).exists(), "{}: there is no {page}", path.display());
+        }
+    }
 }

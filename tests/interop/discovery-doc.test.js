@@ -1,4 +1,4 @@
-// The walk-through of doc/discovery.md: its commands are run, and answer what it shows.
+// The walk-through of doc/guides/discovery.md: its commands are run, and answer what it shows.
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
@@ -24,7 +24,7 @@ describe('the walk-through of discovery', () => {
   const broker = suiteBroker({ STORAGE_TYPE: 'memory' });
 
   test('answers what the page shows', async () => {
-    const page = readFileSync(new URL('../../doc/discovery.md', import.meta.url), 'utf8');
+    const page = readFileSync(new URL('../../doc/guides/discovery.md', import.meta.url), 'utf8');
     const blocks = (language) => [...page.matchAll(new RegExp(`^\`\`\`${language}\n(.*?)^\`\`\`$`, 'gms'))].map(([, text]) => text);
     const commands = blocks('sh').join('').replace('http://127.0.0.1:8080', broker.url);
     const shown = blocks('json').join('');

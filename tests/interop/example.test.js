@@ -1,4 +1,4 @@
-// The example that the README shows: it is the file in examples/, and two of them talk to each other.
+// The chat in examples/: two of them talk to each other, and the documentation shows its code.
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
@@ -39,15 +39,15 @@ describe('the example', () => {
     assert.match((await nextEvent(bob.lines, 'line'))[0], /^connected/);
 
     const heard = new Promise((resolve) => {
-      alice.lines.on('line', (line) => line.includes("content: 'hello'") && resolve());
+      alice.lines.on('line', (line) => line === 'bob: hello' && resolve());
     });
     bob.child.stdin.write('hello\n');
     await within(SOON_MS, heard, 'the message');
   });
 
-  test('the README shows it whole', () => {
-    const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8');
+  test('the protocol page shows it whole', () => {
+    const page = readFileSync(new URL('../../doc/reference/protocol.md', import.meta.url), 'utf8');
     const code = readFileSync(source, 'utf8').replace(/^(\/\/.*\n)+/, '');
-    assert.ok(readme.includes(`\`\`\`js\n${code}\`\`\``));
+    assert.ok(page.includes(`\`\`\`js\n${code}\`\`\``));
   });
 });

@@ -1,4 +1,4 @@
-// TLS as doc/tls.md says: a real haproxy with the file of examples/tls in front of the broker, and clients that check
+// TLS as doc/guides/tls.md says: a real haproxy with the file of examples/tls in front of the broker, and clients that check
 // its certificate.
 
 import assert from 'node:assert/strict';

@@ -255,7 +255,7 @@ impl Network {
     }
 }
 
-/// The table in doc/overlay.md: `cargo test --lib hops_grow -- --nocapture`.
+/// The table in doc/explanation/overlay.md: `cargo test --lib hops_grow -- --nocapture`.
 ///
 /// The peers choose their neighbours as `Membership::populate` does, once all have found what
 /// they look for.

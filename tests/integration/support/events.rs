@@ -1,4 +1,4 @@
-//! The names of the events that one node sends to another (`doc/protocol.md`).
+//! The names of the events that one node sends to another (`doc/reference/protocol.md`).
 
 /// All of them, in the order of the numbers that replicas have for them.
 pub const EVENTS: [&str; 7] = [

@@ -1,0 +1,146 @@
+//! The files generated from the list of variables: `.env.example` and
+//! `doc/reference/configuration.md`. To rewrite them after a change:
+//! `WRITE_REFERENCE=1 cargo test --test integration reference`.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use crolang_broker::{VARIABLES, Variable};
+
+/// The longest line of a comment in `.env.example`.
+const MAX_COLUMNS: usize = 100;
+
+struct Group {
+    /// The group begins with this variable, and ends where the next group begins.
+    first: &'static str,
+    title: &'static str,
+    /// Where to read more, for the page only.
+    about: &'static str,
+}
+
+const GROUPS: [Group; 8] = [
+    Group {
+        first: "PORT",
+        title: "Server and log",
+        about: "The log is described in [monitoring](../guides/monitoring.md#log).",
+    },
+    Group {
+        first: "P2P_CONNECTION_ENABLED",
+        title: "Nodes",
+        about: "What a node sees is in the [protocol](protocol.md).",
+    },
+    Group {
+        first: "MAX_CONNECTIONS",
+        title: "Limits and timeouts",
+        about: "They hold for each replica.",
+    },
+    Group {
+        first: "REDIS_URL",
+        title: "Replicas and Redis",
+        about: "See [many replicas as one](../guides/replicas.md).",
+    },
+    Group {
+        first: "NODES_AUTHENTICATION_WEBHOOK_URL",
+        title: "Webhooks",
+        about: "See [webhooks](../guides/webhooks.md).",
+    },
+    Group {
+        first: "STUN_URLS",
+        title: "STUN and TURN",
+        about: "See [RTC configuration without the webhook](../guides/webhooks.md#without-the-webhook).",
+    },
+    Group {
+        first: "STORAGE_TYPE",
+        title: "Discovery",
+        about: "See [discovery](../guides/discovery.md).",
+    },
+    Group {
+        first: "PEER_RELAY_PATH",
+        title: "Peer-relay network",
+        about: "See [the peer-relay network](../explanation/overlay.md).",
+    },
+];
+
+const ENV_HEADER: &str = "\
+# Every variable of the broker with its default. Copy to .env and change what you need.
+# Environment variables override this file, even when empty.
+# Quote values that contain a # after a blank.
+# Generated from src/config/variables.rs; see tests/integration/reference.rs.
+";
+
+const PAGE_HEADER: &str = "\
+# Configuration
+
+<!-- Generated from src/config/variables.rs by tests/integration/reference.rs. -->
+
+Set variables in the environment or in a file `.env` in the working directory; [.env.example](../../.env.example) lists them all.
+Environment variables override `.env`, even when empty. A blank value counts as not set, and values are taken literally: `$` is a dollar sign.
+
+An invalid value stops the start with exit code 2 and a message that lists every error.
+`crolang-broker --check-config` only checks, and `crolang-broker --help` prints this list.
+";
+
+fn group_of(variable: &Variable) -> Option<&'static Group> {
+    GROUPS.iter().find(|group| group.first == variable.name)
+}
+
+fn env_example() -> String {
+    let mut text = ENV_HEADER.to_owned();
+    for variable in VARIABLES {
+        if let Some(group) = group_of(variable) {
+            writeln!(text, "\n# ===== {} =====", group.title).unwrap();
+        }
+        text.push_str("\n#");
+        let mut columns = 1;
+        let about = format!("{} Allowed: {}.", variable.about, variable.allowed);
+        for word in about.split(' ') {
+            if columns + 1 + word.len() > MAX_COLUMNS {
+                text.push_str("\n#");
+                columns = 1;
+            }
+            write!(text, " {word}").unwrap();
+            columns += 1 + word.len();
+        }
+        writeln!(text, "\n# {}={}", variable.name, variable.default).unwrap();
+    }
+    text
+}
+
+fn configuration_page() -> String {
+    let mut text = PAGE_HEADER.to_owned();
+    for variable in VARIABLES {
+        let Variable { name, default, allowed, about } = variable;
+        if let Some(group) = group_of(variable) {
+            write!(text, "\n## {}\n\n{}\n\n", group.title, group.about).unwrap();
+            text.push_str("| variable | default | allowed | what it does |\n|---|---|---|---|\n");
+        }
+        let default = if default.is_empty() { String::new() } else { format!("`{default}`") };
+        writeln!(text, "| `{name}` | {default} | {allowed} | {about} |").unwrap();
+    }
+    text
+}
+
+#[test]
+fn every_group_begins_with_a_variable() {
+    assert_eq!(VARIABLES[0].name, GROUPS[0].first);
+    for group in &GROUPS {
+        let first = group.first;
+        assert!(VARIABLES.iter().any(|variable| variable.name == first), "there is no {first}");
+    }
+}
+
+#[test]
+fn generated_files_are_up_to_date() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for (file, text) in
+        [(".env.example", env_example()), ("doc/reference/configuration.md", configuration_page())]
+    {
+        if std::env::var_os("WRITE_REFERENCE").is_some() {
+            std::fs::write(root.join(file), &text).unwrap();
+        }
+        assert!(
+            std::fs::read_to_string(root.join(file)).is_ok_and(|written| written == text),
+            "{file} is out of date: run WRITE_REFERENCE=1 cargo test --test integration reference"
+        );
+    }
+}
