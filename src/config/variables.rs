@@ -169,9 +169,9 @@ pub const VARIABLES: &[Variable] = &[
     },
     Variable {
         name: "AUTHENTICATION_DATA_FORMAT",
-        default: "object",
-        allowed: "object or string",
-        about: "In which form the authentication webhook gets a node's data: as the JSON object that its text is, if it is one, or always as the text.",
+        default: "string",
+        allowed: "string or object",
+        about: "In which form the authentication webhook gets a node's data. string: always as the text that the node sent; object: as the JSON object that its text is, if it is one.",
     },
     Variable {
         name: "AUTHORIZE_NODES_COMMUNICATION_WEBHOOK_URL",

@@ -88,6 +88,16 @@ fn encoded(text: &str) -> String {
 }
 
 #[tokio::test]
+async fn data_is_a_text_where_nothing_else_is_configured() {
+    let hook = open_door().await;
+    let server = start_with_variables(&[(URL, &hook.url("/"))]).await;
+    let data = r#"{"token":"t"}"#;
+    let query = format!("&id=a&version=1&runtime=r&data={}", encoded(data));
+    enter(server.address(), &query).await.unwrap();
+    assert_eq!(hook.bodies(), [json!({"id": "a", "nodeId": "a", "data": data})]);
+}
+
+#[tokio::test]
 async fn no_data_means_no_field() {
     let hook = open_door().await;
     let server = start_with_variables(&[(URL, &hook.url("/"))]).await;
