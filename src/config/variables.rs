@@ -225,7 +225,7 @@ pub const VARIABLES: &[Variable] = &[
         name: "WEBHOOK_TIMEOUT_MS",
         default: "5000",
         allowed: MILLISECONDS,
-        about: "How long a call of a webhook may take.",
+        about: "How long a call of a webhook may take, and how long it may wait before that for others to end.",
     },
     Variable {
         name: "WEBHOOK_MAX_IN_FLIGHT",

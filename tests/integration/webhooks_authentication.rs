@@ -139,6 +139,19 @@ async fn a_byte_order_mark_before_the_answer_does_no_harm() {
 }
 
 #[tokio::test]
+async fn what_else_is_in_the_answer_does_not_matter() {
+    let hook = open_door().await;
+    let server = start_with_variables(&[(URL, &hook.url("/"))]).await;
+    let deep = format!("{}{}", "[".repeat(1_000), "]".repeat(1_000));
+    for (n, other) in [r#""\ud83d""#, "1e400", &deep, r#"{"a":1,"a":2}"#].into_iter().enumerate() {
+        let text = format!(r#"{{"data":{other},"authenticated":true,"more":{other}}}"#);
+        hook.answer(move |_| Reply::Text(text.clone()));
+        let entered = Node::try_connect(server.address(), &format!("n{n}")).await;
+        assert!(entered.is_ok(), "{other}: {:?}", entered.err());
+    }
+}
+
+#[tokio::test]
 async fn only_true_lets_in_and_every_other_object_refuses_for_good() {
     let hook = open_door().await;
     let server = start_with_variables(&[(URL, &hook.url("/"))]).await;
@@ -196,7 +209,7 @@ async fn it_is_asked_before_the_id_is_looked_at() {
     let refusal = Node::try_connect(server.address(), "alice").await.err();
     assert_eq!(refusal.as_deref(), Some(r#"44{"message":"client already connected"}"#));
     assert!(!holder.is_over());
-    assert_eq!(hook.count(), 4);
+    assert_eq!(hook.count(), 5, "one call is repeated, since its connection broke");
 }
 
 #[tokio::test]
