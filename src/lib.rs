@@ -73,7 +73,7 @@ pub use config::{Config, ConfigError, ConfigErrors, PeerRelayConfig, Source, VAR
 pub use directory::LeaseSettings;
 pub use gateway::TransportSettings;
 pub use link::LinkLimits;
-pub use protocol::RtcConfiguration;
+pub use protocol::{InvalidRtcConfiguration, RtcConfiguration};
 pub use secret_url::SecretUrl;
 pub use server::{Server, StartError};
 pub use telemetry::{LogFormat, LogLevel, init_logging};

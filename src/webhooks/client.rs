@@ -17,6 +17,7 @@ use url::Url;
 use uuid::Uuid;
 
 use super::CallSettings;
+use crate::protocol::InvalidRtcConfiguration;
 
 /// The longest answer that is read, in bytes.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
@@ -98,6 +99,9 @@ pub(crate) enum CallError {
     /// An answer that is not what this hook must give.
     #[error("an answer that is not {0}")]
     Malformed(&'static str),
+    /// An RTC configuration that no node could use.
+    #[error("an RTC configuration that no node could use: {0}")]
+    RtcConfiguration(#[from] InvalidRtcConfiguration),
 }
 
 impl CallError {
@@ -111,7 +115,7 @@ impl CallError {
             CallError::Connection(_) => "connection",
             CallError::Status(_) => "status",
             CallError::TooLong => "too_long",
-            CallError::Malformed(_) => "malformed",
+            CallError::Malformed(_) | CallError::RtcConfiguration(_) => "malformed",
         }
     }
 }

@@ -53,8 +53,7 @@ impl RtcConfigurations {
 
 fn read(reply: Reply<'_>) -> Result<RtcConfiguration, CallError> {
     let configuration = reply.field("rtcConfiguration")?.map_or(reply.as_bytes(), str::as_bytes);
-    serde_json::from_slice(configuration)
-        .ok()
-        .and_then(RtcConfiguration::from_json)
-        .ok_or(CallError::Malformed("an RTC configuration with iceServers"))
+    let configuration = serde_json::from_slice(configuration)
+        .map_err(|_| CallError::Malformed("an RTC configuration"))?;
+    Ok(RtcConfiguration::from_json(configuration)?)
 }

@@ -98,7 +98,7 @@ fn imports_go_downwards() {
 fn libraries_stay_where_they_belong() {
     let homes = [
         ("socketioxide", &["gateway"][..]),
-        ("hyper", &["gateway"]),
+        ("hyper", &["gateway", "webhooks/client"]),
         ("reqwest", &["webhooks"]),
         ("redis", &["redis", "directory", "discovery/store"]),
         ("rusqlite", &["discovery/store"]),
