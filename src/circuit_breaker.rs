@@ -31,6 +31,11 @@ impl CircuitBreaker {
         is_due
     }
 
+    /// Whether the circuit is open.
+    pub(crate) fn is_open(&self) -> bool {
+        self.next_trial.is_some()
+    }
+
     /// Closes the circuit: there was an answer.
     pub(crate) fn succeeded(&mut self) {
         self.failures_in_a_row = 0;

@@ -69,7 +69,7 @@ pub use config::{Config, ConfigError, ConfigErrors, PeerRelayConfig, Source, VAR
 pub use directory::LeaseSettings;
 pub use gateway::TransportSettings;
 pub use link::LinkLimits;
-pub use protocol::RtcConfiguration;
+pub use protocol::{InvalidRtcConfiguration, RtcConfiguration};
 pub use redis_session::{InvalidRedisSettings, RedisMode, RedisSettings, SentinelSettings};
 pub use secret_url::SecretUrl;
 pub use server::{Server, StartError};

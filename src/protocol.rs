@@ -6,6 +6,7 @@
 
 mod envelope;
 mod handshake;
+mod ice_url;
 mod json_string;
 mod packet;
 mod presence;
@@ -14,11 +15,12 @@ mod scan;
 
 pub(crate) use envelope::Envelope;
 pub(crate) use handshake::{Handshake, RequiredKey};
+pub(crate) use ice_url::{is_stun_url, is_turn_url};
 pub(crate) use json_string::{JsonString, JsonStringBuf};
 pub(crate) use packet::{EventPacket, Payload};
 pub(crate) use presence::{InvalidQuestion, Question};
 pub(crate) use rtc_configuration::IceServer;
-pub use rtc_configuration::RtcConfiguration;
+pub use rtc_configuration::{InvalidRtcConfiguration, RtcConfiguration};
 
 use std::fmt;
 

@@ -15,6 +15,8 @@ mod authentication;
 mod authorization;
 mod client;
 mod failure_log;
+mod hook;
+mod reply;
 mod rtc_configuration;
 mod settings;
 mod signature;
@@ -34,7 +36,9 @@ pub(crate) use validity::Validity;
 
 use crate::metrics::Metrics;
 use crate::secret_url::SecretUrl;
-use client::{Client, Hook};
+use client::Client;
+use hook::Hook;
+use reply::Reply;
 
 /// The hooks' names in logs and metrics.
 const AUTHENTICATION: &str = "authentication";
@@ -67,9 +71,10 @@ impl Webhooks {
         if settings.names().is_empty() {
             return Ok(Self::default());
         }
-        let client = Client::new(settings.calls.clone(), metrics.clone())?;
+        let client = Client::new(settings.calls.clone())?;
         let hook = |name, url: &Option<SecretUrl>| {
-            url.as_ref().map(|url| client.hook(name, url.expose().clone()))
+            let url = url.as_ref()?.expose().clone();
+            Some(Hook::new(client.clone(), name, url, metrics.clone()))
         };
         Ok(Self {
             authentication: hook(AUTHENTICATION, &settings.authentication)
@@ -83,34 +88,5 @@ impl Webhooks {
             socket_message: hook(SOCKET_MESSAGE, &settings.socket_message)
                 .map(|hook| SocketMessages::new(hook, metrics.clone())),
         })
-    }
-}
-
-/// An answer: whatever the JSON object in it says.
-type Answer = serde_json::Map<String, serde_json::Value>;
-
-/// Whether `answer` says yes under `key`. Only the JSON value `true` does: a text "true" may come
-/// from a server that says "false" the same way.
-fn says_yes(answer: &Answer, key: &str) -> bool {
-    answer.get(key) == Some(&serde_json::Value::Bool(true))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_true_is_yes() {
-        let answer = |text| serde_json::from_str::<Answer>(text).unwrap();
-        assert!(says_yes(&answer(r#"{"a":1,"authorized":true}"#), "authorized"));
-        for text in [
-            r#"{"authorized":"true"}"#,
-            r#"{"authorized":1}"#,
-            r#"{"authorized":[true]}"#,
-            r#"{"Authorized":true}"#,
-            "{}",
-        ] {
-            assert!(!says_yes(&answer(text), "authorized"), "{text}");
-        }
     }
 }

@@ -6,11 +6,22 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sha1::Sha1;
+use sha2::{Digest, Sha256};
 
 use super::Broker;
 use crate::node::NodeId;
 use crate::protocol::{IceServer, RtcConfiguration};
+
+/// What is encoded in the names of nodes for TURN servers.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_');
+
+/// coturn takes a name in which they stand for an injection of SQL, in any case of their letters.
+const FORBIDDEN_WORDS: [&str; 2] = ["union", "select"];
+
+/// A STUN USERNAME has fewer than 509 bytes (RFC 8489, 14.3); the time of expiry needs some.
+const MAX_TURN_NAME_BYTES: usize = 480;
 
 /// What a node gets where the webhook gives no answer (`RTC_FALLBACK`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +88,8 @@ impl OwnRtc {
 impl TurnServers {
     fn configuration(&self, node: &NodeId, now: SystemTime) -> RtcConfiguration {
         let expiry = (now + self.credential_ttl).duration_since(UNIX_EPOCH);
-        let username = format!("{}:{node}", expiry.map_or(0, |since| since.as_secs()));
+        let expiry_s = expiry.map_or(0, |since| since.as_secs());
+        let username = format!("{expiry_s}:{}", turn_name(node));
         let password = password(&self.secret, &username);
         let mut servers = vec![IceServer::turn(self.turn_urls.clone(), username, password)];
         if !self.stun_urls.is_empty() {
@@ -85,6 +97,24 @@ impl TurnServers {
         }
         RtcConfiguration::with_servers(&servers)
     }
+}
+
+/// Returns a node's name for TURN servers. It is the percent-encoded ID, since coturn refuses names
+/// with blanks, quotes or backslashes, and with [`FORBIDDEN_WORDS`], whose first letter is encoded
+/// too. If that is too long, it is `~` and the hexadecimal SHA-256 of the ID.
+fn turn_name(node: &NodeId) -> String {
+    let mut name = utf8_percent_encode(node.as_str(), ENCODED).to_string();
+    for word in FORBIDDEN_WORDS {
+        while let Some(at) = name.to_ascii_lowercase().find(word) {
+            let letter = name.as_bytes().get(at).map_or_else(String::new, |b| format!("%{b:02X}"));
+            name.replace_range(at..=at, &letter);
+        }
+    }
+    if name.len() <= MAX_TURN_NAME_BYTES {
+        return name;
+    }
+    let hash = Sha256::digest(node.as_str());
+    hash.iter().fold("~".to_owned(), |name, byte| format!("{name}{byte:02x}"))
 }
 
 fn password(secret: &str, username: &str) -> String {
@@ -119,6 +149,22 @@ impl Broker {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn turn_names_have_only_what_coturn_takes() {
+        let name = |id: &str| turn_name(&NodeId::parse(id).unwrap());
+        for (id, expected) in [
+            ("Alice-1.x_y", "Alice-1.x_y"),
+            ("a b\"c'\\", "a%20b%22c%27%5C"),
+            ("b\u{f6}b:%41~", "b%C3%B6b%3A%2541%7E"),
+            ("unionUnion SELECT", "%75nion%55nion%20%53ELECT"),
+        ] {
+            assert_eq!(name(id), expected);
+        }
+        let long = name(&"\u{f6}".repeat(128));
+        assert!(long.len() == 65 && long.starts_with('~'), "{long}");
+        assert_ne!(name(&"\u{fc}".repeat(128)), long);
+    }
 
     #[test]
     fn turn_credentials_are_those_of_the_convention() {

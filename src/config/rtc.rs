@@ -3,15 +3,16 @@
 use super::Source;
 use super::reader::Reader;
 use crate::broker::{OwnRtc, TurnServers};
-use crate::protocol::{IceServer, RtcConfiguration};
+use crate::protocol::{IceServer, RtcConfiguration, is_stun_url, is_turn_url};
 
 /// Reads what a node is given if there is no webhook to ask.
 pub(super) fn read(reader: &mut Reader<impl Source>) -> OwnRtc {
-    let stun_urls = reader.list("STUN_URLS", |url| is_ice_url(url, &["stun:", "stuns:"]));
-    let turn_urls = reader.list("TURN_URLS", |url| is_ice_url(url, &["turn:", "turns:"]));
+    let stun_urls = reader.list("STUN_URLS", is_stun_url);
+    let turn_urls = reader.list("TURN_URLS", is_turn_url);
     let credential_ttl = reader.milliseconds("TURN_CREDENTIAL_TTL_MS", 1000);
     let written = reader.file("RTC_CONFIGURATION_FILE", |bytes| {
-        serde_json::from_slice(&bytes).ok().and_then(RtcConfiguration::from_json)
+        let configuration = serde_json::from_slice(&bytes).ok()?;
+        RtcConfiguration::from_json(configuration).ok()
     });
     let secret = reader.secret("TURN_SECRET", |text| Some(text.to_owned()));
     let secret_in_file = reader.file("TURN_SECRET_FILE", |bytes| {
@@ -41,8 +42,4 @@ pub(super) fn read(reader: &mut Reader<impl Source>) -> OwnRtc {
             })
         }
     }
-}
-
-fn is_ice_url(url: &str, schemes: &[&str]) -> bool {
-    schemes.iter().any(|scheme| url.strip_prefix(scheme).is_some_and(|host| !host.is_empty()))
 }

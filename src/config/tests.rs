@@ -93,8 +93,8 @@ fn each_kind_of_wrong_value_is_a_error() {
             "CORS_ORIGINS" => &[",", "https://a,", "https://a b"],
             "DISCOVERY_PATH" => &["x", "/x/", "/a b", "/health", "/socket.io/x"],
             "DISCOVERY_MAX_REQUESTS_PER_SECOND" => &counts[1..],
-            "STUN_URLS" => &["x", "stun:", "turn:h", "stun:h,", "stun:h,x"],
-            "TURN_URLS" => &["x", "turn:", "stun:h", "turn:h"],
+            "STUN_URLS" => &["x", "stun:", "turn:h", "stun:h,", "stun:h,x", "stun://h", "stun:h:0"],
+            "TURN_URLS" => &["x", "turn:", "stun:h", "turn:h", "turn:h?transport=sctp"],
             "TURN_SECRET" => &["a secret without servers"],
             "PEER_RELAY_PATH" => &[
                 "x",

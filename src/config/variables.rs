@@ -169,9 +169,9 @@ pub const VARIABLES: &[Variable] = &[
     },
     Variable {
         name: "AUTHENTICATION_DATA_FORMAT",
-        default: "object",
-        allowed: "object or string",
-        about: "How the authentication webhook gets a node's data. object: as a JSON object if the text is one; string: always as text.",
+        default: "string",
+        allowed: "string or object",
+        about: "How the authentication webhook gets a node's data. string: always as the text that the node sent; object: as a JSON object if the text is one.",
     },
     Variable {
         name: "AUTHORIZE_NODES_COMMUNICATION_WEBHOOK_URL",
@@ -225,7 +225,7 @@ pub const VARIABLES: &[Variable] = &[
         name: "WEBHOOK_TIMEOUT_MS",
         default: "5000",
         allowed: MILLISECONDS,
-        about: "How long a webhook call may take.",
+        about: "How long a webhook call may take, and how long it may wait before that for other calls to end.",
     },
     Variable {
         name: "WEBHOOK_MAX_IN_FLIGHT",

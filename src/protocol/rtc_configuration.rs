@@ -3,12 +3,33 @@
 use std::sync::Arc;
 
 use super::json_string::{JsonString, JsonStringBuf};
+use super::{is_stun_url, is_turn_url};
 use serde::Serialize;
 use serde_json::Value;
 
 /// A configuration for `RTCPeerConnection`, ready to be sent: JSON in a JSON string.
 #[derive(Debug, Clone)]
 pub struct RtcConfiguration(Arc<JsonStringBuf>);
+
+/// Why no node could use an RTC configuration. The values are not named: some are secrets.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidRtcConfiguration {
+    /// `iceServers` is no list, or an empty one.
+    #[error("iceServers is not a list of servers")]
+    NoServers,
+    /// The `urls` of a server are missing, or neither a text nor a list of some.
+    #[error("a server in iceServers has no list of urls")]
+    NoUrls,
+    /// A URL that browsers do not take.
+    #[error("a URL in iceServers is not one of RFC 7064 or RFC 7065")]
+    Url,
+    /// A field that has to be a text if it is there.
+    #[error("{0} is not a text")]
+    NoText(&'static str),
+    /// `iceCandidatePoolSize` is there and no whole number that browsers take.
+    #[error("iceCandidatePoolSize is not a whole number from 0 to 255")]
+    PoolSize,
+}
 
 /// The fields in the order in which the nodes have always got them.
 #[derive(Serialize)]
@@ -69,28 +90,25 @@ impl RtcConfiguration {
         })
     }
 
-    /// A configuration that somebody else wrote, with all its fields. `None` if no node could use
-    /// it: without a server that has `urls` the official nodes give up for good. So they do if
-    /// `urls` is one text, as it may be in browsers: it becomes a list, which both can read.
-    pub fn from_json(mut configuration: Value) -> Option<Self> {
-        let has_urls = |server: &Value| match server.get("urls") {
-            Some(Value::String(url)) => !url.is_empty(),
-            Some(Value::Array(urls)) => {
-                !urls.is_empty()
-                    && urls.iter().all(|url| url.as_str().is_some_and(|url| !url.is_empty()))
-            }
-            _ => false,
-        };
-        let servers = configuration.get_mut("iceServers")?.as_array_mut()?;
-        if !servers.iter().any(has_urls) {
-            return None;
+    /// Reads a configuration that somebody else wrote, and keeps all its fields. One text in `urls`
+    /// becomes a list: browsers read both, the official nodes a list only.
+    ///
+    /// # Errors
+    /// [`InvalidRtcConfiguration`] if a node could not use it. The official nodes give up for good
+    /// on one field of a wrong type, and browsers on one wrong URL.
+    pub fn from_json(mut configuration: Value) -> Result<Self, InvalidRtcConfiguration> {
+        let servers = configuration.get_mut("iceServers").and_then(Value::as_array_mut);
+        let servers = servers.filter(|servers| !servers.is_empty());
+        for server in servers.ok_or(InvalidRtcConfiguration::NoServers)? {
+            check_server(server)?;
         }
-        for urls in servers.iter_mut().filter_map(|server| server.get_mut("urls")) {
-            if urls.is_string() {
-                *urls = Value::Array(vec![urls.take()]);
-            }
+        check_texts(&configuration, &["iceTransportPolicy", "bundlePolicy", "rtcpMuxPolicy"])?;
+        if let Some(size) = configuration.get("iceCandidatePoolSize")
+            && size.as_u64().is_none_or(|size| size > u8::MAX.into())
+        {
+            return Err(InvalidRtcConfiguration::PoolSize);
         }
-        Some(Self::indented(&configuration))
+        Ok(Self::indented(&configuration))
     }
 
     /// The event's argument: a JSON string whose content is JSON again, indented by two blanks,
@@ -103,6 +121,29 @@ impl RtcConfiguration {
         // Texts, numbers and the like only: writing them as JSON cannot fail.
         let text = serde_json::to_string_pretty(configuration).unwrap_or_default();
         Self(Arc::new(JsonStringBuf::new(&text)))
+    }
+}
+
+fn check_server(server: &mut Value) -> Result<(), InvalidRtcConfiguration> {
+    let urls = server.get_mut("urls").ok_or(InvalidRtcConfiguration::NoUrls)?;
+    if urls.is_string() {
+        *urls = Value::Array(vec![urls.take()]);
+    }
+    let urls = urls.as_array().filter(|urls| !urls.is_empty());
+    for url in urls.ok_or(InvalidRtcConfiguration::NoUrls)? {
+        let url = url.as_str().ok_or(InvalidRtcConfiguration::NoUrls)?;
+        if !is_stun_url(url) && !is_turn_url(url) {
+            return Err(InvalidRtcConfiguration::Url);
+        }
+    }
+    check_texts(server, &["username", "password", "credential", "credentialType"])
+}
+
+fn check_texts(object: &Value, names: &[&'static str]) -> Result<(), InvalidRtcConfiguration> {
+    let is_other = |name: &&&str| object.get(**name).is_some_and(|value| !value.is_string());
+    match names.iter().find(is_other) {
+        Some(name) => Err(InvalidRtcConfiguration::NoText(name)),
+        None => Ok(()),
     }
 }
 
@@ -126,7 +167,7 @@ mod tests {
 
     #[test]
     fn unknown_fields_and_their_order_are_kept() {
-        let json = "{\n  \"x\": 1.0,\n  \"iceServers\": [\n    {\n      \"urls\": [],\n      \"b\": null\n    },\n    {\n      \"urls\": [\n        \"stun:a\"\n      ]\n    }\n  ]\n}";
+        let json = "{\n  \"x\": 1.0,\n  \"iceServers\": [\n    {\n      \"urls\": [\n        \"turn:b\"\n      ],\n      \"b\": null\n    },\n    {\n      \"urls\": [\n        \"stun:a\"\n      ]\n    }\n  ]\n}";
         let configuration =
             RtcConfiguration::from_json(serde_json::from_str(json).unwrap()).unwrap();
         assert_eq!(text(&configuration), json);
@@ -134,33 +175,50 @@ mod tests {
 
     #[test]
     fn urls_become_a_list() {
-        let json = r#"{"iceServers":[{"urls":"stun:a","x":"y"},{"urls":["stun:b"]},{}]}"#;
+        let json = r#"{"iceServers":[{"urls":"stun:a","x":"y"},{"urls":["stun:b"]}]}"#;
         let configuration =
             RtcConfiguration::from_json(serde_json::from_str(json).unwrap()).unwrap();
         let value: Value = serde_json::from_str(&text(&configuration)).unwrap();
-        let expected = r#"{"iceServers":[{"urls":["stun:a"],"x":"y"},{"urls":["stun:b"]},{}]}"#;
+        let expected = r#"{"iceServers":[{"urls":["stun:a"],"x":"y"},{"urls":["stun:b"]}]}"#;
         assert_eq!(value.to_string(), expected);
     }
 
     #[test]
-    fn a_configuration_without_usable_servers_is_none() {
-        for json in [
-            "null",
-            "[]",
-            "{}",
-            r#"{"iceServers":{}}"#,
-            r#"{"iceServers":[]}"#,
-            r#"{"iceServers":[{}]}"#,
-            r#"{"iceServers":[{"urls":""}]}"#,
-            r#"{"iceServers":[{"urls":[]}]}"#,
-            r#"{"iceServers":[{"urls":[1]}]}"#,
-            r#"{"iceServers":["stun:a"]}"#,
-            r#"{"iceServers":[{"url":"stun:a"}]}"#,
+    fn a_configuration_that_a_node_could_not_use_is_an_error() {
+        use InvalidRtcConfiguration as Invalid;
+        let wrong = |json: &str| {
+            RtcConfiguration::from_json(serde_json::from_str(json).unwrap()).unwrap_err()
+        };
+        for json in ["null", "[]", "{}", r#"{"iceServers":{}}"#, r#"{"iceServers":[]}"#] {
+            assert_eq!(wrong(json), Invalid::NoServers, "{json}");
+        }
+        for (server, error) in [
+            ("{}", Invalid::NoUrls),
+            (r#""stun:a""#, Invalid::NoUrls),
+            (r#"{"url":"stun:a"}"#, Invalid::NoUrls),
+            (r#"{"urls":[]}"#, Invalid::NoUrls),
+            (r#"{"urls":[1]}"#, Invalid::NoUrls),
+            (r#"{"urls":["stun:a",null]}"#, Invalid::NoUrls),
+            (r#"{"urls":""}"#, Invalid::Url),
+            (r#"{"urls":["stun:a","https://b"]}"#, Invalid::Url),
+            (r#"{"urls":"turn:a","username":1}"#, Invalid::NoText("username")),
+            (r#"{"urls":"turn:a","password":null}"#, Invalid::NoText("password")),
+            (r#"{"urls":"turn:a","credential":{}}"#, Invalid::NoText("credential")),
         ] {
-            assert!(
-                RtcConfiguration::from_json(serde_json::from_str(json).unwrap()).is_none(),
-                "{json}"
-            );
+            let json = format!(r#"{{"iceServers":[{{"urls":"stun:a"}},{server}]}}"#);
+            assert_eq!(wrong(&json), error, "{json}");
+        }
+        for (field, error) in [
+            (r#""iceTransportPolicy":1"#, Invalid::NoText("iceTransportPolicy")),
+            (r#""bundlePolicy":null"#, Invalid::NoText("bundlePolicy")),
+            (r#""rtcpMuxPolicy":[]"#, Invalid::NoText("rtcpMuxPolicy")),
+            (r#""iceCandidatePoolSize":"10""#, Invalid::PoolSize),
+            (r#""iceCandidatePoolSize":1.5"#, Invalid::PoolSize),
+            (r#""iceCandidatePoolSize":-1"#, Invalid::PoolSize),
+            (r#""iceCandidatePoolSize":256"#, Invalid::PoolSize),
+        ] {
+            let json = format!(r#"{{"iceServers":[{{"urls":"stun:a"}}],{field}}}"#);
+            assert_eq!(wrong(&json), error, "{json}");
         }
     }
 }

@@ -7,16 +7,16 @@ use std::str::FromStr;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{CallError, Hook, says_yes};
+use super::{CallError, Hook};
 use crate::protocol::Handshake;
 
 /// In which form a node's `data` is passed on (`AUTHENTICATION_DATA_FORMAT`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DataFormat {
+    /// Always as the text that the node sent, as the original broker does.
+    String,
     /// As the object that it is, if it is the text of one.
     Object,
-    /// Always as the text that the node sent.
-    String,
 }
 
 impl FromStr for DataFormat {
@@ -66,7 +66,7 @@ impl Authentication {
         let id = handshake.id.as_str();
         let data = handshake.data.as_deref().map(|text| data(text, self.data_format));
         let request = Request { id, node_id: id, data };
-        self.hook.call(&request, |answer| Ok(says_yes(&answer, "authenticated"))).await
+        self.hook.call(&request, |reply| reply.says_yes("authenticated")).await
     }
 }
 

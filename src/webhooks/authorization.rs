@@ -10,7 +10,7 @@ use futures_util::FutureExt;
 use moka::future::Cache;
 use serde::Serialize;
 
-use super::{CallError, Hook, says_yes};
+use super::{CallError, Hook};
 
 /// The most cached answers.
 const MAX_ANSWERS: u64 = 100_000;
@@ -47,7 +47,7 @@ impl Authorization {
     /// [`CallError`] if there is no answer; that is never cached.
     pub(crate) async fn ask(&self, from: &str, to: &str) -> Result<bool, CallError> {
         let request = Request { from, to };
-        let call = self.hook.call(&request, |answer| Ok(says_yes(&answer, "authorized")));
+        let call = self.hook.call(&request, |reply| reply.says_yes("authorized"));
         match &self.answers {
             None => call.await,
             Some(answers) => {

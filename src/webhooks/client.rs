@@ -1,37 +1,30 @@
-//! The one HTTP client behind all hooks: what it sends, how long it waits, what it accepts.
+//! The one HTTP client behind all hooks: what it sends, which connections it uses, what it accepts.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::convert::Infallible;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
+use hyper::body::{Frame, SizeHint};
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
-use reqwest::{Certificate, Proxy, Response};
-use serde::Serialize;
-use tokio::sync::Semaphore;
+use reqwest::{Body, Certificate, Proxy, Response};
+use tokio::sync::Notify;
 use url::Url;
 use uuid::Uuid;
 
-use super::failure_log::FailureLog;
-use super::{Answer, CallSettings};
-use crate::circuit_breaker::CircuitBreaker;
-use crate::metrics::Metrics;
+use super::CallSettings;
+use crate::protocol::InvalidRtcConfiguration;
 
 /// The longest answer that is read, in bytes.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
-/// What UTF-8 may begin with, and JSON may not.
-const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
-
-/// Failures in a row that open the circuit of a hook.
-const FAILURES_TO_OPEN: u32 = 10;
-
-/// How long an open circuit stays so before one call is tried.
-const OPEN_FOR: Duration = Duration::from_secs(5);
-
-/// How many calls of a hook may wait for their turn, for each one that may be under way: as many
-/// as one connection may have waiting, so that hundreds of busy ones find room.
-const WAITING_PER_CALL: usize = 64;
+/// How long a connection may be idle before it is closed. Servers close theirs after one second
+/// (the least that `Keep-Alive: timeout` can name), two (gunicorn) or five (Node, uvicorn).
+const IDLE_TIMEOUT: Duration = Duration::from_millis(900);
 
 /// Who calls: firewalls turn away requests that do not say it.
 const USER_AGENT: &str = concat!("crolang-broker/", env!("CARGO_PKG_VERSION"));
@@ -65,12 +58,13 @@ fn install_crypto() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
-/// Makes hooks that share connections and settings; a cheap handle.
+/// Posts to webhook servers; a cheap handle.
 #[derive(Clone)]
 pub(super) struct Client {
     http: reqwest::Client,
+    /// The same with a new connection for each request.
+    unpooled: reqwest::Client,
     settings: Arc<CallSettings>,
-    metrics: Metrics,
 }
 
 /// The settings cannot be used.
@@ -84,9 +78,12 @@ pub(crate) enum CallError {
     /// It failed so often that it is not asked for a while.
     #[error("not asked, after too many failures in a row")]
     CircuitOpen,
-    /// Too many calls wait already.
+    /// Too many calls wait already, or this one has waited too long for its permit.
     #[error("too many calls are waiting")]
     Busy,
+    /// The request was sent, and its connection is needed for another one.
+    #[error("no answer before the next messages were due")]
+    Displaced,
     /// No answer in time.
     #[error("no answer in time")]
     Timeout,
@@ -102,6 +99,9 @@ pub(crate) enum CallError {
     /// An answer that is not what this hook must give.
     #[error("an answer that is not {0}")]
     Malformed(&'static str),
+    /// An RTC configuration that no node could use.
+    #[error("an RTC configuration that no node could use: {0}")]
+    RtcConfiguration(#[from] InvalidRtcConfiguration),
 }
 
 impl CallError {
@@ -110,11 +110,12 @@ impl CallError {
         match self {
             CallError::CircuitOpen => "circuit_open",
             CallError::Busy => "busy",
+            CallError::Displaced => "displaced",
             CallError::Timeout => "timeout",
             CallError::Connection(_) => "connection",
             CallError::Status(_) => "status",
             CallError::TooLong => "too_long",
-            CallError::Malformed(_) => "malformed",
+            CallError::Malformed(_) | CallError::RtcConfiguration(_) => "malformed",
         }
     }
 }
@@ -139,166 +140,56 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`] if a certificate or the proxy cannot be used.
-    pub(super) fn new(settings: CallSettings, metrics: Metrics) -> Result<Self, ClientError> {
+    pub(super) fn new(settings: CallSettings) -> Result<Self, ClientError> {
         install_crypto();
-        let mut builder = reqwest::Client::builder()
-            .user_agent(USER_AGENT)
-            .redirect(Policy::none())
-            .no_proxy()
-            .connect_timeout(settings.timeout)
-            .tcp_nodelay(true)
-            .pool_max_idle_per_host(settings.max_in_flight);
-        if let Some(ExtraRoots(certificates)) = &settings.extra_roots {
-            builder = builder.tls_certs_merge(certificates.clone());
-        }
-        if let Some(proxy) = &settings.proxy {
-            builder = builder.proxy(Proxy::all(proxy.expose().clone())?);
-        }
-        Ok(Self { http: builder.build()?, settings: Arc::new(settings), metrics })
+        Ok(Self {
+            http: http_client(&settings, settings.max_in_flight)?,
+            unpooled: http_client(&settings, 0)?,
+            settings: Arc::new(settings),
+        })
     }
 
-    /// A hook at `url`, called `name` in logs and metrics.
-    pub(super) fn hook(&self, name: &'static str, url: Url) -> Hook {
-        Hook {
-            client: self.clone(),
-            name,
-            url,
-            // Its own, so that one hook that hangs takes no turns from the others.
-            turns: Semaphore::new(self.settings.max_in_flight),
-            waiting: AtomicUsize::new(0),
-            health: Mutex::new(Health {
-                breaker: CircuitBreaker::new(FAILURES_TO_OPEN, OPEN_FOR),
-                log: FailureLog::default(),
-            }),
-        }
+    pub(super) fn settings(&self) -> &CallSettings {
+        &self.settings
     }
-}
 
-pub(crate) struct Hook {
-    client: Client,
-    name: &'static str,
-    url: Url,
-    turns: Semaphore,
-    waiting: AtomicUsize,
-    health: Mutex<Health>,
-}
-
-/// How the last calls of a hook went.
-struct Health {
-    breaker: CircuitBreaker,
-    log: FailureLog,
-}
-
-impl Hook {
-    /// Posts `body` as JSON and gives what `read` makes of the answer, which must be an object.
+    /// Posts JSON and returns the body of the response. `sent` is notified once the request is on
+    /// its way. A request whose connection broke before the response is sent once more: most
+    /// likely the server closed an idle connection just then.
     ///
     /// # Errors
-    /// [`CallError`] if there is no answer that `read` can use.
-    pub(crate) async fn call<T>(
+    /// [`CallError`] if there is no successful response.
+    pub(super) async fn post(
         &self,
-        body: &impl Serialize,
-        read: impl FnOnce(Answer) -> Result<T, CallError>,
-    ) -> Result<T, CallError> {
-        let asked = self.attempt(body, |answer| {
-            // Some frameworks begin every text with a byte order mark.
-            let answer = answer.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&answer);
-            read(
-                serde_json::from_slice(answer)
-                    .map_err(|_| CallError::Malformed("a JSON object"))?,
-            )
-        });
-        self.finish(asked.await, |_| true)
-    }
-
-    /// Posts `body` as JSON. Only a server that cannot be reached is left alone for a while: one
-    /// that answers badly, or not at all, was told all the same.
-    ///
-    /// # Errors
-    /// [`CallError`] if there is no answer of success.
-    pub(crate) async fn tell(&self, body: &impl Serialize) -> Result<(), CallError> {
-        let told = self.attempt(body, |_| Ok(())).await;
-        self.finish(told, |error| matches!(error, CallError::Connection(_)))
-    }
-
-    pub(crate) fn max_in_flight(&self) -> usize {
-        self.client.settings.max_in_flight
-    }
-
-    async fn attempt<T>(
-        &self,
-        body: &impl Serialize,
-        read: impl FnOnce(Vec<u8>) -> Result<T, CallError>,
-    ) -> Result<T, CallError> {
-        if !self.health().breaker.allows(Instant::now()) {
-            return Err(CallError::CircuitOpen);
-        }
-        let timeout = self.client.settings.timeout;
-        let answered = tokio::time::timeout(timeout, self.exchange(body)).await;
-        answered.unwrap_or(Err(CallError::Timeout)).and_then(read)
-    }
-
-    /// Counts how a call ended.
-    fn finish<T>(
-        &self,
-        ended: Result<T, CallError>,
-        speaks_against_server: impl Fn(&CallError) -> bool,
-    ) -> Result<T, CallError> {
-        let label = ended.as_ref().err().map_or("ok", CallError::label);
-        self.client.metrics.webhook_call(self.name, label);
-        let Err(error) = &ended else {
-            self.health().breaker.succeeded();
-            return ended;
+        url: &Url,
+        json: Bytes,
+        sent: Option<&Arc<Notify>>,
+    ) -> Result<Vec<u8>, CallError> {
+        let headers = self.headers(&json);
+        let request = |http: &reqwest::Client| {
+            let body = match sent {
+                None => Body::from(json.clone()),
+                Some(sent) => {
+                    Body::wrap(NotifyingBody { json: Some(json.clone()), sent: sent.clone() })
+                }
+            };
+            http.post(url.clone()).headers(headers.clone()).body(body).send()
         };
-        // These say something of the broker and nothing of the server.
-        if matches!(error, CallError::CircuitOpen | CallError::Busy) {
-            return ended;
-        }
-        let now = Instant::now();
-        let unlogged = {
-            let mut health = self.health();
-            if speaks_against_server(error) {
-                health.breaker.failed(now);
-            } else {
-                health.breaker.succeeded();
-            }
-            health.log.failed(now)
+        let response = match request(&self.http).await {
+            Err(error) if is_broken_connection(&error) => request(&self.unpooled).await?,
+            response => response?,
         };
-        if let Some(failures) = unlogged {
-            tracing::warn!(hook = self.name, %error, failures, "a webhook gave no answer");
-        }
-        ended
-    }
-
-    fn health(&self) -> std::sync::MutexGuard<'_, Health> {
-        self.health.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn exchange(&self, body: &impl Serialize) -> Result<Vec<u8>, CallError> {
-        let _turn = self.turn().await?;
-        let body = serde_json::to_vec(body).map_err(|_| CallError::Malformed("a request"))?;
-        let request =
-            self.client.http.post(self.url.clone()).headers(self.headers(&body)).body(body);
-        let response = request.send().await?;
         if !response.status().is_success() {
             return Err(CallError::Status(response.status().as_u16()));
         }
         read_limited(response).await
     }
 
-    async fn turn(&self) -> Result<tokio::sync::SemaphorePermit<'_>, CallError> {
-        if let Ok(turn) = self.turns.try_acquire() {
-            return Ok(turn);
-        }
-        let most = self.client.settings.max_in_flight * WAITING_PER_CALL;
-        let _place = Place::take(&self.waiting, most).ok_or(CallError::Busy)?;
-        self.turns.acquire().await.map_err(|_| CallError::Busy)
-    }
-
     fn headers(&self, body: &[u8]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(ACCEPT, ACCEPTED);
-        let Some(signer) = &self.client.settings.signer else { return headers };
+        let Some(signer) = &self.settings.signer else { return headers };
         let id = format!("msg_{}", Uuid::new_v4().as_simple());
         let timestamp =
             SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
@@ -316,6 +207,83 @@ impl Hook {
     }
 }
 
+fn http_client(
+    settings: &CallSettings,
+    max_idle_connections: usize,
+) -> Result<reqwest::Client, ClientError> {
+    let mut builder = reqwest::Client::builder()
+        .user_agent(USER_AGENT)
+        .redirect(Policy::none())
+        .no_proxy()
+        .connect_timeout(settings.timeout)
+        .tcp_nodelay(true)
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .pool_max_idle_per_host(max_idle_connections);
+    if let Some(ExtraRoots(certificates)) = &settings.extra_roots {
+        builder = builder.tls_certs_merge(certificates.clone());
+    }
+    if let Some(proxy) = &settings.proxy {
+        builder = builder.proxy(Proxy::all(proxy.expose().clone())?);
+    }
+    Ok(builder.build()?)
+}
+
+/// Returns whether a connection that had been made ended before the head of a response was there.
+fn is_broken_connection(error: &reqwest::Error) -> bool {
+    if error.is_connect() {
+        return false;
+    }
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<hyper::Error>()
+            && (error.is_incomplete_message() || error.is_canceled() || error.is_closed())
+        {
+            return true;
+        }
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return matches!(
+                error.kind(),
+                io::ErrorKind::ConnectionReset
+                    | io::ErrorKind::ConnectionAborted
+                    | io::ErrorKind::BrokenPipe
+                    | io::ErrorKind::UnexpectedEof
+            );
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// A request's body that notifies when it is taken to be written.
+struct NotifyingBody {
+    json: Option<Bytes>,
+    sent: Arc<Notify>,
+}
+
+impl hyper::body::Body for NotifyingBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let json = self.json.take();
+        if json.is_some() {
+            self.sent.notify_one();
+        }
+        Poll::Ready(json.map(|json| Ok(Frame::data(json))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.json.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.json.as_ref().map_or(0, |json| json.len() as u64))
+    }
+}
+
 /// Reads an answer chunk by chunk, so that an endless one is noticed.
 async fn read_limited(mut response: Response) -> Result<Vec<u8>, CallError> {
     let mut body = Vec::new();
@@ -326,20 +294,4 @@ async fn read_limited(mut response: Response) -> Result<Vec<u8>, CallError> {
         body.extend_from_slice(&chunk);
     }
     Ok(body)
-}
-
-/// A place among those who wait; given up when dropped.
-struct Place<'a>(&'a AtomicUsize);
-
-impl<'a> Place<'a> {
-    fn take(waiting: &'a AtomicUsize, most: usize) -> Option<Self> {
-        let place = Self(waiting);
-        (waiting.fetch_add(1, Ordering::AcqRel) < most).then_some(place)
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
 }

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use moka::sync::Cache;
 use serde::Serialize;
 
-use super::{Answer, CallError, Hook};
+use super::{CallError, Hook, Reply};
 use crate::node::NodeId;
 use crate::protocol::RtcConfiguration;
 
@@ -51,11 +51,9 @@ impl RtcConfigurations {
     }
 }
 
-fn read(mut answer: Answer) -> Result<RtcConfiguration, CallError> {
-    let configuration = match answer.remove("rtcConfiguration") {
-        Some(wrapped) => wrapped,
-        None => answer.into(),
-    };
-    RtcConfiguration::from_json(configuration)
-        .ok_or(CallError::Malformed("an RTC configuration with iceServers"))
+fn read(reply: Reply<'_>) -> Result<RtcConfiguration, CallError> {
+    let configuration = reply.field("rtcConfiguration")?.map_or(reply.as_bytes(), str::as_bytes);
+    let configuration = serde_json::from_slice(configuration)
+        .map_err(|_| CallError::Malformed("an RTC configuration"))?;
+    Ok(RtcConfiguration::from_json(configuration)?)
 }

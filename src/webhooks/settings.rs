@@ -34,7 +34,8 @@ pub struct WebhookSettings {
 /// How webhooks are called.
 #[derive(Debug, Clone)]
 pub struct CallSettings {
-    /// How long a call may take, from waiting for its permit to the last byte of the response.
+    /// How long a call may take, to the last byte of the response; and how long it may wait for its
+    /// permit before that.
     pub timeout: Duration,
     /// The most calls of one hook in flight.
     pub max_in_flight: usize,

@@ -6,14 +6,11 @@
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use serde::Serialize;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Hook, SOCKET_MESSAGE};
 use crate::metrics::Metrics;
-
-/// The most notifications in the queue.
-const MAX_WAITING: usize = 10_000;
 
 pub(crate) struct SocketMessages {
     queue: mpsc::Sender<SocketMessage>,
@@ -33,8 +30,8 @@ pub(crate) struct SocketMessage {
 impl SocketMessages {
     /// Notifies `hook`, in a task of its own.
     pub(super) fn new(hook: Hook, metrics: Metrics) -> Self {
-        let (queue, waiting) = mpsc::channel(MAX_WAITING);
-        let notifier = AbortOnDropHandle::new(tokio::spawn(tell(hook, waiting)));
+        let (queue, waiting) = mpsc::channel(hook.max_waiting().min(Semaphore::MAX_PERMITS));
+        let notifier = AbortOnDropHandle::new(tokio::spawn(notify(hook, waiting)));
         Self { queue, metrics, _notifier: notifier }
     }
 
@@ -46,20 +43,27 @@ impl SocketMessages {
     }
 }
 
-async fn tell(hook: Hook, mut waiting: mpsc::Receiver<SocketMessage>) {
+/// Sends what is queued, on at most as many connections as calls may be in flight. If all are in
+/// use, the call that was sent longest ago gives up its response: a server that never responds is
+/// notified as often as one that does.
+async fn notify(hook: Hook, mut waiting: mpsc::Receiver<SocketMessage>) {
+    let displaced = Notify::new();
     let mut calls = FuturesUnordered::new();
     loop {
-        tokio::select! {
-            Some(_) = calls.next(), if !calls.is_empty() => {}
-            message = waiting.recv(), if calls.len() < hook.max_in_flight() => match message {
-                Some(message) => calls.push(one(&hook, message)),
-                None => return,
-            },
+        let message = tokio::select! {
+            Some(()) = calls.next(), if !calls.is_empty() => continue,
+            message = waiting.recv() => message,
+        };
+        let Some(message) = message else { return };
+        while calls.len() >= hook.max_in_flight() {
+            displaced.notify_one();
+            calls.next().await;
         }
+        calls.push(notify_of(&hook, message, &displaced));
     }
 }
 
-async fn one(hook: &Hook, message: SocketMessage) {
+async fn notify_of(hook: &Hook, message: SocketMessage, displaced: &Notify) {
     // Whatever came back: the hook counts and reports its failures itself.
-    let _ = hook.tell(&message).await;
+    let _ = hook.notify(&message, displaced).await;
 }

@@ -106,8 +106,8 @@ fn libraries_stay_where_they_belong() {
     let homes = [
         ("socketioxide", &["gateway"][..]),
         ("socketioxide_core", &["gateway"]),
-        ("hyper", &["gateway"]),
-        ("hyper_util", &["gateway"]),
+        ("hyper", &["gateway", "webhooks/client"]),
+        ("hyper_util", &["gateway", "webhooks/client"]),
         ("reqwest", &["webhooks"]),
         ("redis", &["directory"]),
         (

@@ -194,6 +194,39 @@ async fn credentials_from_the_broker_get_a_relay_address_from_a_turn_server() {
     turn.end().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_turn_server_takes_the_credentials_of_every_id() {
+    let turn = TurnServer::start().await;
+    let url = format!("turn:127.0.0.1:{}?transport=udp", turn.port);
+    let server = start_with_variables(&[("TURN_URLS", &url), ("TURN_SECRET", SECRET)]).await;
+    let long = "\u{f6}".repeat(128);
+    let ids = [
+        "a b",
+        "a\"b",
+        "it's",
+        "a\\b",
+        "union select",
+        "xUNIONxSELECTx",
+        "b\u{f6}b",
+        "\u{1f642}",
+        "a:b",
+        "%41<>~",
+        &long,
+    ];
+    let relays = ids.map(|id| {
+        let (turn, address) = (&turn, server.address());
+        async move {
+            let query: String = url::form_urlencoded::byte_serialize(id.as_bytes()).collect();
+            let servers = ice_servers(address, &query).await;
+            let username = servers[0]["username"].as_str().unwrap();
+            let password = servers[0]["password"].as_str().unwrap();
+            assert!(turn.relays(username, password).await, "{id}: {}", turn.log());
+        }
+    });
+    futures_util::future::join_all(relays).await;
+    turn.end().await;
+}
+
 #[tokio::test]
 async fn a_secret_in_a_file_and_several_urls() {
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -208,7 +241,7 @@ async fn a_secret_in_a_file_and_several_urls() {
     for server in [&from_file, &direct] {
         let mut told = ice_servers(server.address(), "b%C3%B6b").await;
         let username = told[1]["username"].take();
-        assert!(username.as_str().unwrap().ends_with(":böb"), "{username}");
+        assert!(username.as_str().unwrap().ends_with(":b%C3%B6b"), "{username}");
         assert_eq!(told[0]["urls"], serde_json::json!(["stun:s.example", "stun:s2.example"]));
         assert_eq!(told[0].as_object().unwrap().len(), 1, "STUN needs no credentials");
         assert_eq!(told[1]["urls"].as_array().unwrap().len(), 2);

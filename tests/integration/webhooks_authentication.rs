@@ -88,6 +88,16 @@ fn encoded(text: &str) -> String {
 }
 
 #[tokio::test]
+async fn data_is_a_text_where_nothing_else_is_configured() {
+    let hook = open_door().await;
+    let server = start_with_variables(&[(URL, &hook.url("/"))]).await;
+    let data = r#"{"token":"t"}"#;
+    let query = format!("&id=a&version=1&runtime=r&data={}", encoded(data));
+    enter(server.address(), &query).await.unwrap();
+    assert_eq!(hook.bodies(), [json!({"id": "a", "nodeId": "a", "data": data})]);
+}
+
+#[tokio::test]
 async fn no_data_means_no_field() {
     let hook = open_door().await;
     let server = start_with_variables(&[(URL, &hook.url("/"))]).await;
@@ -126,6 +136,19 @@ async fn a_byte_order_mark_before_the_answer_does_no_harm() {
     assert_eq!(refusal.as_deref(), Some(REFUSED));
     hook.answer(marked(true));
     Node::connect(server.address(), "alice").await;
+}
+
+#[tokio::test]
+async fn what_else_is_in_the_answer_does_not_matter() {
+    let hook = open_door().await;
+    let server = start_with_variables(&[(URL, &hook.url("/"))]).await;
+    let deep = format!("{}{}", "[".repeat(1_000), "]".repeat(1_000));
+    for (n, other) in [r#""\ud83d""#, "1e400", &deep, r#"{"a":1,"a":2}"#].into_iter().enumerate() {
+        let text = format!(r#"{{"data":{other},"authenticated":true,"more":{other}}}"#);
+        hook.answer(move |_| Reply::Text(text.clone()));
+        let entered = Node::try_connect(server.address(), &format!("n{n}")).await;
+        assert!(entered.is_ok(), "{other}: {:?}", entered.err());
+    }
 }
 
 #[tokio::test]
@@ -186,7 +209,7 @@ async fn it_is_asked_before_the_id_is_looked_at() {
     let refusal = Node::try_connect(server.address(), "alice").await.err();
     assert_eq!(refusal.as_deref(), Some(r#"44{"message":"client already connected"}"#));
     assert!(!holder.is_over());
-    assert_eq!(hook.count(), 4);
+    assert_eq!(hook.count(), 5, "one call is repeated, since its connection broke");
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crolang_broker::Server;
 use serde_json::{Value, json};
 
-use crate::support::{Fault, Hook, Node, Reply, start_with_variables};
+use crate::support::{Fault, Hook, Node, Reply, metric, start_with_variables};
 
 const URL: &str = "AUTHORIZE_NODES_COMMUNICATION_WEBHOOK_URL";
 
@@ -108,7 +108,7 @@ async fn one_hook_that_fails_does_not_silence_another() {
     for _ in 0..FAILURES + 5 {
         assert_eq!(ask(&mut alice).await, FAILED);
     }
-    assert_eq!(hook.count(), FAILURES);
+    assert_eq!(hook.count(), 2 * FAILURES, "each call is repeated once");
     assert!(Node::try_connect(address, "bob").await.is_ok());
     door.refuse().await;
     for _ in 0..FAILURES + 5 {
@@ -120,6 +120,35 @@ async fn one_hook_that_fails_does_not_silence_another() {
     let answer = Node::try_connect(address, "carol").await.err().unwrap();
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
     assert_eq!(door.count(), before, "it is left alone, though it would answer");
+}
+
+#[tokio::test]
+async fn waiting_for_a_permit_is_no_failure_and_ends_at_once_where_it_cannot_succeed() {
+    let hook = Hook::start(|_| Reply::After(Duration::from_millis(100), yes())).await;
+    let server = start_with_variables(&[
+        (URL, &hook.url("/")),
+        ("WEBHOOK_TIMEOUT_MS", "500"),
+        ("WEBHOOK_MAX_IN_FLIGHT", "1"),
+    ])
+    .await;
+    let mut alice = Node::connect(server.address(), "alice").await;
+    for _ in 0..8 {
+        assert_eq!(ask(&mut alice).await, PASSED);
+    }
+    let many = burst(60);
+    let began = Instant::now();
+    alice.send_all(&many).await;
+    let passed = passed(&mut alice, &many).await;
+    assert!((2..30).contains(&passed), "{passed} passed");
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    let outcome = |outcome| {
+        let name =
+            format!("crolang_webhook_calls_total{{hook=\"authorization\",outcome=\"{outcome}\"}}");
+        metric(&server, &name)
+    };
+    assert_eq!((outcome("circuit_open"), outcome("timeout")), (0.0, 0.0));
+    assert_eq!(outcome("busy") as usize, many.len() - passed);
+    assert_eq!(ask(&mut alice).await, PASSED);
 }
 
 fn burst(messages: usize) -> Vec<String> {

@@ -1,6 +1,7 @@
 //! How a webhook is reached: TLS and whom it trusts, a proxy, and the signature on each call.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -12,9 +13,11 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use sha2::Sha256;
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 use crate::support::{
-    Authority, Call, Hook, Node, Reply, configuration, eventually, metric, start_with_variables,
+    Authority, Call, Fault, Hook, Node, Reply, configuration, eventually, metric,
+    start_with_variables,
 };
 
 const URL: &str = "NODES_AUTHENTICATION_WEBHOOK_URL";
@@ -160,6 +163,86 @@ async fn a_connection_that_the_server_has_closed_is_not_used_again() {
         Node::connect(server.address(), &format!("m{n}")).await;
     }
     assert_eq!((hook.count(), hook.open_connections()), (40, 1));
+}
+
+#[tokio::test]
+async fn a_call_whose_connection_breaks_before_an_answer_is_repeated_once() {
+    let hook = Hook::start(|_| yes()).await;
+    let server = start_with_variables(&[(URL, &hook.url("/"))]).await;
+    for fault in [Fault::Closed, Fault::Reset] {
+        let first = AtomicBool::new(true);
+        hook.answer(move |_| {
+            let is_first = first.swap(false, Ordering::SeqCst);
+            if is_first { Reply::Fault(fault, yes()) } else { yes().into() }
+        });
+        let before = hook.count();
+        let entered = Node::try_connect(server.address(), &format!("{fault:?}")).await;
+        assert!(entered.is_ok(), "{fault:?}: {:?}", entered.err());
+        hook.fault(fault, yes()).await;
+        assert_unavailable(Node::try_connect(server.address(), "carol").await.err());
+        assert_eq!(hook.count() - before, 4, "{fault:?}");
+    }
+}
+
+/// Sends messages to nobody that are authorized by the hook, with pauses of about the time after
+/// which it closes idle connections, so that many calls meet a connection that is closing.
+async fn lose_none(hook: &Hook, limit: Duration) {
+    const NODES: usize = 4;
+    const MESSAGES: usize = 60;
+    let server = start_with_variables(&[
+        ("AUTHORIZE_NODES_COMMUNICATION_WEBHOOK_URL", &hook.url("/")),
+        ("ON_AUTHENTICATED_SOCKET_MSG_WEBHOOK_URL", &hook.url("/told")),
+    ])
+    .await;
+    let mut nodes = JoinSet::new();
+    for node in 0..NODES {
+        let mut node = Node::connect(server.address(), &format!("n{node}")).await;
+        nodes.spawn(async move {
+            for message in 0..MESSAGES {
+                let ack = node.ask("SOCKET_MSG_EXCHANGE", r#"{"to":"nobody"}"#).await;
+                assert_eq!(ack, "[\"NOT_CONNECTED\"]", "message {message}");
+                tokio::time::sleep(limit.mul_f64(0.9 + 0.01 * (message % 20) as f64)).await;
+            }
+        });
+    }
+    nodes.join_all().await;
+    let told = r#"crolang_webhook_calls_total{hook="on_socket_message",outcome="ok"}"#;
+    eventually("all are told", || metric(&server, told) == (NODES * MESSAGES) as f64).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_the_server_closes_while_idle_cost_no_call() {
+    let hook = Hook::start(|_| json!({"authorized": true})).await;
+    for limit in [Duration::from_millis(5), Duration::from_millis(20)] {
+        hook.close_idle_after(limit);
+        lose_none(&hook, limit).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_the_server_closes_after_some_answers_cost_no_call() {
+    for every in [1, 2, 3, 7] {
+        let calls = AtomicUsize::new(0);
+        let hook = Hook::start(move |_| {
+            let answer = json!({"authorized": true});
+            let is_last = calls.fetch_add(1, Ordering::SeqCst).is_multiple_of(every);
+            if is_last { Reply::Last(answer) } else { answer.into() }
+        })
+        .await;
+        lose_none(&hook, Duration::from_micros(500)).await;
+    }
+}
+
+#[tokio::test]
+async fn idle_connections_are_closed_before_servers_close_theirs() {
+    let hook = Hook::start(|_| yes()).await;
+    let server = start_with_variables(&[(URL, &hook.url("/"))]).await;
+    Node::connect(server.address(), "alice").await;
+    assert_eq!(hook.open_connections(), 1);
+    let began = Instant::now();
+    eventually("it is closed", || hook.open_connections() == 0).await;
+    let idle = began.elapsed();
+    assert!(idle > Duration::from_millis(500) && idle < Duration::from_secs(2), "{idle:?}");
 }
 
 fn secret(byte: u8) -> String {

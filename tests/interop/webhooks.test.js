@@ -56,10 +56,10 @@ describe('webhooks written for the original', () => {
   const parts = suite();
   const { hooks } = parts;
 
-  test('the right token lets in, with its data as an object', async () => {
+  test('the right token lets in, with its data as the very text that the node sent', async () => {
     const { id } = await comeIn(parts, 'alice');
 
-    const expected = { id, nodeId: id, data: { token: `token of ${id}`, note: 'a+b & grün' } };
+    const expected = { id, nodeId: id, data: query(id, `token of ${id}`).data };
     assert.deepEqual(hooks.bodies('/authenticate').at(-1), expected);
   });
 
@@ -158,14 +158,14 @@ describe('webhooks written for the original', () => {
   });
 });
 
-describe('webhooks that want the data as a text', () => {
-  const parts = suite({ AUTHENTICATION_DATA_FORMAT: 'string' });
+describe('webhooks that want the data as an object', () => {
+  const parts = suite({ AUTHENTICATION_DATA_FORMAT: 'object' });
 
-  test('it is the very text that the node sent', async () => {
+  test('it is the object that the text stands for', async () => {
     const { id } = await comeIn(parts, 'alice');
 
     const { data } = parts.hooks.bodies('/authenticate').at(-1);
-    assert.equal(data, query(id, `token of ${id}`).data);
+    assert.deepEqual(data, { token: `token of ${id}`, note: 'a+b & grün' });
   });
 });
 

@@ -88,6 +88,8 @@ struct Shared {
     most_in_flight: AtomicUsize,
     /// What was sent of answers that never end.
     endless_bytes: AtomicUsize,
+    /// How long a connection may be idle before it is closed.
+    idle_limit: Mutex<Duration>,
 }
 
 impl Hook {
@@ -119,6 +121,7 @@ impl Hook {
             in_flight: AtomicUsize::new(0),
             most_in_flight: AtomicUsize::new(0),
             endless_bytes: AtomicUsize::new(0),
+            idle_limit: Mutex::new(Duration::from_secs(3600)),
         });
         let task = tokio::spawn(accept(shared.clone(), listen(address), address, tls));
         Self { shared, address, scheme, task, _port: port }
@@ -164,6 +167,11 @@ impl Hook {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         eventually("the tries are over", || wanted || self.open_connections() == 0).await;
+    }
+
+    /// From now on, closes connections that are idle for so long.
+    pub fn close_idle_after(&self, limit: Duration) {
+        *self.shared.idle_limit.lock().unwrap() = limit;
     }
 
     /// Takes calls, but answers none until [`Hook::release`].

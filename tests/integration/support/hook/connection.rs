@@ -59,8 +59,11 @@ pub(super) async fn connection(shared: Arc<Shared>, stream: TcpStream, tls: Opti
         },
     };
     let mut buffer = Vec::new();
-    // An error is a client that gave up.
-    while let Ok(call) = read_call(&mut stream, &mut buffer).await {
+    // An error is a client that gave up, or that has been idle for too long.
+    loop {
+        let idle_limit = *shared.idle_limit.lock().unwrap();
+        let call = tokio::time::timeout(idle_limit, read_call(&mut stream, &mut buffer)).await;
+        let Ok(Ok(call)) = call else { break };
         match handle(&shared, call, &mut *stream).await {
             Ok(Next::Keep) => {}
             Ok(Next::Close) | Err(_) => break,

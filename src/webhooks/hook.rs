@@ -1,0 +1,218 @@
+//! One hook: how many calls of it are in flight, and whether its server is called at all.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use url::Url;
+
+use super::client::Client;
+use super::failure_log::FailureLog;
+use super::{CallError, Reply};
+use crate::circuit_breaker::CircuitBreaker;
+use crate::metrics::Metrics;
+
+/// Failures in a row that open the circuit of a hook.
+const FAILURES_TO_OPEN: u32 = 10;
+
+/// How long an open circuit stays so before one call is tried.
+const OPEN_FOR: Duration = Duration::from_secs(5);
+
+/// How many calls of a hook may wait for a permit, for each one that may be in flight.
+const WAITING_PER_CALL: usize = 64;
+
+/// How long a notification waits for its response at least, whatever else is to be sent: so its
+/// request is written, and a server that responds soon never sees its connection closed.
+const MIN_RESPONSE_TIME: Duration = Duration::from_millis(50);
+
+/// The weight of the newest call in the average duration is one in this many.
+const AVERAGE_OVER: u32 = 8;
+
+/// A server that is called about one thing.
+pub(crate) struct Hook {
+    client: Client,
+    metrics: Metrics,
+    name: &'static str,
+    url: Url,
+    /// Its own, so that one hook that hangs takes no permits from the others.
+    permits: Semaphore,
+    waiting: AtomicUsize,
+    health: Mutex<Health>,
+}
+
+/// How the last calls of a hook went.
+struct Health {
+    breaker: CircuitBreaker,
+    log: FailureLog,
+    average_duration: Duration,
+}
+
+impl Hook {
+    /// A hook at `url`, called `name` in logs and metrics.
+    pub(super) fn new(client: Client, name: &'static str, url: Url, metrics: Metrics) -> Self {
+        Self {
+            permits: Semaphore::new(client.settings().max_in_flight),
+            waiting: AtomicUsize::new(0),
+            health: Mutex::new(Health {
+                breaker: CircuitBreaker::new(FAILURES_TO_OPEN, OPEN_FOR),
+                log: FailureLog::default(),
+                average_duration: Duration::ZERO,
+            }),
+            client,
+            metrics,
+            name,
+            url,
+        }
+    }
+
+    /// Posts `body` as JSON and returns what `read` makes of the reply.
+    ///
+    /// # Errors
+    /// [`CallError`] if there is no reply that `read` can use.
+    pub(crate) async fn call<T>(
+        &self,
+        body: &impl Serialize,
+        read: impl FnOnce(Reply<'_>) -> Result<T, CallError>,
+    ) -> Result<T, CallError> {
+        let reply = self.attempt(body, None).await;
+        self.finish(reply.and_then(|reply| read(Reply::new(&reply))), |_| true)
+    }
+
+    /// Posts `body` as JSON. Once it is sent, the response is awaited only until a notification
+    /// is `displaced`. Only a server that cannot be reached is left alone for a while: one that
+    /// responds badly, or not at all, was notified all the same.
+    ///
+    /// # Errors
+    /// [`CallError`] if there is no successful response.
+    pub(crate) async fn notify(
+        &self,
+        body: &impl Serialize,
+        displaced: &Notify,
+    ) -> Result<(), CallError> {
+        let sent = Arc::new(Notify::new());
+        let is_displaced = async {
+            sent.notified().await;
+            tokio::time::sleep(MIN_RESPONSE_TIME).await;
+            displaced.notified().await;
+        };
+        let response = tokio::select! {
+            biased;
+            response = self.attempt(body, Some(&sent)) => response.map(drop),
+            () = is_displaced => Err(CallError::Displaced),
+        };
+        self.finish(response, |error| matches!(error, CallError::Connection(_)))
+    }
+
+    pub(crate) fn max_in_flight(&self) -> usize {
+        self.client.settings().max_in_flight
+    }
+
+    /// How many calls may wait while so many are in flight.
+    pub(crate) fn max_waiting(&self) -> usize {
+        self.max_in_flight().saturating_mul(WAITING_PER_CALL)
+    }
+
+    async fn attempt(
+        &self,
+        body: &impl Serialize,
+        sent: Option<&Arc<Notify>>,
+    ) -> Result<Vec<u8>, CallError> {
+        let _permit = self.permit().await?;
+        if !self.health().breaker.allows(Instant::now()) {
+            return Err(CallError::CircuitOpen);
+        }
+        let json = serde_json::to_vec(body).map_err(|_| CallError::Malformed("a request"))?;
+        let began = Instant::now();
+        let post = self.client.post(&self.url, json.into(), sent);
+        let response = tokio::time::timeout(self.client.settings().timeout, post).await;
+        self.health().record_duration(began.elapsed());
+        response.unwrap_or(Err(CallError::Timeout))
+    }
+
+    /// Waits for a permit, at most as long as a call may take. A wait that says nothing of the
+    /// server is refused at once where it would take longer.
+    async fn permit(&self) -> Result<SemaphorePermit<'_>, CallError> {
+        if let Ok(permit) = self.permits.try_acquire() {
+            return Ok(permit);
+        }
+        let timeout = self.client.settings().timeout;
+        let (_waiting, ahead) = Waiting::enter(&self.waiting);
+        if ahead >= self.max_waiting() {
+            return Err(CallError::Busy);
+        }
+        {
+            let health = self.health();
+            if health.breaker.is_open() {
+                return Err(CallError::CircuitOpen);
+            }
+            let rounds = (ahead + 1) as f64 / self.max_in_flight() as f64;
+            if health.average_duration.as_secs_f64() * rounds > timeout.as_secs_f64() {
+                return Err(CallError::Busy);
+            }
+        }
+        let permit = tokio::time::timeout(timeout, self.permits.acquire()).await;
+        permit.ok().and_then(Result::ok).ok_or(CallError::Busy)
+    }
+
+    /// Counts how a call ended.
+    fn finish<T>(
+        &self,
+        outcome: Result<T, CallError>,
+        speaks_against_server: impl Fn(&CallError) -> bool,
+    ) -> Result<T, CallError> {
+        let label = outcome.as_ref().err().map_or("ok", CallError::label);
+        self.metrics.webhook_call(self.name, label);
+        let Err(error) = &outcome else {
+            self.health().breaker.succeeded();
+            return outcome;
+        };
+        // These say something of the broker and nothing of the server.
+        if matches!(error, CallError::CircuitOpen | CallError::Busy) {
+            return outcome;
+        }
+        let now = Instant::now();
+        let unlogged = {
+            let mut health = self.health();
+            if speaks_against_server(error) {
+                health.breaker.failed(now);
+            } else {
+                health.breaker.succeeded();
+            }
+            health.log.failed(now)
+        };
+        if let Some(failures) = unlogged {
+            tracing::warn!(hook = self.name, %error, failures, "a webhook gave no answer");
+        }
+        outcome
+    }
+
+    fn health(&self) -> MutexGuard<'_, Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Health {
+    fn record_duration(&mut self, duration: Duration) {
+        let earlier = self.average_duration * (AVERAGE_OVER - 1);
+        self.average_duration = (earlier + duration) / AVERAGE_OVER;
+    }
+}
+
+/// Counts a call among those that wait, until it is dropped.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    /// Returns also how many waited before.
+    fn enter(waiting: &'a AtomicUsize) -> (Self, usize) {
+        let ahead = waiting.fetch_add(1, Ordering::AcqRel);
+        (Self(waiting), ahead)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
