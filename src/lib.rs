@@ -76,7 +76,7 @@ pub use link::LinkLimits;
 pub use protocol::RtcConfiguration;
 pub use secret_url::SecretUrl;
 pub use server::{Server, StartError};
-pub use telemetry::{LogFormat, LogLevel, init_logging};
+pub use telemetry::{LogError, LogFormat, LogGuard, LogLevel, init_logging};
 pub use webhooks::{
     CallSettings, ClientError, DataFormat, ExtraRoots, InvalidSecret, Signer, WebhookSettings,
 };

@@ -99,7 +99,7 @@ pub const VARIABLES: &[Variable] = &[
         name: "SHUTDOWN_TIMEOUT_MS",
         default: "10000",
         allowed: MILLISECONDS,
-        about: "How long the process may take to end after SIGTERM or SIGINT.",
+        about: "How long the process may take to end after SIGTERM, SIGINT, SIGHUP or SIGQUIT.",
     },
     Variable {
         name: "REDIS_URL",
