@@ -73,7 +73,7 @@ pub use protocol::{InvalidRtcConfiguration, RtcConfiguration};
 pub use redis_session::{InvalidRedisSettings, RedisMode, RedisSettings, SentinelSettings};
 pub use secret_url::SecretUrl;
 pub use server::{Server, StartError};
-pub use telemetry::{LogFormat, LogLevel, init_logging};
+pub use telemetry::{LogError, LogFormat, LogGuard, LogLevel, init_logging};
 pub use webhooks::{
     CallSettings, ClientError, DataFormat, ExtraRoots, InvalidSecret, Signer, WebhookSettings,
 };

@@ -6,7 +6,14 @@ mod memory;
 mod peer;
 
 use std::error::Error;
+use std::fmt::Display;
+use std::future::poll_fn;
+use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::mpsc;
+use std::task::Poll;
+use std::thread;
+use std::time::Duration;
 
 use clap::{Arg, ArgAction, Command};
 use crolang_broker::{Config, Server, StartError, VARIABLES, init_logging};
@@ -15,6 +22,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// The exit code for a configuration that cannot be used.
 const BAD_CONFIGURATION: u8 = 2;
 
+/// How long a line beside the log may take to be written.
+const OUTPUT_TIMEOUT: Duration = Duration::from_secs(1);
+
 fn main() -> ExitCode {
     let arguments = command().get_matches();
     let config = match Config::load() {
@@ -22,12 +32,13 @@ fn main() -> ExitCode {
         Err(errors) => return fail(BAD_CONFIGURATION, &errors),
     };
     if arguments.get_flag("check-config") {
-        println!("the configuration is valid");
+        say(io::stdout(), "the configuration is valid");
         return ExitCode::SUCCESS;
     }
-    if let Err(error) = init_logging(config.log_level, config.log_format) {
-        return fail(1, &error);
-    }
+    let _log = match init_logging(config.log_level, config.log_format) {
+        Ok(log) => log,
+        Err(error) => return fail(1, &error),
+    };
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     if let Some(threads) = config.worker_threads {
         runtime.worker_threads(threads.get());
@@ -88,27 +99,32 @@ fn announce(config: &Config, server: &Server) {
     tracing::info!(address = %server.address(), "listening");
 }
 
-/// SIGTERM and SIGINT.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
+/// The signals that ask for an end in good order: also those of a terminal that is closed, and of
+/// Ctrl-\.
+struct Signals([(&'static str, Signal); 4]);
 
 impl Signals {
     fn listen() -> Result<Self, String> {
-        let listen =
-            |kind| signal(kind).map_err(|error| format!("cannot listen to signals: {error}"));
-        Ok(Self {
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-        })
+        let listen = |name, kind| match signal(kind) {
+            Ok(signal) => Ok((name, signal)),
+            Err(error) => Err(format!("cannot listen to {name}: {error}")),
+        };
+        Ok(Self([
+            listen("SIGTERM", SignalKind::terminate())?,
+            listen("SIGINT", SignalKind::interrupt())?,
+            listen("SIGHUP", SignalKind::hangup())?,
+            listen("SIGQUIT", SignalKind::quit())?,
+        ]))
     }
 
     async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
+        poll_fn(|cx| {
+            let mut signals = self.0.iter_mut();
+            let received =
+                signals.find_map(|(name, signal)| signal.poll_recv(cx).is_ready().then_some(*name));
+            received.map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
     }
 }
 
@@ -148,6 +164,19 @@ fn command() -> Command {
 }
 
 fn fail(code: u8, error: &dyn Error) -> ExitCode {
-    eprintln!("crolang-broker: {error}");
+    say(io::stderr(), format!("crolang-broker: {error}"));
     ExitCode::from(code)
+}
+
+/// Writes a line; an output that fails or that nobody reads holds up nobody.
+fn say(mut out: impl Write + Send + 'static, line: impl Display) {
+    let line = format!("{line}\n");
+    let (done, written) = mpsc::channel();
+    let write = move || {
+        let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+        let _ = done.send(());
+    };
+    if thread::Builder::new().spawn(write).is_ok() {
+        let _ = written.recv_timeout(OUTPUT_TIMEOUT);
+    }
 }

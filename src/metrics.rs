@@ -4,7 +4,7 @@
 //! Counters of the hot path are looked up once, at the start.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -15,6 +15,7 @@ use prometheus_client::registry::Registry;
 use redis_session::RedisMetrics;
 
 use crate::protocol::{Ack, Event};
+use crate::telemetry;
 use link::CloseReason;
 
 type Labels = [(&'static str, &'static str); 1];
@@ -30,6 +31,7 @@ struct Inner {
     presence_questions: Count,
     nodes: Gauge,
     tasks: Gauge,
+    log_lines_dropped: Family<Labels, Count>,
     admissions: Count,
     refusals: Family<Labels, Count>,
     rejections: Family<Labels, Count>,
@@ -70,6 +72,7 @@ impl Metrics {
             presence_questions: Count::default(),
             nodes: Gauge::default(),
             tasks: Gauge::default(),
+            log_lines_dropped: Family::default(),
             admissions: Count::default(),
             refusals: Family::default(),
             rejections: Family::default(),
@@ -94,6 +97,11 @@ impl Metrics {
         );
         registry.register("nodes", "Nodes that hold their ID on this replica", inner.nodes.clone());
         registry.register("tasks", "Tasks of the process that have not ended", inner.tasks.clone());
+        registry.register(
+            "log_lines_dropped",
+            "Lines of the process's log that were dropped, by cause",
+            inner.log_lines_dropped.clone(),
+        );
         registry.register("admissions", "Nodes that got their ID", inner.admissions.clone());
         registry.register(
             "refusals",
@@ -207,6 +215,10 @@ impl Metrics {
 
     /// The text that Prometheus scrapes (OpenMetrics 1.0).
     pub(crate) fn encode(&self) -> String {
+        for (cause, lines) in telemetry::dropped_lines() {
+            let dropped = self.0.log_lines_dropped.get_or_create_owned(&[("cause", cause)]);
+            dropped.inner().fetch_max(lines, Ordering::Relaxed);
+        }
         let mut text = String::new();
         // Writing to a string cannot fail.
         let _ = encode(&mut text, &self.0.registry);

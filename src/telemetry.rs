@@ -4,8 +4,14 @@
 //! itself (its module's path as the target), [`CONNECTIONS`], and [`EVENTS`] with those of discovery. No line ever has
 //! the content of a message, the `data` of a handshake or a secret in it.
 
+mod queue;
+
+pub use queue::LogGuard;
+
+use std::io;
 use std::str::FromStr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tracing::{Event, Subscriber};
@@ -14,6 +20,8 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+
+use queue::LogQueue;
 
 /// The target of lines on nodes that come and go.
 pub(crate) const CONNECTIONS: &str = "connections";
@@ -30,6 +38,9 @@ const OWN_CRATES: [&str; 3] = ["crolang_broker", "redis_session", "rondevu"];
 
 /// The most lines in a second. Strangers cause lines; they must not be able to fill a disk.
 const MAX_LINES_PER_SECOND: u32 = 2_000;
+
+/// Lines above that rate, since the process began.
+static OVER_RATE: AtomicU64 = AtomicU64::new(0);
 
 /// How much is logged (`LOG_LEVEL`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,25 +90,57 @@ impl FromStr for LogFormat {
     }
 }
 
-/// Sends the process's log to the standard output.
+/// Why there is no log.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The process has a log already.
+    #[error(transparent)]
+    AlreadyThere(#[from] TryInitError),
+    /// The thread that writes cannot be started.
+    #[error("the log cannot be started: {0}")]
+    Thread(#[from] io::Error),
+}
+
+/// Sends the process's log, panics included, to the standard output. Whoever logs never waits for
+/// the output: see [`dropped_lines`].
 ///
 /// # Errors
-/// Fails if the process has a log already.
-pub fn init_logging(level: LogLevel, format: LogFormat) -> Result<(), TryInitError> {
+/// See [`LogError`].
+pub fn init_logging(level: LogLevel, format: LogFormat) -> Result<LogGuard, LogError> {
+    let queue = LogQueue::to_stdout()?;
     let registry = tracing_subscriber::registry()
         .with(filter(level))
         .with(LineLimit::new(MAX_LINES_PER_SECOND));
-    registry.with(lines(format)).try_init()
+    registry.with(lines(format, queue.clone())).try_init()?;
+    std::panic::set_hook(Box::new(|panic| {
+        // Other messages than constant ones may hold contents.
+        let message = panic.payload().downcast_ref::<&'static str>();
+        let location = panic.location().map(ToString::to_string);
+        tracing::error!(cause = message, location, "a task panicked");
+    }));
+    Ok(LogGuard(queue))
+}
+
+/// How many lines of the log were dropped since the process began, by cause.
+pub(crate) fn dropped_lines() -> [(&'static str, u64); 3] {
+    [
+        ("rate", &OVER_RATE),
+        ("queue_full", &queue::QUEUE_FULL),
+        ("write_failed", &queue::WRITE_FAILED),
+    ]
+    .map(|(cause, lines)| (cause, lines.load(Ordering::Relaxed)))
 }
 
 fn lines<S: Subscriber + for<'a> LookupSpan<'a>>(
     format: LogFormat,
+    queue: Arc<LogQueue>,
 ) -> Box<dyn Layer<S> + Send + Sync> {
-    let lines = tracing_subscriber::fmt::layer();
+    // Errors of its own would go to the standard error, which may block.
+    let lines = tracing_subscriber::fmt::layer().with_writer(queue).log_internal_errors(false);
     match format {
         LogFormat::Text => {
-            use std::io::IsTerminal;
-            lines.with_ansi(std::io::stdout().is_terminal()).boxed()
+            use io::IsTerminal;
+            lines.with_ansi(io::stdout().is_terminal()).boxed()
         }
         LogFormat::Json => lines.json().boxed(),
     }
@@ -148,6 +191,7 @@ impl LineLimit {
             second.lines += 1;
         } else {
             second.left_out += 1;
+            OVER_RATE.fetch_add(1, Ordering::Relaxed);
         }
         (goes_out, left_out)
     }

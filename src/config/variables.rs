@@ -99,7 +99,7 @@ pub const VARIABLES: &[Variable] = &[
         name: "SHUTDOWN_TIMEOUT_MS",
         default: "10000",
         allowed: MILLISECONDS,
-        about: "How long the drain may take after SIGTERM or SIGINT before the process ends.",
+        about: "How long the drain may take after SIGTERM, SIGINT, SIGHUP or SIGQUIT before the process ends.",
     },
     Variable {
         name: "REDIS_URL",

@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use http::{StatusCode, header};
 
-use super::upgrade::{Arrival, Upgrade, switching_protocols, unavailable, websocket_accept};
+use super::upgrade::{Arrival, SwitchingProtocols, Upgrade, unavailable};
 use crate::metrics::Metrics;
 use crate::overlay::Peer;
 
@@ -21,7 +21,7 @@ async fn upgrade(
     Extension(arrival): Extension<Arrival>,
     request: Request,
 ) -> Response {
-    let Some(accept) = websocket_accept(&request) else {
+    let Some(switch) = SwitchingProtocols::check(&request) else {
         metrics.rejection("bad_request");
         let headers = [(header::UPGRADE, "websocket"), (header::SEC_WEBSOCKET_VERSION, "13")];
         return (StatusCode::UPGRADE_REQUIRED, headers, "A WebSocket is expected here.\n")
@@ -32,5 +32,5 @@ async fn upgrade(
         return unavailable("peer_relay_max_channels");
     };
     arrival.upgrade_with(Upgrade::PeerRelay(peer, seat));
-    switching_protocols(accept)
+    switch.into_response()
 }

@@ -68,7 +68,11 @@ impl Arrival {
 /// The Socket.IO endpoint.
 pub(crate) fn socket_io_routes(broker: Arc<Broker>, metrics: Metrics) -> Router {
     let socket_io = any(upgrade).with_state((broker, metrics));
-    Router::new().route("/socket.io", socket_io.clone()).route("/socket.io/", socket_io)
+    // Engine.IO answers whatever begins with its path; proxies that map a prefix rely on it.
+    Router::new()
+        .route("/socket.io", socket_io.clone())
+        .route("/socket.io/", socket_io.clone())
+        .route("/socket.io/{*rest}", socket_io)
 }
 
 /// Answers a request for the Socket.IO endpoint.
@@ -77,8 +81,8 @@ async fn upgrade(
     Extension(arrival): Extension<Arrival>,
     request: Request,
 ) -> Response {
-    let accept = match check(&request) {
-        Ok(accept) => accept,
+    let switch = match check(&request) {
+        Ok(switch) => switch,
         Err(error) => {
             metrics.rejection("bad_request");
             return error.into_response();
@@ -105,7 +109,7 @@ async fn upgrade(
     *request.uri_mut() = Uri::from_static("/socket.io/?EIO=4&transport=websocket");
     request.extensions_mut().insert(decision);
     arrival.upgrade_with(Upgrade::SocketIo(request));
-    switching_protocols(accept)
+    switch.into_response()
 }
 
 fn cause(refusal: Refusal) -> &'static str {
@@ -141,9 +145,8 @@ impl IntoResponse for UpgradeError {
     }
 }
 
-/// Checks that this is an upgrade to Engine.IO 4 over WebSocket; gives the value for
-/// `Sec-WebSocket-Accept`.
-fn check(request: &Request) -> Result<HeaderValue, UpgradeError> {
+/// Checks that this is an upgrade to Engine.IO 4 over WebSocket; gives the response to it.
+fn check(request: &Request) -> Result<SwitchingProtocols, UpgradeError> {
     if request.method() != Method::GET {
         return Err(UpgradeError::BadMethod);
     }
@@ -159,35 +162,57 @@ fn check(request: &Request) -> Result<HeaderValue, UpgradeError> {
     if value("transport") != Some("websocket") {
         return Err(UpgradeError::UnknownTransport);
     }
-    websocket_accept(request).ok_or(UpgradeError::BadRequest)
+    SwitchingProtocols::check(request).ok_or(UpgradeError::BadRequest)
 }
 
-/// Checks that this is an upgrade to a WebSocket (RFC 6455, 4.2.1); gives the value for
-/// `Sec-WebSocket-Accept`.
-pub(super) fn websocket_accept(request: &Request) -> Option<HeaderValue> {
-    let headers = request.headers();
-    let is_upgrade = request.method() == Method::GET
-        && request.version() >= Version::HTTP_11
-        && has_token(headers, header::CONNECTION, "upgrade")
-        && has_token(headers, header::UPGRADE, "websocket")
-        && headers.get(header::SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
-    let key = headers.get(header::SEC_WEBSOCKET_KEY).filter(|key| is_upgrade && key.len() == 24);
-    HeaderValue::from_str(&derive_accept_key(key?.as_bytes())).ok()
+/// The response to an upgrade to a WebSocket.
+#[derive(Debug)]
+pub(super) struct SwitchingProtocols {
+    accept: HeaderValue,
+    /// The subprotocol, if the client offers any: browsers close a WebSocket that chose none.
+    protocol: Option<HeaderValue>,
+}
+
+impl SwitchingProtocols {
+    /// Checks that this is an upgrade to a WebSocket (RFC 6455, 4.2.1), but that HTTP/1.0 will do:
+    /// nginx speaks it to upstreams unless it is told otherwise, and passes the upgrade on.
+    pub(super) fn check(request: &Request) -> Option<Self> {
+        let headers = request.headers();
+        let is_upgrade = request.method() == Method::GET
+            && request.version() >= Version::HTTP_10
+            && has_token(headers, header::CONNECTION, "upgrade")
+            && has_token(headers, header::UPGRADE, "websocket")
+            && headers.get(header::SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
+        let key =
+            headers.get(header::SEC_WEBSOCKET_KEY).filter(|key| is_upgrade && key.len() == 24);
+        let accept = HeaderValue::from_str(&derive_accept_key(key?.as_bytes())).ok()?;
+        let offered = headers.get(header::SEC_WEBSOCKET_PROTOCOL).and_then(|it| it.to_str().ok());
+        let first = offered.and_then(|offered| offered.split(',').next()).map(str::trim);
+        let first = first.filter(|first| !first.is_empty());
+        let protocol = first.and_then(|first| HeaderValue::from_str(first).ok());
+        Some(Self { accept, protocol })
+    }
+}
+
+impl IntoResponse for SwitchingProtocols {
+    fn into_response(self) -> Response {
+        let headers = [
+            (header::CONNECTION, HeaderValue::from_static("Upgrade")),
+            (header::UPGRADE, HeaderValue::from_static("websocket")),
+            (header::SEC_WEBSOCKET_ACCEPT, self.accept),
+        ];
+        let protocol = self.protocol.map(|protocol| [(header::SEC_WEBSOCKET_PROTOCOL, protocol)]);
+        match protocol {
+            Some(protocol) => (StatusCode::SWITCHING_PROTOCOLS, headers, protocol).into_response(),
+            None => (StatusCode::SWITCHING_PROTOCOLS, headers).into_response(),
+        }
+    }
 }
 
 /// Whether a header that is a list names `token`, in any case.
 fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
     let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).any(|part| part.trim().eq_ignore_ascii_case(token))
-}
-
-pub(super) fn switching_protocols(accept: HeaderValue) -> Response {
-    let headers = [
-        (header::CONNECTION, HeaderValue::from_static("Upgrade")),
-        (header::UPGRADE, HeaderValue::from_static("websocket")),
-        (header::SEC_WEBSOCKET_ACCEPT, accept),
-    ];
-    (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
 }
 
 pub(super) fn unavailable(cause: &str) -> Response {
@@ -216,7 +241,7 @@ mod tests {
 
     #[test]
     fn the_accept_value_is_that_of_the_standard() {
-        assert_eq!(check(&request(|_| ())).unwrap(), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        assert_eq!(check(&request(|_| ())).unwrap().accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
     }
 
     #[test]
@@ -257,8 +282,23 @@ mod tests {
             );
         }
         assert_eq!(
-            error(&|request| *request.version_mut() = Version::HTTP_10),
+            error(&|request| *request.version_mut() = Version::HTTP_09),
             UpgradeError::BadRequest
         );
+    }
+
+    #[test]
+    fn the_first_offered_subprotocol_is_chosen() {
+        let chosen = |offered| {
+            let value = HeaderValue::from_static(offered);
+            let request = request(|request| {
+                request.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, value);
+            });
+            check(&request).unwrap().protocol
+        };
+        assert!(check(&request(|_| ())).unwrap().protocol.is_none());
+        assert_eq!(chosen("first, second").unwrap(), "first");
+        assert_eq!(chosen("only").unwrap(), "only");
+        assert!(chosen("").is_none() && chosen(" ,x").is_none());
     }
 }

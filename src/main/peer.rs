@@ -1,6 +1,7 @@
 //! `crolang-broker peer`: a peer-relay peer alone, as the command of the npm package is.
 
 use std::error::Error;
+use std::io;
 use std::net::SocketAddr;
 
 use clap::{Arg, ArgMatches, Command};
@@ -8,7 +9,7 @@ use crolang_broker::overlay::{Peer, PeerEvent, PeerSettings};
 use crolang_broker::{Config, StartError};
 use url::Url;
 
-use super::Signals;
+use super::{Signals, say};
 
 /// The command's name.
 pub(super) const NAME: &str = "peer";
@@ -73,14 +74,16 @@ pub(super) async fn run(config: &Config, arguments: &ArgMatches) -> Result<(), B
     let started = Peer::start(settings).await;
     let peer = started.map_err(|source| StartError::Bind { address, source })?;
     let mut events = peer.events();
-    println!("ID {}", peer.id());
+    say(io::stdout(), format!("ID {}", peer.id()));
     if let Some(address) = peer.local_addr() {
-        println!("LISTENING {address}");
+        say(io::stdout(), format!("LISTENING {address}"));
     }
     loop {
         tokio::select! {
             event = events.next() => match event {
-                Some(PeerEvent::Connected(id)) => eprintln!("PEER {:.4}", id.to_string()),
+                Some(PeerEvent::Connected(id)) => {
+                    say(io::stderr(), format!("PEER {:.4}", id.to_string()));
+                }
                 Some(_) => {}
                 None => break,
             },

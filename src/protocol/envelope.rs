@@ -18,8 +18,8 @@ pub(crate) struct Envelope<'a> {
 }
 
 /// A message that is no JSON object, or whose `to` or `from` is missing, twice there, blank or
-/// not a string. (Two values for one key are refused because parsers disagree on which counts,
-/// and a receiver must never see a sender that was not checked.)
+/// not a string; a `from` of `null` counts as absent. (Two values for one key are refused because
+/// parsers disagree on which counts, and a receiver must never see a sender that was not checked.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a JSON object with one readable `to` and at most one `from`")]
 pub(crate) struct InvalidEnvelope;
@@ -64,8 +64,8 @@ struct Addresses<'a> {
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Addresses<'a> {
-    /// Written by hand because a derived one would also take an array, would fail at keys with
-    /// half a surrogate pair, and would take `null` for an absent `from`.
+    /// Written by hand because a derived one would also take an array, and would fail at
+    /// keys with half a surrogate pair.
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Object;
         impl<'de> Visitor<'de> for Object {
@@ -78,15 +78,16 @@ impl<'de: 'a, 'a> Deserialize<'de> for Addresses<'a> {
             fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
                 let mut addresses = Addresses::default();
                 while let Some(key) = object.next_key()? {
-                    let address = match key {
-                        Key::To => &mut addresses.to,
-                        Key::From => &mut addresses.from,
+                    let (address, value) = match key {
+                        Key::To => (&mut addresses.to, Some(object.next_value()?)),
+                        Key::From => (&mut addresses.from, object.next_value()?),
                         Key::Other => {
                             object.next_value::<IgnoredAny>()?;
                             continue;
                         }
                     };
-                    let Text(text) = object.next_value()?;
+                    // Some libraries write an absent `from` as `null`.
+                    let Some(Text(text)) = value else { continue };
                     if address.replace(text).is_some() {
                         return Err(Error::custom("an address is given twice"));
                     }
@@ -150,6 +151,7 @@ mod tests {
             Ok(bob)
         );
         assert_eq!(parse(r#"{"t\u006f":"bob"}"#), Ok(("bob".into(), None)));
+        assert_eq!(parse(r#"{"to":"bob","from":null}"#), Ok(("bob".into(), None)));
     }
 
     #[test]
@@ -177,7 +179,6 @@ mod tests {
             r#"{"to":""}"#,
             r#"{"to":" \u2028 "}"#,
             r#"{"to":"b","to":"b"}"#,
-            r#"{"to":"b","from":null}"#,
             r#"{"to":"b","from":1}"#,
             r#"{"to":"b","from":"a","from":"a"}"#,
             r#"{"to":"b"} x"#,
@@ -216,6 +217,7 @@ mod tests {
             let text = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) }.unwrap();
             let address = |key: &str| match value.get(key) {
                 None => Ok(None),
+                Some(Value::Null) if key == "from" => Ok(None),
                 Some(Value::String(text)) => Ok(Some(trim(text).to_owned())),
                 Some(_) => Err(InvalidEnvelope),
             };

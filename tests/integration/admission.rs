@@ -243,3 +243,27 @@ async fn health_and_unknown_paths() {
     assert!(get(server.address(), "/").await.starts_with("HTTP/1.1 404 "));
     assert!(get(server.address(), "/metrics").await.contains("# EOF"));
 }
+
+/// An nginx without `proxy_http_version` speaks HTTP/1.0; other proxies map a prefix onto the path.
+#[tokio::test]
+async fn proxies_may_speak_an_older_http_and_change_what_follows_the_path() {
+    let server = start().await;
+    let request = upgrade_request("&id=a&version=1&runtime=r");
+    let older = request.replace(" HTTP/1.1\r\n", " HTTP/1.0\r\n");
+    let answer = exchange(server.address(), (older + "close, please").as_bytes()).await;
+    let (head, greeting) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains(" 101 ") && head.to_ascii_lowercase().contains("connection: upgrade"));
+    assert!(greeting.contains("0{\"sid\":\""), "{answer}");
+    for (n, path) in ["/socket.io", "/socket.io//", "/socket.io/socket.io/", "/socket.io/x"]
+        .into_iter()
+        .enumerate()
+    {
+        let request = upgrade_request(&format!("&id=n{n}&version=1&runtime=r"))
+            .replace("/socket.io/?", &format!("{path}?"));
+        let mut node = Node::request(server.address(), request.as_bytes()).await.unwrap();
+        node.send("40").await;
+        node.authenticated().await;
+    }
+    let answer = get(server.address(), "/socket.io2?EIO=4&transport=websocket").await;
+    assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+}

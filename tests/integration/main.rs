@@ -19,6 +19,7 @@ mod discovery_waiting;
 mod duplicates;
 mod http_connections;
 mod leaving;
+mod log_output;
 mod long_messages;
 mod memory;
 mod no_leak;

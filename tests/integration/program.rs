@@ -162,7 +162,7 @@ async fn webhooks_are_trusted_by_the_systems_roots() {
 
 #[tokio::test]
 async fn signals_end_it_in_good_order() {
-    for name in ["TERM", "INT"] {
+    for name in ["TERM", "INT", "HUP", "QUIT"] {
         let process = Process::start(&[]).await;
         let mut node = Node::connect(process.address, "a").await;
         let began = Instant::now();
