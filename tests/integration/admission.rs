@@ -202,11 +202,14 @@ async fn a_node_that_leaves_the_namespace_cannot_come_back_on_its_connection() {
 }
 
 #[tokio::test]
-async fn a_second_connect_changes_nothing() {
+async fn a_second_connect_ends_the_connection() {
     let server = start().await;
     let mut node = Node::connect(server.address(), "a").await;
     node.send_all(&vec!["40"; 1000]).await;
-    assert_eq!(node.ask("SOCKET_MSG_EXCHANGE", r#"{"to":"b"}"#).await, "[\"NOT_CONNECTED\"]");
+    node.end().await;
+    let reason = "crolang_connections_closed_total{reason=\"protocol_violation\"}";
+    assert_eq!(metric(&server, reason), 1.0);
+    Node::connect(server.address(), "a").await;
 }
 
 #[tokio::test]

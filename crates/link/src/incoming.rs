@@ -66,7 +66,6 @@ impl Incoming {
     /// Receives what was read, and passes it on to `transport` if that may have it now.
     pub(crate) fn receive(&mut self, read: &[u8], transport: Option<&mut ReadBuf<'_>>) -> Received {
         let mut sink = Sink { transport, buffered: &mut self.buffered };
-        let mut received = Received::Ordinary;
         // A header is passed on when it is complete: it may be that of a long frame.
         let (header, header_bytes) = self.scanner.partial_header();
         let mut partial_header = &header[..header_bytes];
@@ -109,10 +108,18 @@ impl Incoming {
                     }
                 }
                 Found::Message(message) => {
-                    let judged = judge(message, self.connect_seen, &mut self.connects_elsewhere);
-                    received = received.max(judged);
-                    if received == Received::Violation {
-                        return received;
+                    match judge(message, self.connect_seen, &mut self.connects_elsewhere) {
+                        Received::Ordinary => {}
+                        Received::Leave => {
+                            // Nothing counts that comes behind it.
+                            sink.put(partial_header);
+                            sink.put(&read[passed..at]);
+                            if !self.connect_seen {
+                                self.released = self.buffered.len();
+                            }
+                            return Received::Leave;
+                        }
+                        Received::Violation => return Received::Violation,
                     }
                     if message.packet() == Packet::Connect {
                         sink.put(partial_header);
@@ -132,7 +139,7 @@ impl Incoming {
         if !self.connect_seen {
             self.released = self.buffered.len();
         }
-        received
+        Received::Ordinary
     }
 
     /// How much more may be buffered, in bytes.
