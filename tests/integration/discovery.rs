@@ -187,6 +187,7 @@ async fn a_topic_may_be_called_anything() {
     let long = "x".repeat(256);
     let mut topics = vec![
         ("health", "health"),
+        ("socketio", "socketio"),
         ("metrics", "metrics"),
         ("answer", "answer"),
         ("discovery", "discovery"),
