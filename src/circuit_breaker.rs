@@ -1,4 +1,4 @@
-//! Stops asking whoever does not answer: a webhook's server, or another replica.
+//! Stops calling a server that does not answer: a webhook's, or another replica.
 
 use std::time::{Duration, Instant};
 

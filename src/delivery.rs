@@ -13,7 +13,7 @@ pub(crate) use remote::{
 
 use crate::protocol::Ack;
 
-/// What became of a message, whoever sent it and wherever its receiver is.
+/// What became of a message, for every kind of sender and receiver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// The receiver's connection has it.

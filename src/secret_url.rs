@@ -9,7 +9,7 @@ use url::Url;
 pub struct SecretUrl(Url);
 
 impl SecretUrl {
-    /// The whole URL, for whoever connects to it.
+    /// Returns the whole URL, to connect to it.
     pub fn expose(&self) -> &Url {
         &self.0
     }

@@ -6,7 +6,7 @@
 //! keeps their order. If it comes back because its receiver has moved, it is resolved once more
 //! before any later message of its lane is handed over. No lane waits for another one.
 //!
-//! Whoever drives the machine takes its [`Action`]s, one after the other, and reports back.
+//! The dispatcher takes its [`Action`]s, one after the other, and reports back.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;

@@ -65,7 +65,7 @@ impl Broker {
 
     /// Finds the route to a receiver that was not found where it was thought to be.
     pub(super) async fn resolve_again(&self, to: &str, tried: &Route) -> Route {
-        // Whoever came first has corrected the location for all.
+        // Another message may have corrected the location already.
         if self.directory.known_location(to) == tried.owner() {
             self.directory.forget_location(to);
         }

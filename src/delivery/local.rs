@@ -24,7 +24,7 @@ struct Registered {
     is_greeted: bool,
 }
 
-/// A node's connection, as whoever sends to it sees it; a cheap handle that keeps nothing open.
+/// A cheap handle for sending to a node's connection. It does not keep the connection open.
 #[derive(Debug, Clone)]
 pub(crate) struct Connection {
     link: LinkHandle,

@@ -25,7 +25,7 @@ async fn a_live_holder_keeps_its_id() {
 async fn a_silent_holder_is_closed_and_replaced_within_three_seconds() {
     let server = start().await;
     let mut silent = Node::connect(server.address(), "a").await;
-    // The server has read all that was sent before: none of it can pass for a sign of life.
+    // The server has read all that was sent before: none of it can pass for proof of life.
     assert_eq!(silent.ask("SOCKET_MSG_EXCHANGE", "{}").await, "[\"ERROR\"]");
     let began = Instant::now();
     let mut newcomer = Node::connect(server.address(), "a").await;

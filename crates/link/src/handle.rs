@@ -43,7 +43,7 @@ pub(crate) struct Shared {
     /// Wakes the task whose write waits for the peer.
     pub(crate) writer: AtomicWaker,
     pub(crate) ping_due: AtomicBool,
-    /// How many wait for a sign of life.
+    /// How many liveness probes wait for a reply.
     probes: AtomicU32,
     /// Notified when the phase changes, and while probes wait when bytes come.
     activity: Notify,
@@ -171,7 +171,7 @@ impl LinkHandle {
         self.0.reader.wake();
     }
 
-    /// Asks the peer for a sign of life: a WebSocket ping goes out between two frames, and any
+    /// Checks that the peer is alive: a WebSocket ping goes out between two frames, and any
     /// byte read afterwards is the reply (RFC 6455, 5.5.2: an endpoint must answer a ping).
     /// Returns whether it came within `timeout`.
     pub async fn probe(&self, timeout: Duration) -> bool {
@@ -284,7 +284,7 @@ impl Shared {
     }
 }
 
-/// Counts those who wait for a sign of life, also if they stop waiting.
+/// Counts a liveness probe until it is dropped, also if nobody waits for it any more.
 struct Probe<'a>(&'a Shared);
 
 impl<'a> Probe<'a> {

@@ -9,7 +9,7 @@
 //!   outbox. The stream writes them between two frames of the transport.
 //! - [`LinkHandle::kill`] and [`LinkHandle::close`] end the connection, at once or after what is
 //!   queued. [`LinkHandle::on_close`] attaches what must end with it.
-//! - [`LinkHandle::probe`] asks the peer for a sign of life.
+//! - [`LinkHandle::probe`] checks that the peer is alive.
 //! - A write that makes no progress for [`LinkLimits::write_timeout`] ends the connection.
 //! - Reading pauses while too many acks are unwritten or too many events are pending: backpressure
 //!   instead of a queue that grows.

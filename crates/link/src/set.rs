@@ -69,7 +69,7 @@ impl LinkSet {
         }
     }
 
-    /// Makes a link without a stream: whoever reads and writes reports it to the handle. `None`
+    /// Makes a link without a stream: the code that reads and writes reports it to the handle. `None`
     /// if the set is full.
     pub fn open_bare(&self, remote_addr: SocketAddr) -> Option<BareLink> {
         let (handle, slot) = self.enter(remote_addr)?;

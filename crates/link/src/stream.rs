@@ -40,8 +40,8 @@ impl Socket for TcpStream {
     }
 }
 
-/// A client's connection with everything that the [crate] promises of it. Boxed, because whoever
-/// takes it over keeps space for it in several stages of its own task.
+/// A client's connection with everything that the [crate] promises of it. Boxed, because the task
+/// that takes it over keeps space for it in several of its stages.
 pub struct Link<S: Socket = TcpStream>(Box<Stream<S>>);
 
 pub(crate) struct Stream<S: Socket> {
@@ -54,7 +54,7 @@ pub(crate) struct Stream<S: Socket> {
     pub(crate) is_leaving: bool,
     /// Bytes that were read since other tasks could run.
     read_bytes: usize,
-    /// Bytes that were read and not recorded as a sign of life yet.
+    /// Bytes that were read and not recorded as received yet.
     unrecorded_bytes: usize,
     /// Runs while a write waits for the peer.
     pub(crate) write_deadline: Option<Pin<Box<Sleep>>>,
@@ -239,7 +239,7 @@ impl<S: Socket> Stream<S> {
             Some(_) => self.poll_incoming(cx, buf),
             None => self.poll_socket(cx, buf),
         };
-        // Only now that a leaving peer has been noted: its last bytes would count as a sign of
+        // Only now that a leaving peer has been noted: its last bytes would count as proof of
         // life.
         if self.unrecorded_bytes > 0 {
             self.handle.0.record_received(std::mem::take(&mut self.unrecorded_bytes));
