@@ -58,8 +58,8 @@ async fn a_holder_that_nobody_hears_is_replaced_from_every_replica_within_three_
     let redis = RedisServer::start().await;
     let replicas = start_replicas(2, &redis, &[]).await;
     let proxy = Proxy::start(replicas[0].address()).await;
-    let _same = Node::connect(proxy.address(), "same").await.live();
-    let _other = Node::connect(proxy.address(), "other").await.live();
+    let _same = Node::connect_settled(proxy.address(), "same").await.live();
+    let _other = Node::connect_settled(proxy.address(), "other").await.live();
     // From now on the holders' computers are gone, and nobody was told.
     proxy.discard(Way::Both);
     let (same, other) = tokio::join!(
@@ -107,7 +107,7 @@ async fn a_busy_holder_that_is_not_read_is_neither_replaced_nor_said_to_be_alive
     ];
     let replicas = start_replicas(2, &redis, &variables).await;
     hook.hold();
-    let mut holder = Node::connect(replicas[0].address(), "a").await;
+    let mut holder = Node::connect_settled(replicas[0].address(), "a").await;
     // More than may wait, and more than is read ahead of that.
     let padding = "x".repeat(2_000);
     let event = format!(r#"42["SOCKET_MSG_EXCHANGE","{{\"to\":\"b\",\"x\":\"{padding}\"}}"]"#);
@@ -265,7 +265,7 @@ async fn the_id_of_a_stopped_replica_is_busy_and_then_free() {
 async fn of_many_newcomers_on_all_replicas_one_gets_a_dead_holders_id() {
     let redis = RedisServer::start().await;
     let replicas = start_replicas(3, &redis, &[]).await;
-    let mut silent = Node::connect(replicas[0].address(), "a").await;
+    let mut silent = Node::connect_settled(replicas[0].address(), "a").await;
     let newcomers: Vec<_> =
         (0..30).map(|number| tokio::spawn(newcomer(replicas[number % 3].address(), "a"))).collect();
     silent.end().await;

@@ -299,7 +299,7 @@ async fn who_takes_over_from_the_dead_does_not_get_what_redis_has_forgotten() {
     let here = start_replica(&redis.url(), &[]).await;
     let link = Proxy::start(redis.address()).await;
     let there = start_replica(&url_through(&link), &[]).await;
-    let mut dead = Node::connect(here.address(), "a").await;
+    let mut dead = Node::connect_settled(here.address(), "a").await;
     let address = there.address();
     let newcomer = tokio::spawn(async move { Client::enter(address, "a", SOON).await.err() });
     assert_eq!(dead.next_unanswered().await, Frame::Ping, "it is asked whether it lives");

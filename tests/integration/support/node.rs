@@ -96,6 +96,14 @@ impl Node {
         node
     }
 
+    /// A connected node of which the broker has read every byte, so that from now on only what it
+    /// sends is a sign of life: the ack comes back behind the reply to the first heartbeat.
+    pub async fn connect_settled(address: SocketAddr, id: &str) -> Self {
+        let mut node = Self::connect(address, id).await;
+        assert_eq!(node.ask("SOCKET_MSG_EXCHANGE", "{}").await, "[\"ERROR\"]");
+        node
+    }
+
     /// As [`Node::connect`], or the answer that kept it out: HTTP or `connect_error`.
     pub async fn try_connect(address: SocketAddr, id: &str) -> Result<Self, String> {
         let mut node = Self::try_open(address, &query(id)).await?;
