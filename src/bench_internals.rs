@@ -18,7 +18,7 @@ pub fn is_event_packet(text: &str) -> bool {
 }
 
 pub fn is_handshake(query: &str) -> bool {
-    Handshake::parse(query).is_ok()
+    Handshake::parse(query, usize::MAX).is_ok()
 }
 
 /// Parses a presence query and builds its ack.

@@ -56,6 +56,8 @@ pub struct BrokerSettings {
     pub signaling_enabled: bool,
     /// Whether messages are relayed.
     pub relay_enabled: bool,
+    /// The most bytes of the `data` in a handshake.
+    pub max_data_bytes: usize,
     /// The most IDs in one presence question.
     pub max_presence_ids: usize,
     /// What to do when an ID is already in use.
@@ -133,6 +135,11 @@ impl Broker {
         } else {
             Ok(())
         }
+    }
+
+    /// The most bytes of the `data` in a handshake.
+    pub(crate) fn max_data_bytes(&self) -> usize {
+        self.settings.max_data_bytes
     }
 
     /// Tells other replicas that this one is leaving. Its nodes have to be gone before.

@@ -156,6 +156,7 @@ impl Config {
             broker: BrokerSettings {
                 signaling_enabled: reader.switch("P2P_CONNECTION_ENABLED"),
                 relay_enabled: reader.switch("WEBSOCKET_RELAY_ENABLED"),
+                max_data_bytes: reader.number("MAX_DATA_BYTES", 1),
                 max_presence_ids: reader.number("MAX_PRESENCE_IDS", 1),
                 duplicate_id_policy: reader.parsed("DUPLICATE_ID_POLICY"),
                 rtc_fallback: reader.parsed("RTC_FALLBACK"),

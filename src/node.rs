@@ -2,13 +2,16 @@
 //!
 //! Untrusted text becomes a [`NodeId`] once, at the edge; nothing behind it checks again.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The longest ID a node may have, in bytes.
 pub(crate) const MAX_NODE_ID_BYTES: usize = 256;
+
+/// The longest text in a field of a log line, in bytes.
+const MAX_LOGGED_BYTES: usize = 256;
 
 /// The ID by which nodes address each other: 1 to 256 bytes of UTF-8 without control characters
 /// and without blanks at its ends (an ID with outer blanks could never be addressed, because `to`
@@ -30,10 +33,15 @@ impl NodeId {
     /// [`InvalidNodeId`] if it breaks one of the rules of the type.
     pub(crate) fn parse(text: &str) -> Result<Self, InvalidNodeId> {
         let valid = !text.is_empty()
-            && text.len() <= MAX_NODE_ID_BYTES
+            && Self::may_be(text)
             && trim(text).len() == text.len()
             && !text.chars().any(char::is_control);
         if valid { Ok(Self(text.into())) } else { Err(InvalidNodeId) }
+    }
+
+    /// Whether `text` is short enough for an ID. What is longer is nobody's.
+    pub(crate) fn may_be(text: &str) -> bool {
+        text.len() <= MAX_NODE_ID_BYTES
     }
 
     pub(crate) fn as_str(&self) -> &str {
@@ -55,7 +63,27 @@ impl fmt::Display for NodeId {
 
 impl fmt::Debug for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&*self.0, f)
+        fmt::Debug::fmt(&Logged(&self.0), f)
+    }
+}
+
+/// Text of strangers in a log line: quoted, escaped, and cut so that its escapes do not make a
+/// short text a long line.
+pub(crate) struct Logged<'a>(pub(crate) &'a str);
+
+impl fmt::Debug for Logged<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_char('"')?;
+        let mut written = 0;
+        for c in self.0.chars() {
+            let escaped = c.escape_debug();
+            written += escaped.clone().map(char::len_utf8).sum::<usize>();
+            if written > MAX_LOGGED_BYTES {
+                return f.write_str("\"...");
+            }
+            write!(f, "{escaped}")?;
+        }
+        f.write_char('"')
     }
 }
 
@@ -178,6 +206,16 @@ mod tests {
         ] {
             assert_eq!(NodeId::parse(id), Err(InvalidNodeId), "{id:?}");
         }
+    }
+
+    #[test]
+    fn logged_text_is_quoted_escaped_and_cut() {
+        let logged = |text: &str| format!("{:?}", Logged(text));
+        assert_eq!(logged("a\"b\n\u{1}"), r#""a\"b\n\u{1}""#);
+        assert_eq!(logged(&"x".repeat(256)), format!("\"{}\"", "x".repeat(256)));
+        assert_eq!(logged(&"x".repeat(257)), format!("\"{}\"...", "x".repeat(256)));
+        assert!(logged(&"\u{1}".repeat(256)).len() < 262);
+        assert!(logged(&"ü".repeat(1000)).len() < 262);
     }
 
     #[test]

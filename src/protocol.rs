@@ -148,6 +148,8 @@ impl Ack {
 pub(crate) enum Refusal {
     /// A required key is missing, given twice or not valid.
     Missing(RequiredKey),
+    /// The value of this key is too long.
+    TooLong(&'static str),
     /// The authentication webhook said no.
     AuthenticationFailed,
     /// A live connection has the ID.
@@ -163,6 +165,9 @@ impl fmt::Display for Refusal {
                     f,
                     "server side exception: Error: Missing required OnConnectionData value: {key}"
                 )
+            }
+            Refusal::TooLong(key) => {
+                write!(f, "server side exception: Error: Too long OnConnectionData value: {key}")
             }
             Refusal::AuthenticationFailed => f.write_str("authentication failed"),
             Refusal::AlreadyConnected => f.write_str("client already connected"),
@@ -192,6 +197,10 @@ mod tests {
         assert_eq!(
             Refusal::Missing(RequiredKey::Runtime).to_string(),
             "server side exception: Error: Missing required OnConnectionData value: runtime"
+        );
+        assert_eq!(
+            Refusal::TooLong("data").to_string(),
+            "server side exception: Error: Too long OnConnectionData value: data"
         );
         assert_eq!(Refusal::AuthenticationFailed.to_string(), "authentication failed");
         assert_eq!(Refusal::AlreadyConnected.to_string(), "client already connected");

@@ -36,10 +36,10 @@ const DISCOVERY_REQUESTS: &str = "rondevu::requests";
 /// otherwise.
 const OWN_CRATES: [&str; 3] = ["crolang_broker", "redis_session", "rondevu"];
 
-/// The most lines in a second. Strangers cause lines; they must not be able to fill a disk.
+/// The most lines in a second; the queue has a limit for their bytes. Strangers cause lines; they must not be able to fill a disk.
 const MAX_LINES_PER_SECOND: u32 = 2_000;
 
-/// Lines above that rate, since the process began.
+/// Lines above these rates, since the process began.
 static OVER_RATE: AtomicU64 = AtomicU64::new(0);
 
 /// How much is logged (`LOG_LEVEL`).

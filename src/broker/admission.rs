@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::{Broker, Session};
 use crate::delivery::{Connection, HolderStatus};
 use crate::directory::{AcquireError, Lease};
-use crate::node::{ConnectionId, NodeId, Owner};
+use crate::node::{ConnectionId, Logged, NodeId, Owner};
 use crate::protocol::{Handshake, Refusal};
 use crate::telemetry::CONNECTIONS;
 use link::{CloseReason, LinkHandle};
@@ -73,6 +73,7 @@ impl Broker {
             Ok(session) => {
                 let Handshake { id: node, version, runtime, .. } = handshake;
                 let (connection, peer) = (session.owner().connection, link.remote_addr());
+                let (version, runtime) = (Logged(version), Logged(runtime));
                 tracing::info!(target: CONNECTIONS, ?node, %connection, %peer, ?version, ?runtime, "node admitted");
             }
             Err(error) => {

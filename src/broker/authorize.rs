@@ -29,7 +29,8 @@ pub(super) struct Passage<'a> {
 
 impl Broker {
     /// Checks what needs no knowledge of others, in this order: the switches, the form of the
-    /// message, its sender. `None` stands for an event without exactly one string argument.
+    /// message, its sender, and whether its receiver can exist. `None` stands for an event without
+    /// exactly one string argument.
     pub(super) fn check<'a>(
         &self,
         sender: &Sender,
@@ -43,6 +44,8 @@ impl Broker {
         let envelope = payload.envelope().map_err(|_| Outcome::Invalid)?;
         match &envelope.from {
             Some(from) if from != sender.name.as_str() => Err(Outcome::Invalid),
+            // Nobody has such an ID, so nobody is asked: no webhook, cache or log ever copies it.
+            _ if !NodeId::may_be(&envelope.to) => Err(Outcome::NotConnected),
             _ => Ok((envelope, payload)),
         }
     }

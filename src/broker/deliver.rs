@@ -5,7 +5,7 @@ use super::authorize::Passage;
 use super::route::Route;
 use super::{Broker, bridge};
 use crate::delivery::{Outcome, RemoteMessage, ReplyTo};
-use crate::node::Owner;
+use crate::node::{Logged, Owner};
 use crate::overlay::{PeerId, SendError};
 use crate::protocol::{Event, JsonString};
 use crate::telemetry::EVENTS;
@@ -97,7 +97,7 @@ impl Broker {
         if !outcome.was_tried() {
             return;
         }
-        let (from, event_name) = (&sender.name, event.name());
+        let (from, to, event_name) = (&sender.name, Logged(to), event.name());
         tracing::info!(target: EVENTS, event = event_name, ?from, ?to, is_of_node, ?outcome, "event");
         if event == Event::SocketMessage {
             self.notify_webhook(passage, outcome);

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::Broker;
 use crate::directory::Unavailable;
+use crate::node::NodeId;
 use crate::protocol::{InvalidQuestion, Payload, Question};
 
 impl Broker {
@@ -20,7 +21,9 @@ impl Broker {
     /// The answer to a presence question as JSON text, if the directory need not be asked.
     pub(super) fn known_presence(&self, question: &Question) -> Option<String> {
         let is_here = |id: &str| self.connections.is_connected(id);
-        let is_known = self.remote.is_none() || question.ids.iter().all(|id| is_here(id));
+        // What is too long for an ID is nobody's, here and elsewhere.
+        let is_known_of = |id: &String| is_here(id) || !NodeId::may_be(id);
+        let is_known = self.remote.is_none() || question.ids.iter().all(is_known_of);
         is_known.then(|| question.answer(is_here))
     }
 
@@ -31,7 +34,7 @@ impl Broker {
     /// never said not to be.
     pub(super) async fn presence(&self, question: &Question) -> Result<String, Unavailable> {
         let mut not_here: Vec<&str> = question.ids.iter().map(String::as_str).collect();
-        not_here.retain(|id| !self.connections.is_connected(id));
+        not_here.retain(|id| NodeId::may_be(id) && !self.connections.is_connected(id));
         let are_elsewhere = self.directory.are_elsewhere(&not_here).await?;
         let elsewhere =
             not_here.into_iter().zip(are_elsewhere).filter(|(_, is_elsewhere)| *is_elsewhere);

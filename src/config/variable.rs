@@ -1,7 +1,7 @@
 //! What is said of a variable.
 
 /// One variable.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Variable {
     /// Its name.
     pub name: &'static str,

@@ -89,7 +89,7 @@ async fn upgrade(
         }
     };
     let query = request.uri().query().unwrap_or_default();
-    let decision = match Handshake::parse(query) {
+    let decision = match Handshake::parse(query, broker.max_data_bytes()) {
         Err(refusal) => Decision::Refused(refusal, arrival.link.clone()),
         Ok(handshake) => match broker.admit(&handshake, &arrival.link).await {
             Ok(session) => Decision::Admitted(session),
@@ -115,6 +115,7 @@ async fn upgrade(
 fn cause(refusal: Refusal) -> &'static str {
     match refusal {
         Refusal::Missing(_) => "missing_value",
+        Refusal::TooLong(_) => "too_long_value",
         Refusal::AuthenticationFailed => "authentication_failed",
         Refusal::AlreadyConnected => "already_connected",
     }

@@ -8,6 +8,9 @@ use percent_encoding::percent_decode;
 use super::Refusal;
 use crate::node::NodeId;
 
+/// The longest `version` and `runtime`, in bytes.
+const MAX_NAME_BYTES: usize = 256;
+
 /// What a node says about itself when it connects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Handshake {
@@ -48,16 +51,27 @@ impl Handshake {
     /// # Errors
     /// [`Refusal::Missing`] with the first of `id`, `version`, `runtime` that is missing. An `id`
     /// that is no [`NodeId`], an empty one for instance, counts as missing too.
-    pub(crate) fn parse(query: &str) -> Result<Self, Refusal> {
+    /// [`Refusal::TooLong`] with the first of `version`, `runtime`, `data` that is too long; `data`
+    /// may have `max_data_bytes`.
+    pub(crate) fn parse(query: &str, max_data_bytes: usize) -> Result<Self, Refusal> {
         let id = value(query, "id").and_then(|text| NodeId::parse(&text).ok());
         let version = value(query, "version");
         let runtime = value(query, "runtime");
-        Ok(Self {
+        let handshake = Self {
             id: id.ok_or(Refusal::Missing(RequiredKey::Id))?,
             version: version.ok_or(Refusal::Missing(RequiredKey::Version))?,
             runtime: runtime.ok_or(Refusal::Missing(RequiredKey::Runtime))?,
             data: value(query, "data"),
-        })
+        };
+        let lengths = [
+            ("version", handshake.version.len(), MAX_NAME_BYTES),
+            ("runtime", handshake.runtime.len(), MAX_NAME_BYTES),
+            ("data", handshake.data.as_ref().map_or(0, String::len), max_data_bytes),
+        ];
+        match lengths.into_iter().find(|(_, bytes, most)| bytes > most) {
+            Some((key, ..)) => Err(Refusal::TooLong(key)),
+            None => Ok(handshake),
+        }
     }
 }
 
@@ -93,8 +107,12 @@ mod tests {
 
     use super::*;
 
+    fn parse(query: &str) -> Result<Handshake, Refusal> {
+        Handshake::parse(query, 1000)
+    }
+
     fn missing(query: &str) -> RequiredKey {
-        match Handshake::parse(query) {
+        match parse(query) {
             Err(Refusal::Missing(key)) => key,
             other => panic!("{query}: {other:?}"),
         }
@@ -104,7 +122,7 @@ mod tests {
     fn a_complete_handshake() {
         let query = "EIO=4&transport=websocket&id=al+ice%21&version=1.2.0&runtime=JVM&data=%7B%22a%22%3A1%7D&x";
         assert_eq!(
-            Handshake::parse(query),
+            parse(query),
             Ok(Handshake {
                 id: NodeId::parse("al ice!").unwrap(),
                 version: "1.2.0".into(),
@@ -125,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_version_and_a_runtime_may_be_empty() {
-        let handshake = Handshake::parse("id=a&version=&runtime").unwrap();
+        let handshake = parse("id=a&version=&runtime").unwrap();
         assert_eq!((handshake.version.as_str(), handshake.runtime.as_str()), ("", ""));
     }
 
@@ -139,14 +157,30 @@ mod tests {
 
     #[test]
     fn data_is_optional_and_never_ambiguous() {
-        let data =
-            |tail: &str| Handshake::parse(&format!("id=a&version=1&runtime=r{tail}")).unwrap().data;
+        let data = |tail: &str| parse(&format!("id=a&version=1&runtime=r{tail}")).unwrap().data;
         assert_eq!(data(""), None);
         assert_eq!(data("&data=x"), Some("x".into()));
         assert_eq!(data("&data="), Some("".into()));
         assert_eq!(data("&data"), Some("".into()));
         assert_eq!(data("&data=x&data=y"), None);
         assert_eq!(data("&data=100%"), Some("100%".into()));
+    }
+
+    #[test]
+    fn values_have_a_longest_length_in_decoded_bytes() {
+        let parsed = |version: usize, runtime: usize, data: usize| {
+            let query = format!(
+                "id=a&version={}&runtime={}&data={}",
+                "%C3%BC".repeat(version / 2),
+                "r".repeat(runtime),
+                "+".repeat(data)
+            );
+            parse(&query).map(drop)
+        };
+        assert_eq!(parsed(256, 256, 1000), Ok(()));
+        assert_eq!(parsed(258, 257, 1001), Err(Refusal::TooLong("version")));
+        assert_eq!(parsed(0, 257, 1001), Err(Refusal::TooLong("runtime")));
+        assert_eq!(parsed(0, 0, 1001), Err(Refusal::TooLong("data")));
     }
 
     proptest! {
@@ -167,14 +201,14 @@ mod tests {
             let query = form_urlencoded::Serializer::new(String::new())
                 .extend_pairs([("id", &*id), ("version", "1"), ("runtime", "r"), ("data", &data)])
                 .finish();
-            let handshake = Handshake::parse(&query).unwrap();
+            let handshake = parse(&query).unwrap();
             prop_assert_eq!(handshake.id.as_str(), &id);
             prop_assert_eq!(handshake.data, Some(data));
         }
 
         #[test]
         fn no_query_panics(query in "\\PC{0,200}") {
-            let _ = Handshake::parse(&query);
+            let _ = parse(&query);
         }
     }
 }

@@ -8,10 +8,15 @@ use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use super::OVER_RATE;
 
 /// The most bytes of lines that wait to be written.
 const MAX_QUEUED_BYTES: usize = 1 << 20;
+
+/// The most bytes of lines in a second. Strangers cause lines; they must not be able to fill a disk.
+const MAX_BYTES_PER_SECOND: usize = 1 << 20;
 
 /// How long the end of the process waits for the last lines.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
@@ -28,6 +33,7 @@ pub(super) static WRITE_FAILED: AtomicU64 = AtomicU64::new(0);
 /// Lines that wait to be written.
 pub(super) struct LogQueue {
     max_bytes: usize,
+    max_bytes_per_second: usize,
     state: Mutex<State>,
     /// Notified when lines come, and when all have been written.
     changed: Condvar,
@@ -39,11 +45,14 @@ struct State {
     is_writing: bool,
     /// Lines that were dropped and not reported yet.
     dropped: u64,
+    /// When the second of the rate began, and how many bytes came in it.
+    second: Option<(Instant, usize)>,
 }
 
 impl LogQueue {
-    fn new(max_bytes: usize) -> Arc<Self> {
-        Arc::new(Self { max_bytes, state: Mutex::default(), changed: Condvar::new() })
+    fn new(max_bytes: usize, max_bytes_per_second: usize) -> Arc<Self> {
+        let (state, changed) = (Mutex::default(), Condvar::new());
+        Arc::new(Self { max_bytes, max_bytes_per_second, state, changed })
     }
 
     /// Starts the thread that writes to the standard output.
@@ -53,7 +62,7 @@ impl LogQueue {
     pub(super) fn to_stdout() -> io::Result<Arc<Self>> {
         // Not `Stdout`, which has a buffer of its own and would keep what it could not write.
         let stdout = std::fs::File::from(io::stdout().as_fd().try_clone_to_owned()?);
-        let queue = Self::new(MAX_QUEUED_BYTES);
+        let queue = Self::new(MAX_QUEUED_BYTES, MAX_BYTES_PER_SECOND);
         let written = queue.clone();
         std::thread::Builder::new().name("log".into()).spawn(move || written.write_to(stdout))?;
         Ok(queue)
@@ -111,11 +120,27 @@ impl LogQueue {
     }
 }
 
+impl State {
+    /// Counts `bytes` of lines, unless they are above the rate.
+    fn is_within_rate(&mut self, bytes: usize, most: usize, now: Instant) -> bool {
+        let (began, taken) = self.second.get_or_insert((now, 0));
+        if now.duration_since(*began) >= Duration::from_secs(1) {
+            (*began, *taken) = (now, 0);
+        }
+        let is_within = *taken + bytes <= most;
+        *taken += if is_within { bytes } else { 0 };
+        is_within
+    }
+}
+
 impl Write for &LogQueue {
     /// Takes whole lines, all of them or none, and never fails.
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
         let mut state = self.lock();
-        if state.lines.len() + lines.len() > self.max_bytes {
+        if !state.is_within_rate(lines.len(), self.max_bytes_per_second, Instant::now()) {
+            state.dropped += count(lines);
+            OVER_RATE.fetch_add(count(lines), Ordering::Relaxed);
+        } else if state.lines.len() + lines.len() > self.max_bytes {
             state.dropped += count(lines);
             QUEUE_FULL.fetch_add(count(lines), Ordering::Relaxed);
         } else {
@@ -164,7 +189,6 @@ fn count(lines: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
-    use std::time::Instant;
 
     use super::*;
 
@@ -193,7 +217,7 @@ mod tests {
     }
 
     fn queue(max_bytes: usize) -> (Arc<LogQueue>, mpsc::Sender<bool>, Arc<Mutex<Vec<u8>>>) {
-        let queue = LogQueue::new(max_bytes);
+        let queue = LogQueue::new(max_bytes, usize::MAX);
         let (fail, failures) = mpsc::channel();
         let written = Arc::<Mutex<Vec<u8>>>::default();
         let output = Output { failures, written: written.clone() };
@@ -223,6 +247,27 @@ mod tests {
         assert_eq!(queue.lock().dropped, 98);
         queue.flush(Duration::from_millis(50));
         assert!(began.elapsed() < Duration::from_secs(5));
+    }
+
+    #[test]
+    fn bytes_above_the_rate_are_dropped_until_the_second_is_over() {
+        let (mut state, start) = (State::default(), Instant::now());
+        let mut take =
+            |bytes, after| state.is_within_rate(bytes, 10, start + Duration::from_millis(after));
+        assert!(take(6, 0) && !take(5, 500) && take(4, 999) && !take(1, 999));
+        assert!(take(10, 1000) && !take(1, 1999));
+    }
+
+    #[test]
+    fn lines_above_the_rate_are_counted() {
+        let queue = LogQueue::new(usize::MAX, 10);
+        let before = OVER_RATE.load(Ordering::Relaxed);
+        for line in ["123456\n", "1234\n", "12\n"] {
+            (&*queue).write_all(line.as_bytes()).unwrap();
+        }
+        assert_eq!(queue.lock().lines, b"123456\n12\n");
+        assert_eq!(queue.lock().dropped, 1);
+        assert!(OVER_RATE.load(Ordering::Relaxed) > before);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The way in: greeting, refusals, and what is turned away before the upgrade.
 
 use crate::support::{
-    Frame, Node, back_at_the_start, exchange, frame, get, metric, start, start_with,
+    Frame, Node, back_at_the_start, enter, exchange, frame, get, metric, start, start_with,
     upgrade_request,
 };
 
@@ -19,6 +19,22 @@ async fn a_node_is_greeted_to_the_byte() {
     );
     assert!(authenticated.starts_with(start), "{authenticated}");
     assert!(authenticated.ends_with(r#"\n  \"iceCandidatePoolSize\": 10\n}"]"#), "{authenticated}");
+}
+
+#[tokio::test]
+async fn a_handshake_with_a_value_that_is_too_long_is_refused() {
+    let server = start_with(|config| config.broker.max_data_bytes = 1000).await;
+    let longest = |version: usize, data: usize| {
+        format!("&id=a&version={}&runtime=r&data={}", "v".repeat(version), "d".repeat(data))
+    };
+    drop(enter(server.address(), &longest(256, 1000)).await.unwrap());
+    for (query, key) in [(longest(257, 0), "version"), (longest(1, 1001), "data")] {
+        let refusal = enter(server.address(), &query).await.err().unwrap();
+        let message =
+            format!("server side exception: Error: Too long OnConnectionData value: {key}");
+        assert_eq!(refusal, format!("44{{\"message\":\"{message}\"}}"));
+    }
+    assert_eq!(metric(&server, "crolang_refusals_total{cause=\"too_long_value\"}"), 2.0);
 }
 
 #[tokio::test]

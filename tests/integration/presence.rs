@@ -42,6 +42,18 @@ async fn a_node_is_there_only_once_it_has_been_told_so() {
 }
 
 #[tokio::test]
+async fn an_id_that_nobody_can_have_is_not_connected() {
+    let server = start().await;
+    let mut alice = Node::connect(server.address(), "alice").await;
+    let long = "x".repeat(257);
+    let answer = alice.ask(ASK, &format!(r#"{{"ids":["{long}","alice"]}}"#)).await;
+    let expected = format!(
+        r#"{{"results":[{{"id":"{long}","connected":false}},{{"id":"alice","connected":true}}]}}"#
+    );
+    assert_eq!(answer, serde_json::to_string(&[expected]).unwrap());
+}
+
+#[tokio::test]
 async fn questions_that_are_none_are_errors() {
     let server = start_with(|config| config.broker.max_presence_ids = 10).await;
     let mut alice = Node::connect(server.address(), "alice").await;

@@ -65,13 +65,13 @@ const ENV_HEADER: &str = "\
 # Every variable of the broker with its default. Copy to .env and change what you need.
 # Environment variables override this file, even when empty.
 # Quote values that contain a # after a blank.
-# Generated from src/config/variables.rs; see tests/integration/reference.rs.
+# Generated from src/config/variables; see tests/integration/reference.rs.
 ";
 
 const PAGE_HEADER: &str = "\
 # Configuration
 
-<!-- Generated from src/config/variables.rs by tests/integration/reference.rs. -->
+<!-- Generated from src/config/variables by tests/integration/reference.rs. -->
 
 Set variables in the environment or in a file `.env` in the working directory; [.env.example](../../.env.example) lists them all.
 Environment variables override `.env`, even when empty. A blank value counts as not set, and values are taken literally: `$` is a dollar sign.

@@ -65,6 +65,28 @@ async fn it_is_asked_by_a_post_of_json_with_trimmed_ids() {
 }
 
 #[tokio::test]
+async fn it_is_not_asked_about_a_receiver_that_nobody_can_be() {
+    let hook = Hook::start(|_| yes()).await;
+    let (url, notified) = (hook.url("/authorize"), Hook::start(|_| json!({})).await);
+    let on_message = notified.url("/");
+    let server = start_with_variables(&[
+        (URL, &url),
+        ("ON_AUTHENTICATED_SOCKET_MSG_WEBHOOK_URL", &on_message),
+    ])
+    .await;
+    let mut alice = Node::connect(server.address(), "alice").await;
+    for length in [257, 900_000, 256] {
+        let ack = ask(&mut alice, MESSAGE, &"x".repeat(length), None).await;
+        assert_eq!(ack, "[\"NOT_CONNECTED\"]");
+    }
+    eventually("the short one is notified", || !notified.calls().is_empty()).await;
+    for calls in [hook.calls(), notified.calls()] {
+        assert_eq!(calls.len(), 1);
+    }
+    assert_eq!(hook.calls()[0].body, asked("alice", &"x".repeat(256)));
+}
+
+#[tokio::test]
 async fn only_true_is_yes_and_a_failure_is_an_error() {
     let hook = Hook::start(|_| yes()).await;
     let server = start(&hook).await;

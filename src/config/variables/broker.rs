@@ -1,0 +1,103 @@
+//! What the broker listens on and allows.
+
+use super::super::variable::Variable;
+use super::{COUNT, MILLISECONDS, SWITCH};
+
+pub(super) const VARIABLES: &[Variable] = &[
+    Variable {
+        name: "PORT",
+        default: "8080",
+        allowed: "a port number from 0 to 65535",
+        about: "The TCP port to listen on; 0 picks a free port, which is logged.",
+    },
+    Variable {
+        name: "HOST",
+        default: "0.0.0.0",
+        allowed: "an IP address",
+        about: "The address to listen on; 0.0.0.0 means all addresses, including those of IPv6 if there are any.",
+    },
+    Variable {
+        name: "WORKER_THREADS",
+        default: "",
+        allowed: "a whole number from 1 to 1024",
+        about: "The number of worker threads; if not set, the number of cores that the process or its container may use.",
+    },
+    Variable {
+        name: "LOG_LEVEL",
+        default: "0",
+        allowed: "0, 1, 2 or 3",
+        about: "How much is logged: 0 start, stop and errors; 1 also connections; 2 also relayed events, without their contents; 3 everything that helps with debugging.",
+    },
+    Variable {
+        name: "LOG_FORMAT",
+        default: "text",
+        allowed: "text or json",
+        about: "The format of the log.",
+    },
+    Variable {
+        name: "P2P_CONNECTION_ENABLED",
+        default: "true",
+        allowed: SWITCH,
+        about: "Whether nodes may exchange the signaling of direct connections; if not, it is acked DISABLED.",
+    },
+    Variable {
+        name: "WEBSOCKET_RELAY_ENABLED",
+        default: "true",
+        allowed: SWITCH,
+        about: "Whether nodes may send each other messages through the broker; if not, they are acked DISABLED.",
+    },
+    Variable {
+        name: "DUPLICATE_ID_POLICY",
+        default: "probe",
+        allowed: "probe, reject or replace",
+        about: "What to do when an ID is already in use. probe: refuse the new connection if the holder answers a ping within 2 s, and replace the holder otherwise; reject: always refuse the new connection; replace: always replace the holder.",
+    },
+    Variable {
+        name: "MAX_CONNECTIONS",
+        default: "100000",
+        allowed: COUNT,
+        about: "The maximum number of connections at a time; further ones get 503.",
+    },
+    Variable {
+        name: "MAX_QUEUED_BYTES",
+        default: "1048576",
+        allowed: COUNT,
+        about: "The size of a connection's send queue, in bytes: below it one more message is accepted, above it senders get ERROR.",
+    },
+    Variable {
+        name: "MAX_DATA_BYTES",
+        default: "32768",
+        allowed: COUNT,
+        about: "The maximum size of a node's data in its handshake, decoded, in bytes; a node with more is refused.",
+    },
+    Variable {
+        name: "MAX_PRESENCE_IDS",
+        default: "1000",
+        allowed: COUNT,
+        about: "The maximum number of IDs in one ARE_NODES_CONNECTED_TO_BROKER.",
+    },
+    Variable {
+        name: "PING_INTERVAL_MS",
+        default: "25000",
+        allowed: MILLISECONDS,
+        about: "The time between two heartbeats on a connection.",
+    },
+    Variable {
+        name: "PING_TIMEOUT_MS",
+        default: "20000",
+        allowed: MILLISECONDS,
+        about: "How long the reply to a heartbeat may take before the connection is closed.",
+    },
+    Variable {
+        name: "WRITE_TIMEOUT_MS",
+        default: "10000",
+        allowed: MILLISECONDS,
+        about: "How long a write may wait for the other side to read before the connection is closed.",
+    },
+    Variable {
+        name: "SHUTDOWN_TIMEOUT_MS",
+        default: "10000",
+        allowed: MILLISECONDS,
+        about: "How long the drain may take after SIGTERM, SIGINT, SIGHUP or SIGQUIT before the process ends.",
+    },
+];

@@ -1,0 +1,109 @@
+//! Discovery and the peer-relay network.
+
+use super::super::variable::Variable;
+use super::{COUNT, COUNT_OR_ZERO, MILLISECONDS, SWITCH};
+
+pub(super) const VARIABLES: &[Variable] = &[
+    Variable {
+        name: "STORAGE_TYPE",
+        default: "",
+        allowed: "memory, sqlite, or redis if REDIS_URL is set",
+        about: "Switches discovery on, and says where its sessions are kept: memory, gone when the process ends; sqlite, a file; redis, shared by all replicas.",
+    },
+    Variable {
+        name: "STORAGE_PATH",
+        default: "./data.db",
+        allowed: "the path of a file, or :memory:",
+        about: "The file of sqlite, used by one process at a time; one of Rondevu's own is taken over. With :memory: it is as with STORAGE_TYPE=memory.",
+    },
+    Variable {
+        name: "SESSION_TIMEOUT",
+        default: "300000",
+        allowed: MILLISECONDS,
+        about: "How long a discovery session lives, in milliseconds.",
+    },
+    Variable {
+        name: "CORS_ORIGINS",
+        default: "*",
+        allowed: "* or origins separated by commas",
+        about: "The origins whose web pages may read discovery's answers.",
+    },
+    Variable {
+        name: "DISCOVERY_PATH",
+        default: "/",
+        allowed: "/ or a path like /a/b of letters, digits and -._~ that belongs to nothing else",
+        about: "The path that discovery's endpoints are below.",
+    },
+    Variable {
+        name: "DISCOVERY_MAX_REQUESTS_PER_SECOND",
+        default: "10000",
+        allowed: COUNT_OR_ZERO,
+        about: "The most requests for discovery in a second from one address, an IPv6 network of 64 bits counting as one; more are answered 429. 0 for no limit.",
+    },
+    Variable {
+        name: "DISCOVERY_MAX_SESSIONS",
+        default: "100000",
+        allowed: COUNT,
+        about: "The most discovery sessions at a time; more are answered 429.",
+    },
+    Variable {
+        name: "DISCOVERY_MAX_SESSIONS_PER_ORIGIN",
+        default: "20000",
+        allowed: COUNT,
+        about: "The most discovery sessions of one origin at a time; more are answered 429.",
+    },
+    Variable {
+        name: "DISCOVERY_MAX_STORED_BYTES",
+        default: "268435456",
+        allowed: COUNT,
+        about: "The most bytes of all discovery sessions together; more are answered 429.",
+    },
+    Variable {
+        name: "DISCOVERY_MAX_WAITING",
+        default: "10000",
+        allowed: COUNT,
+        about: "The most polls that wait and streams of events at a time; more are answered 429.",
+    },
+    Variable {
+        name: "PEER_RELAY_PATH",
+        default: "",
+        allowed: "a path of letters, digits, - . _ ~ and /, such as /peer-relay; not one that the broker has already",
+        about: "The path at which peers of the npm package peer-relay connect; if set, the broker is a peer of their network.",
+    },
+    Variable {
+        name: "PEER_RELAY_BOOTSTRAP",
+        default: "",
+        allowed: "ws or wss URLs, separated by commas",
+        about: "The peers through which the broker joins an existing network; it reconnects to them whenever it loses them.",
+    },
+    Variable {
+        name: "PEER_RELAY_PUBLIC_URL",
+        default: "",
+        allowed: "a ws or wss URL",
+        about: "The broker's URL that other peers are given; if not set, they get none.",
+    },
+    Variable {
+        name: "PEER_RELAY_WEBRTC",
+        default: "",
+        allowed: "an IP address, in a build with the cargo feature webrtc",
+        about: "The address at which peers reach the broker over UDP, with a port for each channel; browsers then prefer WebRTC to WebSocket. If not set, WebRTC is off.",
+    },
+    Variable {
+        name: "PEER_RELAY_DIAL",
+        default: "bootstrap",
+        allowed: "bootstrap or any",
+        about: "Which peers the broker connects to. bootstrap: only those of PEER_RELAY_BOOTSTRAP; any: also every URL that a peer sends for itself, even in a private network.",
+    },
+    Variable {
+        name: "PEER_RELAY_MAX_CHANNELS",
+        default: "10000",
+        allowed: COUNT,
+        about: "The maximum number of peers connected at a time, apart from those of PEER_RELAY_BOOTSTRAP; further ones get 503.",
+    },
+    Variable {
+        name: "PEER_RELAY_BRIDGE",
+        default: "false",
+        allowed: SWITCH,
+        about: "Whether nodes and peers of the network may send each other messages; nodes address peers by their 40-digit IDs.",
+    },
+];
