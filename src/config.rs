@@ -7,6 +7,7 @@
 mod cluster;
 mod discovery;
 mod env_file;
+mod listener;
 mod peer_relay;
 mod reader;
 mod rtc;
@@ -27,7 +28,7 @@ use std::time::Duration;
 
 use crate::broker::{BrokerSettings, OwnRtc};
 use crate::cluster::ClusterSettings;
-use crate::gateway::TransportSettings;
+use crate::gateway::{ListenerSettings, TransportSettings};
 use crate::telemetry::{LogFormat, LogLevel};
 use crate::webhooks::WebhookSettings;
 use env_file::read_env_file;
@@ -57,6 +58,8 @@ pub struct Config {
     pub shutdown_timeout: Duration,
     /// The limits of each connection.
     pub link: LinkLimits,
+    /// What holds for connections before they are WebSockets.
+    pub listener: ListenerSettings,
     /// How Socket.IO is spoken on a connection.
     pub transport: TransportSettings,
     /// What the broker allows.
@@ -149,6 +152,7 @@ impl Config {
             max_connections: reader.number("MAX_CONNECTIONS", 1),
             shutdown_timeout: reader.milliseconds("SHUTDOWN_TIMEOUT_MS", 1),
             link,
+            listener: listener::read(&mut reader),
             transport: TransportSettings {
                 ping_interval: reader.milliseconds("PING_INTERVAL_MS", 1),
                 ping_timeout: reader.milliseconds("PING_TIMEOUT_MS", 1),

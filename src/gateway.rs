@@ -3,19 +3,28 @@
 //! In the order in which a node meets them:
 //!
 //! - `listener`: accepts connections and serves HTTP on them until they are upgraded.
+//! - `networks`, `proxy_protocol`, `forwarded`: whose connection it is, behind proxies too.
+//! - `http_stream`: the deadlines of requests.
 //! - `upgrade`: the check before any WebSocket exists; here a node gets its ID or is turned away.
 //! - `namespace`: the Socket.IO namespace; tells a node that it is connected, or why not.
 //! - `events`: takes a connected node's events to its session.
 //! - `peer_relay`: the endpoint of the other network, that of the overlay.
 
 mod events;
+mod forwarded;
+mod http_stream;
 mod listener;
 mod namespace;
+mod networks;
 mod peer_relay;
+mod proxy_protocol;
 mod upgrade;
 
+pub use listener::ListenerSettings;
 pub(crate) use listener::{Listener, bind};
 pub use namespace::TransportSettings;
 pub(crate) use namespace::socket_io;
+pub use networks::{InvalidNetworks, Networks};
 pub(crate) use peer_relay::peer_relay_route;
+pub use proxy_protocol::ProxyProtocol;
 pub(crate) use upgrade::socket_io_routes;

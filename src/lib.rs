@@ -67,7 +67,7 @@ pub use broker::{BrokerSettings, DuplicateIdPolicy, OwnRtc, RtcFallback, TurnSer
 pub use cluster::ClusterSettings;
 pub use config::{Config, ConfigError, ConfigErrors, PeerRelayConfig, Source, VARIABLES, Variable};
 pub use directory::LeaseSettings;
-pub use gateway::TransportSettings;
+pub use gateway::{InvalidNetworks, ListenerSettings, Networks, ProxyProtocol, TransportSettings};
 pub use link::LinkLimits;
 pub use protocol::{InvalidRtcConfiguration, RtcConfiguration};
 pub use redis_session::{InvalidRedisSettings, RedisMode, RedisSettings, SentinelSettings};

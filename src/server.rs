@@ -120,6 +120,7 @@ impl Server {
             None => None,
         };
         let gateway = Listener {
+            settings: Arc::new(config.listener.clone()),
             links: links.clone(),
             app: http::router(
                 &broker,

@@ -64,6 +64,8 @@ fn each_kind_of_wrong_value_is_a_error() {
             "PORT" => &["-1", "65536", "x", "80 80"],
             "HOST" => &["localhost", "1.2.3", "[::1]", "0.0.0.0:1"],
             "WORKER_THREADS" => &["0", "-1", "x", "1025"],
+            "TRUSTED_PROXIES" => &[",", "10.0.0.0/33", "localhost", "10.0.0.1:80"],
+            "PROXY_PROTOCOL" => &["on", "optional"],
             "LOG_LEVEL" => &["4", "-1", "debug", "01x"],
             "LOG_FORMAT" => &["xml", "JSON5"],
             "DUPLICATE_ID_POLICY" => &["maybe", "0"],

@@ -2,6 +2,7 @@
 
 mod broker;
 mod cluster;
+mod listener;
 mod other_networks;
 mod webhooks;
 
@@ -14,13 +15,25 @@ const COUNT: &str = "a whole number from 1 to 4294967295";
 const COUNT_OR_ZERO: &str = "a whole number from 0 to 4294967295";
 const WEBHOOK_URL: &str = "an http or https URL";
 
-const GROUPS: [&[Variable]; 4] =
-    [broker::VARIABLES, cluster::VARIABLES, webhooks::VARIABLES, other_networks::VARIABLES];
+const GROUPS: [&[Variable]; 5] = [
+    broker::VARIABLES,
+    listener::VARIABLES,
+    cluster::VARIABLES,
+    webhooks::VARIABLES,
+    other_networks::VARIABLES,
+];
 
 /// Every variable, in the order in which people are shown them.
 pub const VARIABLES: &[Variable] = &concat();
 
-const LENGTH: usize = GROUPS[0].len() + GROUPS[1].len() + GROUPS[2].len() + GROUPS[3].len();
+const LENGTH: usize = {
+    let (mut length, mut group) = (0, 0);
+    while group < GROUPS.len() {
+        length += GROUPS[group].len();
+        group += 1;
+    }
+    length
+};
 
 const fn concat() -> [Variable; LENGTH] {
     let mut variables = [GROUPS[0][0]; LENGTH];

@@ -8,17 +8,19 @@ use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::response::Response;
+use bytes::BytesMut;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -26,13 +28,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service as _;
 
+use super::forwarded::client_addr;
+use super::http_stream::{HEAD_TIMEOUT, HttpStream, Progress};
 use super::namespace::SocketIoService;
+use super::networks::Networks;
+use super::proxy_protocol::{ProxyProtocol, read_header};
 use super::upgrade::{Arrival, Upgrade};
 use crate::metrics::Metrics;
 use link::{CloseReason, Link, LinkSet};
-
-/// How long a client may take to send the head of a request.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a request that is under way when the drain begins may take.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -80,9 +83,21 @@ fn bind_to(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
+/// What an operator decides about connections before they are WebSockets.
+#[derive(Debug, Clone)]
+pub struct ListenerSettings {
+    /// The proxies whose word on the addresses of clients is taken.
+    pub trusted_proxies: Networks,
+    /// Whether these proxies speak the PROXY protocol.
+    pub proxy_protocol: ProxyProtocol,
+    /// How long a connection may be idle between two requests.
+    pub http_idle_timeout: Duration,
+}
+
 /// Everything that a connection needs on its way.
 #[derive(Clone)]
 pub(crate) struct Listener {
+    pub(crate) settings: Arc<ListenerSettings>,
     pub(crate) links: LinkSet,
     /// What answers requests.
     pub(crate) app: Router,
@@ -128,16 +143,26 @@ impl Listener {
     }
 
     /// Serves HTTP; if that ends with an upgrade, hands the link on.
-    async fn serve(self, link: Link, stop: CancellationToken) {
+    async fn serve(self, mut link: Link, stop: CancellationToken) {
+        let read_ahead = tokio::select! {
+            read_ahead = self.read_proxy_header(&mut link) => read_ahead,
+            () = stop.cancelled() => return,
+        };
+        let Some(read_ahead) = read_ahead else {
+            self.metrics.rejection("proxy_protocol");
+            return;
+        };
+        let progress = Progress::new();
         let arrival = Arrival::new(link.handle());
-        let service =
-            service_fn(|request| Box::pin(respond(self.app.clone(), arrival.clone(), request)));
+        let service = service_fn(|request| {
+            let is_pipelined = progress.begin();
+            Box::pin(self.respond(arrival.clone(), progress.clone(), is_pipelined, request))
+        });
+        let stream =
+            HttpStream::new(link, read_ahead, progress.clone(), self.settings.http_idle_timeout);
         let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            // Runs between two requests too, and so ends a connection on which nobody asks.
-            .header_read_timeout(HEAD_TIMEOUT)
             .max_buf_size(MAX_HEAD_BYTES)
-            .serve_connection(TokioIo::new(link), service);
+            .serve_connection(TokioIo::new(stream), service);
         // Boxed, as it is large and only lives until the upgrade.
         let mut connection = Box::new(connection);
         let served = tokio::select! {
@@ -158,7 +183,7 @@ impl Listener {
             return;
         }
         let parts = connection.into_parts();
-        let mut link = parts.io.into_inner();
+        let mut link = parts.io.into_inner().into_inner();
         let Some(upgrade) = arrival.take_upgrade() else { return linger(link).await };
         link.upgrade(parts.read_buf);
         if stop.is_cancelled() {
@@ -171,6 +196,43 @@ impl Listener {
             Upgrade::PeerRelay(peer, seat) => peer.accept(link, seat),
         }
     }
+
+    /// Reads the PROXY header of a connection that has one, and notes the client's address. Returns
+    /// what was read behind it; `None` if the connection cannot be served.
+    async fn read_proxy_header(&self, link: &mut Link) -> Option<BytesMut> {
+        let ListenerSettings { proxy_protocol, trusted_proxies, .. } = &*self.settings;
+        let handle = link.handle();
+        if *proxy_protocol == ProxyProtocol::Off
+            || !trusted_proxies.contains(handle.remote_addr().ip())
+        {
+            return Some(BytesMut::new());
+        }
+        let read = tokio::time::timeout(HEAD_TIMEOUT, read_header(link, *proxy_protocol)).await;
+        let (client, read_ahead) = read.ok()?.ok()?;
+        if let Some(client) = client {
+            handle.set_remote_addr(client);
+        }
+        Some(read_ahead)
+    }
+
+    async fn respond(
+        &self,
+        arrival: Arrival,
+        progress: Progress,
+        is_pipelined: bool,
+        mut request: Request<Incoming>,
+    ) -> Result<Response, Infallible> {
+        if is_pipelined {
+            // A client that sends many requests at once must not hold up all others.
+            tokio::task::yield_now().await;
+        }
+        let remote_addr = arrival.link().remote_addr();
+        let client = client_addr(request.headers(), remote_addr, &self.settings.trusted_proxies);
+        request.extensions_mut().insert(ConnectInfo(client));
+        request.extensions_mut().insert(arrival);
+        let response = self.app.clone().call(request.map(Body::new)).await?;
+        Ok(progress.end_with(response))
+    }
 }
 
 /// Closes a link after its last answer. What the client still sends is read and thrown away for a
@@ -178,14 +240,4 @@ impl Listener {
 async fn linger(mut link: Link) {
     link.handle().close(CloseReason::Transport);
     let _ = link.read(&mut [0; 256]).await;
-}
-
-async fn respond(
-    mut app: Router,
-    arrival: Arrival,
-    mut request: Request<Incoming>,
-) -> Result<Response, Infallible> {
-    request.extensions_mut().insert(ConnectInfo(arrival.remote_addr()));
-    request.extensions_mut().insert(arrival);
-    app.call(request.map(Body::new)).await
 }

@@ -1,7 +1,9 @@
 //! The endpoint of the peer-relay network: a WebSocket for clients that speak its protocol.
 
+use std::net::SocketAddr;
+
 use axum::Router;
-use axum::extract::{Extension, Request, State};
+use axum::extract::{ConnectInfo, Extension, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use http::{StatusCode, header};
@@ -19,6 +21,7 @@ pub(crate) fn peer_relay_route(path: &str, peer: Peer, metrics: Metrics) -> Rout
 async fn upgrade(
     State((peer, metrics)): State<(Peer, Metrics)>,
     Extension(arrival): Extension<Arrival>,
+    ConnectInfo(client): ConnectInfo<SocketAddr>,
     request: Request,
 ) -> Response {
     let Some(switch) = SwitchingProtocols::check(&request) else {
@@ -31,6 +34,7 @@ async fn upgrade(
         metrics.rejection("peer_relay_max_channels");
         return unavailable("peer_relay_max_channels");
     };
+    arrival.link().set_remote_addr(client);
     arrival.upgrade_with(Upgrade::PeerRelay(peer, seat));
     switch.into_response()
 }

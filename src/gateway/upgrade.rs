@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
-use axum::extract::{Extension, Request, State};
+use axum::extract::{ConnectInfo, Extension, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -52,8 +52,8 @@ impl Arrival {
         Self { link, upgrade: Arc::default() }
     }
 
-    pub(super) fn remote_addr(&self) -> SocketAddr {
-        self.link.remote_addr()
+    pub(super) fn link(&self) -> &LinkHandle {
+        &self.link
     }
 
     pub(super) fn take_upgrade(&self) -> Option<Upgrade> {
@@ -79,6 +79,7 @@ pub(crate) fn socket_io_routes(broker: Arc<Broker>, metrics: Metrics) -> Router 
 async fn upgrade(
     State((broker, metrics)): State<(Arc<Broker>, Metrics)>,
     Extension(arrival): Extension<Arrival>,
+    ConnectInfo(client): ConnectInfo<SocketAddr>,
     request: Request,
 ) -> Response {
     let switch = match check(&request) {
@@ -88,6 +89,7 @@ async fn upgrade(
             return error.into_response();
         }
     };
+    arrival.link.set_remote_addr(client);
     let query = request.uri().query().unwrap_or_default();
     let decision = match Handshake::parse(query, broker.max_data_bytes()) {
         Err(refusal) => Decision::Refused(refusal, arrival.link.clone()),

@@ -8,9 +8,12 @@ use tokio::net::TcpStream;
 use crate::discovery::{offer, start_discovery};
 use crate::support::{Node, SOON, Web, eventually};
 
+/// Longer than the head of a request may take, so that the two cannot be confused.
+const IDLE_TIMEOUT: (&str, &str) = ("HTTP_IDLE_TIMEOUT_MS", "7000");
+
 #[tokio::test]
 async fn a_connection_on_which_nobody_asks_is_closed() {
-    let server = start_discovery(&[]).await;
+    let server = start_discovery(&[IDLE_TIMEOUT]).await;
     let mut web = Web::open(server.address()).await;
     for _ in 0..3 {
         assert_eq!(web.get("/").await.status, 200);
@@ -18,8 +21,35 @@ async fn a_connection_on_which_nobody_asks_is_closed() {
     let began = Instant::now();
     assert_eq!(web.end().await, "");
     let took = began.elapsed();
-    assert!(took > Duration::from_secs(4) && took < Duration::from_secs(15), "{took:?}");
+    assert!(took > Duration::from_secs(6) && took < Duration::from_secs(20), "{took:?}");
     eventually("no links", || server.connections() == 0).await;
+}
+
+#[tokio::test]
+async fn a_head_that_is_begun_must_come_soon() {
+    let server = start_discovery(&[("HTTP_IDLE_TIMEOUT_MS", "3600000")]).await;
+    let mut first = Web::open(server.address()).await;
+    first.write(b"GET / HTTP/1.1\r\nHost: ").await;
+    let mut kept = Web::open(server.address()).await;
+    assert_eq!(kept.get("/").await.status, 200);
+    kept.write(b"GET / HTTP/1.1\r\nHost: ").await;
+    let began = Instant::now();
+    for mut web in [first, kept] {
+        web.end().await;
+        let took = began.elapsed();
+        assert!(took > Duration::from_secs(3) && took < Duration::from_secs(15), "{took:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_takes_its_time_is_not_idle() {
+    let server = start_discovery(&[("HTTP_IDLE_TIMEOUT_MS", "100")]).await;
+    let mut offerer = Web::open(server.address()).await;
+    let code = offer(&mut offerer, "t", "o").await;
+    let mut web = Web::open(server.address()).await;
+    let answer = web.post("/poll", &json!({"code": code, "side": "offerer", "wait": 1000})).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(web.end().await, "");
 }
 
 #[tokio::test]

@@ -33,6 +33,7 @@ mod overlay_program;
 mod overlay_webrtc;
 mod presence;
 mod program;
+mod proxies;
 mod redis_modes;
 mod redis_outage;
 mod redis_outage_faults;

@@ -18,7 +18,7 @@ struct Group {
     about: &'static str,
 }
 
-const GROUPS: [Group; 8] = [
+const GROUPS: [Group; 9] = [
     Group {
         first: "PORT",
         title: "Server and log",
@@ -33,6 +33,11 @@ const GROUPS: [Group; 8] = [
         first: "MAX_CONNECTIONS",
         title: "Limits and timeouts",
         about: "They hold for each replica.",
+    },
+    Group {
+        first: "TRUSTED_PROXIES",
+        title: "Proxies and addresses",
+        about: "See [proxies and TLS](../guides/tls.md). An IPv6 network of 64 bits counts as one address.",
     },
     Group {
         first: "REDIS_URL",

@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use crolang_broker::{Config, ConfigErrors, Server, VARIABLES};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 /// A server on a free port.
 pub async fn start() -> Server {
@@ -110,6 +110,13 @@ pub async fn exchange(address: SocketAddr, request: &[u8]) -> String {
     // A reset is an end too.
     let _ = read.await.expect("the server closes the connection");
     String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// A connection from the loopback address 127.0.0.`source`.
+pub async fn connect_from(source: u8, address: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, source], 0).into()).unwrap();
+    socket.connect(address).await.unwrap()
 }
 
 /// The answer to a plain GET.

@@ -28,7 +28,7 @@ pub struct LinkHandle(pub(crate) Arc<Shared>);
 
 /// What the stream and the handles share.
 pub(crate) struct Shared {
-    pub(crate) remote_addr: SocketAddr,
+    remote_addr: Mutex<SocketAddr>,
     pub(crate) limits: LinkLimits,
     phase: AtomicU8,
     gate: AtomicU8,
@@ -82,7 +82,7 @@ pub(crate) enum Gate {
 impl LinkHandle {
     pub(crate) fn new(remote_addr: SocketAddr, limits: LinkLimits) -> Self {
         Self(Arc::new(Shared {
-            remote_addr,
+            remote_addr: Mutex::new(remote_addr),
             limits,
             phase: AtomicU8::new(Phase::Open as u8),
             gate: AtomicU8::new(Gate::Hold as u8),
@@ -102,9 +102,14 @@ impl LinkHandle {
         }))
     }
 
-    /// The address of the peer.
+    /// The address of the peer: that of its socket, unless something else is known.
     pub fn remote_addr(&self) -> SocketAddr {
-        self.0.remote_addr
+        *self.0.remote_addr.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets the address of the peer, if the socket's is that of a proxy.
+    pub fn set_remote_addr(&self, remote_addr: SocketAddr) {
+        *self.0.remote_addr.lock().unwrap_or_else(PoisonError::into_inner) = remote_addr;
     }
 
     /// Returns the bytes read from and written to the peer so far.
@@ -215,7 +220,7 @@ impl LinkHandle {
 impl fmt::Debug for LinkHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LinkHandle")
-            .field("remote_addr", &self.0.remote_addr)
+            .field("remote_addr", &self.remote_addr())
             .field("is_closed", &self.is_closed())
             .finish()
     }

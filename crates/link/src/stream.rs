@@ -60,6 +60,7 @@ pub(crate) struct Stream<S: Socket> {
     pub(crate) write_deadline: Option<Pin<Box<Sleep>>>,
     /// Runs while a closing link waits for something that may never come.
     pub(crate) closing: Timers,
+    attached: Option<Box<dyn Send>>,
     _slot: Slot,
 }
 
@@ -75,8 +76,15 @@ impl<S: Socket> Link<S> {
             unrecorded_bytes: 0,
             write_deadline: None,
             closing: Timers::default(),
+            attached: None,
             _slot: slot,
         }))
+    }
+
+    /// Keeps a value until the connection is closed, such as a permit to have it. A second one
+    /// replaces the first.
+    pub fn attach(&mut self, value: impl Send + 'static) {
+        self.0.attached = Some(Box::new(value));
     }
 
     /// Returns the handle by which the rest of the program knows this link.

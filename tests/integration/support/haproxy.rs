@@ -14,7 +14,11 @@ use super::{Daemon, Port, SOON, eventually};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     Tcp,
+    /// TCP with a PROXY header of this version in front of every connection.
+    TcpWithHeader(u8),
     Http,
+    /// HTTP with `X-Forwarded-For`.
+    HttpForwarded,
 }
 
 /// A running haproxy that takes the servers in turn; it ends when it is dropped.
@@ -72,9 +76,12 @@ fn configuration(
     servers: &[SocketAddr],
 ) -> String {
     let (socket, address) = (folder.path().join("socket"), port.address());
-    let mode = match mode {
-        Mode::Tcp => "tcp",
-        Mode::Http => "http",
+    let (mode, option, header) = match mode {
+        Mode::Tcp => ("tcp", "", ""),
+        Mode::TcpWithHeader(1) => ("tcp", "", "send-proxy check-send-proxy"),
+        Mode::TcpWithHeader(_) => ("tcp", "", "send-proxy-v2 check-send-proxy"),
+        Mode::Http => ("http", "", ""),
+        Mode::HttpForwarded => ("http", "option forwardfor", ""),
     };
     let check = health.map_or(String::new(), |path| format!("option httpchk GET {path}"));
     // One thread, so that the turn does not depend on which of them accepts.
@@ -95,7 +102,8 @@ listen brokers
     bind {address}
     balance roundrobin
     {check}
-    default-server check inter 100ms fall 2 rise 1
+    {option}
+    default-server check inter 100ms fall 2 rise 1 {header}
 ",
         socket.display()
     );

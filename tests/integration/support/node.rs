@@ -75,7 +75,11 @@ impl Node {
 
     /// As [`Node::try_open`], with the request's bytes as given.
     pub async fn request(address: SocketAddr, request: &[u8]) -> Result<Self, String> {
-        let mut stream = TcpStream::connect(address).await.unwrap();
+        Self::over(TcpStream::connect(address).await.unwrap(), request).await
+    }
+
+    /// As [`Node::request`], on a connection that is there.
+    pub async fn over(mut stream: TcpStream, request: &[u8]) -> Result<Self, String> {
         stream.set_nodelay(true).unwrap();
         stream.write_all(request).await.unwrap();
         let mut node = Self { stream, buffer: Vec::new() };

@@ -49,7 +49,11 @@ pub struct Web {
 impl Web {
     /// A client without an origin.
     pub async fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).await.unwrap();
+        Self::over(TcpStream::connect(address).await.unwrap())
+    }
+
+    /// A client without an origin, on a connection that is there.
+    pub fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
         Self { stream, read: Vec::new(), headers: String::new() }
     }

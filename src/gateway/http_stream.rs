@@ -1,0 +1,204 @@
+//! A connection while it speaks HTTP: what is read of it, and for how long.
+//!
+//! A request's head must come within a few seconds of its first byte. Between two requests a
+//! connection may be idle for longer: proxies keep theirs for a minute or so, and a request that they
+//! send just as the connection is closed is lost. hyper knows one deadline for both.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::response::Response;
+use bytes::{Buf, BytesMut};
+use futures_util::task::AtomicWaker;
+use hyper::body::{Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// How long a client may take to send the head of a request.
+pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The stream that hyper reads and writes.
+pub(super) struct HttpStream<S> {
+    stream: S,
+    /// Bytes that were read before hyper took over.
+    read_ahead: BytesMut,
+    progress: Progress,
+    idle_timeout: Duration,
+    /// The state that the deadline was set for.
+    timed: State,
+    deadline: Pin<Box<Sleep>>,
+}
+
+/// How far a connection is with its current request. Shared by its stream and its service.
+#[derive(Clone)]
+pub(super) struct Progress(Arc<Shared>);
+
+struct Shared {
+    state: AtomicU8,
+    /// Wakes the task that reads. hyper goes on to the next request only when something wakes it.
+    reader: AtomicWaker,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// The head of a request is awaited or being read.
+    Head = 0,
+    /// A request is being answered. Its handler limits how long that may take.
+    Answering = 1,
+    /// All requests have been answered.
+    Idle = 2,
+}
+
+impl Progress {
+    pub(super) fn new() -> Self {
+        let state = AtomicU8::new(State::Head as u8);
+        Self(Arc::new(Shared { state, reader: AtomicWaker::new() }))
+    }
+
+    /// A request's head has been read. Returns whether the request is pipelined: whether it was read
+    /// together with the one before.
+    pub(super) fn begin(&self) -> bool {
+        self.set(State::Answering) == State::Idle
+    }
+
+    /// Ends the request as soon as the last of its response has been taken over by hyper.
+    pub(super) fn end_with(&self, response: Response) -> Response {
+        let answering = Answering(self.clone());
+        response.map(|body| Body::new(AnswerBody { body, _answering: answering }))
+    }
+
+    fn get(&self) -> State {
+        match self.0.state.load(Ordering::Relaxed) {
+            0 => State::Head,
+            1 => State::Answering,
+            _ => State::Idle,
+        }
+    }
+
+    fn set(&self, state: State) -> State {
+        let before = self.get();
+        self.0.state.store(state as u8, Ordering::Relaxed);
+        before
+    }
+}
+
+/// A request that is being answered, until it is dropped.
+struct Answering(Progress);
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.set(State::Idle);
+        self.0.0.reader.wake();
+    }
+}
+
+/// A response's body, which is dropped when it has been written or cannot be.
+struct AnswerBody {
+    body: Body,
+    _answering: Answering,
+}
+
+impl HttpBody for AnswerBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl<S> HttpStream<S> {
+    /// `read_ahead` was read of the stream already.
+    pub(super) fn new(
+        stream: S,
+        read_ahead: BytesMut,
+        progress: Progress,
+        idle_timeout: Duration,
+    ) -> Self {
+        let deadline = Box::pin(sleep_until(Instant::now() + HEAD_TIMEOUT));
+        Self { stream, read_ahead, progress, idle_timeout, timed: State::Head, deadline }
+    }
+
+    pub(super) fn into_inner(self) -> S {
+        self.stream
+    }
+
+    /// Sets the deadline if the state has changed since the last time.
+    fn set_deadline(&mut self, state: State) {
+        if std::mem::replace(&mut self.timed, state) == state {
+            return;
+        }
+        match state {
+            State::Head => self.deadline.as_mut().reset(Instant::now() + HEAD_TIMEOUT),
+            State::Idle => self.deadline.as_mut().reset(Instant::now() + self.idle_timeout),
+            State::Answering => {}
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for HttpStream<S> {
+    /// After the deadline this is the stream's end.
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if !this.read_ahead.is_empty() {
+            let length = this.read_ahead.len().min(buf.remaining());
+            buf.put_slice(&this.read_ahead[..length]);
+            this.read_ahead.advance(length);
+            return Poll::Ready(Ok(()));
+        }
+        this.progress.0.reader.register(cx.waker());
+        let state = this.progress.get();
+        this.set_deadline(state);
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
+        match (state, &polled) {
+            (State::Idle, Poll::Ready(Ok(()))) if buf.filled().len() > before => {
+                this.progress.set(State::Head);
+                this.set_deadline(State::Head);
+            }
+            (State::Head | State::Idle, Poll::Pending) => {
+                return this.deadline.as_mut().poll(cx).map(Ok);
+            }
+            _ => {}
+        }
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for HttpStream<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
