@@ -53,6 +53,8 @@ fn main() -> ExitCode {
             None => run(&config).await,
         }
     });
+    // A lookup of a name cannot be cancelled; one that hangs delays no exit.
+    runtime.shutdown_background();
     match ran {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -1,5 +1,6 @@
 //! A node comes: it gets its ID, is refused for good, or is rejected for now.
 
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -92,7 +93,7 @@ impl Broker {
         if self.is_draining() {
             return Err(AdmissionError::Unavailable("draining"));
         }
-        self.authenticate(handshake).await?;
+        self.authenticate(handshake, link.remote_addr().ip()).await?;
         let node = handshake.id.clone();
         let owner = Owner { replica: self.replica, connection: ConnectionId::next() };
         let lease = self.acquire(&node, owner).await?;
@@ -105,9 +106,13 @@ impl Broker {
         Ok(Arc::new(Session::new(self.clone(), node, owner, connection)))
     }
 
-    async fn authenticate(&self, handshake: &Handshake) -> Result<(), AdmissionError> {
+    async fn authenticate(
+        &self,
+        handshake: &Handshake,
+        address: IpAddr,
+    ) -> Result<(), AdmissionError> {
         let Some(authentication) = &self.webhooks.authentication else { return Ok(()) };
-        match authentication.ask(handshake).await {
+        match authentication.ask(handshake, address).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(AdmissionError::Refused(Refusal::AuthenticationFailed)),
             Err(_) => Err(AdmissionError::Unavailable("authentication_webhook")),

@@ -1,5 +1,6 @@
 //! The RTC configuration that a node is given: the webhook's, or one of our own.
 
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -132,10 +133,14 @@ impl Broker {
     }
 
     /// The node's RTC configuration; `None` if there is none and its connection is to be closed.
-    pub(crate) async fn rtc_configuration(&self, node: &NodeId) -> Option<RtcConfiguration> {
+    pub(crate) async fn rtc_configuration(
+        &self,
+        node: &NodeId,
+        address: IpAddr,
+    ) -> Option<RtcConfiguration> {
         let own = || Some(self.own_rtc.configuration(node));
         let Some(webhook) = &self.webhooks.rtc_configuration else { return own() };
-        match webhook.ask(node).await {
+        match webhook.ask(node, address).await {
             Ok(configuration) => Some(configuration),
             Err(_) => match self.settings.rtc_fallback {
                 RtcFallback::Last => webhook.last(node).or_else(own),

@@ -59,8 +59,9 @@ impl Session {
         }
         let session = self.clone();
         tokio::spawn(async move {
+            let address = session.connection.link().remote_addr().ip();
             tokio::select! {
-                rtc = session.broker.rtc_configuration(&session.sender.name) => {
+                rtc = session.broker.rtc_configuration(&session.sender.name, address) => {
                     session.greet(rtc.as_ref());
                 }
                 () = session.connection.link().closed() => {}

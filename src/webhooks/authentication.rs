@@ -2,11 +2,13 @@
 //!
 //! Policy: closed, but not for good. Without an answer the node is turned away for now.
 
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::fair_queue::network;
 use super::{CallError, Hook};
 use crate::protocol::Handshake;
 
@@ -58,15 +60,19 @@ impl Authentication {
         Self { hook, data_format }
     }
 
-    /// Whether the node may connect: `{"authenticated":true}`.
+    /// Whether the node may connect from this address: `{"authenticated":true}`.
     ///
     /// # Errors
     /// [`CallError`] if there is no answer.
-    pub(crate) async fn ask(&self, handshake: &Handshake) -> Result<bool, CallError> {
+    pub(crate) async fn ask(
+        &self,
+        handshake: &Handshake,
+        address: IpAddr,
+    ) -> Result<bool, CallError> {
         let id = handshake.id.as_str();
         let data = handshake.data.as_deref().map(|text| data(text, self.data_format));
         let request = Request { id, node_id: id, data };
-        self.hook.call(&request, |reply| reply.says_yes("authenticated")).await
+        self.hook.call(network(address), &request, |reply| reply.says_yes("authenticated")).await
     }
 }
 

@@ -47,7 +47,7 @@ impl Authorization {
     /// [`CallError`] if there is no answer; that is never cached.
     pub(crate) async fn ask(&self, from: &str, to: &str) -> Result<bool, CallError> {
         let request = Request { from, to };
-        let call = self.hook.call(&request, |reply| reply.says_yes("authorized"));
+        let call = self.hook.call(from, &request, |reply| reply.says_yes("authorized"));
         match &self.answers {
             None => call.await,
             Some(answers) => {

@@ -17,6 +17,7 @@ use url::Url;
 use uuid::Uuid;
 
 use super::CallSettings;
+use super::resolver::Resolver;
 use crate::protocol::InvalidRtcConfiguration;
 
 /// The longest answer that is read, in bytes.
@@ -142,9 +143,10 @@ impl Client {
     /// [`ClientError`] if a certificate or the proxy cannot be used.
     pub(super) fn new(settings: CallSettings) -> Result<Self, ClientError> {
         install_crypto();
+        let resolver = Arc::new(Resolver::default());
         Ok(Self {
-            http: http_client(&settings, settings.max_in_flight)?,
-            unpooled: http_client(&settings, 0)?,
+            http: http_client(&settings, settings.max_in_flight, resolver.clone())?,
+            unpooled: http_client(&settings, 0, resolver)?,
             settings: Arc::new(settings),
         })
     }
@@ -210,11 +212,13 @@ impl Client {
 fn http_client(
     settings: &CallSettings,
     max_idle_connections: usize,
+    resolver: Arc<Resolver>,
 ) -> Result<reqwest::Client, ClientError> {
     let mut builder = reqwest::Client::builder()
         .user_agent(USER_AGENT)
         .redirect(Policy::none())
         .no_proxy()
+        .dns_resolver(resolver)
         .connect_timeout(settings.timeout)
         .tcp_nodelay(true)
         .pool_idle_timeout(IDLE_TIMEOUT)

@@ -1,15 +1,17 @@
 //! One hook: how many calls of it are in flight, and whether its server is called at all.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use tokio::sync::Notify;
 use url::Url;
 
 use super::client::Client;
 use super::failure_log::FailureLog;
+use super::fair_queue::{Caller, Callers};
+use super::permits::{Permit, Permits};
 use super::{CallError, Reply};
 use crate::circuit_breaker::CircuitBreaker;
 use crate::metrics::Metrics;
@@ -37,8 +39,8 @@ pub(crate) struct Hook {
     name: &'static str,
     url: Url,
     /// Its own, so that one hook that hangs takes no permits from the others.
-    permits: Semaphore,
-    waiting: AtomicUsize,
+    permits: Permits,
+    callers: Callers,
     health: Mutex<Health>,
 }
 
@@ -47,18 +49,22 @@ struct Health {
     breaker: CircuitBreaker,
     log: FailureLog,
     average_duration: Duration,
+    /// When a call began or ended.
+    last_change: Instant,
 }
 
 impl Hook {
     /// A hook at `url`, called `name` in logs and metrics.
     pub(super) fn new(client: Client, name: &'static str, url: Url, metrics: Metrics) -> Self {
+        let max_in_flight = client.settings().max_in_flight;
         Self {
-            permits: Semaphore::new(client.settings().max_in_flight),
-            waiting: AtomicUsize::new(0),
+            permits: Permits::new(max_in_flight, max_waiting(max_in_flight)),
+            callers: Callers::default(),
             health: Mutex::new(Health {
                 breaker: CircuitBreaker::new(FAILURES_TO_OPEN, OPEN_FOR),
                 log: FailureLog::default(),
                 average_duration: Duration::ZERO,
+                last_change: Instant::now(),
             }),
             client,
             metrics,
@@ -67,16 +73,18 @@ impl Hook {
         }
     }
 
-    /// Posts `body` as JSON and returns what `read` makes of the reply.
+    /// Posts `body` as JSON and returns what `read` makes of the reply. Calls that have to wait are
+    /// shared fairly between those who cause them: `caller` identifies the one of this call.
     ///
     /// # Errors
     /// [`CallError`] if there is no reply that `read` can use.
     pub(crate) async fn call<T>(
         &self,
+        caller: impl Hash,
         body: &impl Serialize,
         read: impl FnOnce(Reply<'_>) -> Result<T, CallError>,
     ) -> Result<T, CallError> {
-        let reply = self.attempt(body, None).await;
+        let reply = self.attempt(self.callers.caller(caller), body, None).await;
         self.finish(reply.and_then(|reply| read(Reply::new(&reply))), |_| true)
     }
 
@@ -88,6 +96,7 @@ impl Hook {
     /// [`CallError`] if there is no successful response.
     pub(crate) async fn notify(
         &self,
+        caller: Caller,
         body: &impl Serialize,
         displaced: &Notify,
     ) -> Result<(), CallError> {
@@ -99,7 +108,7 @@ impl Hook {
         };
         let response = tokio::select! {
             biased;
-            response = self.attempt(body, Some(&sent)) => response.map(drop),
+            response = self.attempt(caller, body, Some(&sent)) => response.map(drop),
             () = is_displaced => Err(CallError::Displaced),
         };
         self.finish(response, |error| matches!(error, CallError::Connection(_)))
@@ -111,20 +120,22 @@ impl Hook {
 
     /// How many calls may wait while so many are in flight.
     pub(crate) fn max_waiting(&self) -> usize {
-        self.max_in_flight().saturating_mul(WAITING_PER_CALL)
+        max_waiting(self.max_in_flight())
     }
 
     async fn attempt(
         &self,
+        caller: Caller,
         body: &impl Serialize,
         sent: Option<&Arc<Notify>>,
     ) -> Result<Vec<u8>, CallError> {
-        let _permit = self.permit().await?;
+        let _permit = self.permit(caller).await?;
         if !self.health().breaker.allows(Instant::now()) {
             return Err(CallError::CircuitOpen);
         }
         let json = serde_json::to_vec(body).map_err(|_| CallError::Malformed("a request"))?;
         let began = Instant::now();
+        self.health().last_change = began;
         let post = self.client.post(&self.url, json.into(), sent);
         let response = tokio::time::timeout(self.client.settings().timeout, post).await;
         self.health().record_duration(began.elapsed());
@@ -133,27 +144,18 @@ impl Hook {
 
     /// Waits for a permit, at most as long as a call may take. A wait that says nothing of the
     /// server is refused at once where it would take longer.
-    async fn permit(&self) -> Result<SemaphorePermit<'_>, CallError> {
-        if let Ok(permit) = self.permits.try_acquire() {
-            return Ok(permit);
-        }
+    async fn permit(&self, caller: Caller) -> Result<Permit<'_>, CallError> {
         let timeout = self.client.settings().timeout;
-        let (_waiting, ahead) = Waiting::enter(&self.waiting);
-        if ahead >= self.max_waiting() {
-            return Err(CallError::Busy);
-        }
-        {
+        let permit = self.permits.acquire(caller, |ahead| {
             let health = self.health();
             if health.breaker.is_open() {
                 return Err(CallError::CircuitOpen);
             }
             let rounds = (ahead + 1) as f64 / self.max_in_flight() as f64;
-            if health.average_duration.as_secs_f64() * rounds > timeout.as_secs_f64() {
-                return Err(CallError::Busy);
-            }
-        }
-        let permit = tokio::time::timeout(timeout, self.permits.acquire()).await;
-        permit.ok().and_then(Result::ok).ok_or(CallError::Busy)
+            let wait_s = health.expected_duration().as_secs_f64() * rounds;
+            if wait_s > timeout.as_secs_f64() { Err(CallError::Busy) } else { Ok(()) }
+        });
+        tokio::time::timeout(timeout, permit).await.unwrap_or(Err(CallError::Busy))
     }
 
     /// Counts how a call ended.
@@ -197,22 +199,16 @@ impl Health {
     fn record_duration(&mut self, duration: Duration) {
         let earlier = self.average_duration * (AVERAGE_OVER - 1);
         self.average_duration = (earlier + duration) / AVERAGE_OVER;
+        self.last_change = Instant::now();
+    }
+
+    /// Returns how long a call is likely to take, while as many are in flight as may be: if nothing
+    /// has changed for a while, all of them have been taking that long already.
+    fn expected_duration(&self) -> Duration {
+        self.average_duration.max(self.last_change.elapsed())
     }
 }
 
-/// Counts a call among those that wait, until it is dropped.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    /// Returns also how many waited before.
-    fn enter(waiting: &'a AtomicUsize) -> (Self, usize) {
-        let ahead = waiting.fetch_add(1, Ordering::AcqRel);
-        (Self(waiting), ahead)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
+fn max_waiting(max_in_flight: usize) -> usize {
+    max_in_flight.saturating_mul(WAITING_PER_CALL)
 }

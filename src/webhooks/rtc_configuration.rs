@@ -2,11 +2,13 @@
 //!
 //! Policy: the last good answer, or what the operator chose instead; the broker decides which.
 
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
 use moka::sync::Cache;
 use serde::Serialize;
 
+use super::fair_queue::network;
 use super::{CallError, Hook, Reply};
 use crate::node::NodeId;
 use crate::protocol::RtcConfiguration;
@@ -32,13 +34,17 @@ impl RtcConfigurations {
         Self { hook, by_node: Cache::new(MAX_CACHED), latest: Mutex::default() }
     }
 
-    /// The configuration for `node`, bare or under `rtcConfiguration`.
+    /// The configuration for `node` at this address, bare or under `rtcConfiguration`.
     ///
     /// # Errors
     /// [`CallError`] if there is none that a node could use.
-    pub(crate) async fn ask(&self, node: &NodeId) -> Result<RtcConfiguration, CallError> {
+    pub(crate) async fn ask(
+        &self,
+        node: &NodeId,
+        address: IpAddr,
+    ) -> Result<RtcConfiguration, CallError> {
         let request = Request { node_id: node.as_str() };
-        let configuration = self.hook.call(&request, read).await?;
+        let configuration = self.hook.call(network(address), &request, read).await?;
         self.by_node.insert(node.clone(), configuration.clone());
         *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(configuration.clone());
         Ok(configuration)

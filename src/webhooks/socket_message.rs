@@ -3,19 +3,28 @@
 //! Policy: best effort. What cannot be sent in time is dropped and counted; no message ever waits
 //! for this.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use serde::Serialize;
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::fair_queue::{Caller, Callers, FairQueue};
 use super::{Hook, SOCKET_MESSAGE};
 use crate::metrics::Metrics;
 
 pub(crate) struct SocketMessages {
-    queue: mpsc::Sender<SocketMessage>,
+    shared: Arc<Shared>,
     metrics: Metrics,
     _notifier: AbortOnDropHandle<()>,
+}
+
+struct Shared {
+    queue: Mutex<FairQueue<SocketMessage>>,
+    callers: Callers,
+    queued: Notify,
 }
 
 /// What the hook is sent for a message.
@@ -30,15 +39,37 @@ pub(crate) struct SocketMessage {
 impl SocketMessages {
     /// Notifies `hook`, in a task of its own.
     pub(super) fn new(hook: Hook, metrics: Metrics) -> Self {
-        let (queue, waiting) = mpsc::channel(hook.max_waiting().min(Semaphore::MAX_PERMITS));
-        let notifier = AbortOnDropHandle::new(tokio::spawn(notify(hook, waiting)));
-        Self { queue, metrics, _notifier: notifier }
+        let shared = Arc::new(Shared {
+            queue: Mutex::new(FairQueue::new(hook.max_waiting())),
+            callers: Callers::default(),
+            queued: Notify::new(),
+        });
+        let notifier = AbortOnDropHandle::new(tokio::spawn(notify(hook, shared.clone())));
+        Self { shared, metrics, _notifier: notifier }
     }
 
-    /// Queues a notification, or drops it if the queue is full.
+    /// Queues a notification. If the queue is full, one of a sender with more than its share is
+    /// dropped, which may be this one.
     pub(crate) fn tell(&self, message: SocketMessage) {
-        if self.queue.try_send(message).is_err() {
+        let sender = self.shared.callers.caller(&message.sender_id);
+        if self.shared.queue().push(sender, message).is_some() {
             self.metrics.webhook_call(SOCKET_MESSAGE, "dropped");
+        }
+        self.shared.queued.notify_one();
+    }
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, FairQueue<SocketMessage>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn next(&self) -> (Caller, SocketMessage) {
+        loop {
+            if let Some(next) = self.queue().pop() {
+                return next;
+            }
+            self.queued.notified().await;
         }
     }
 }
@@ -46,24 +77,35 @@ impl SocketMessages {
 /// Sends what is queued, on at most as many connections as calls may be in flight. If all are in
 /// use, the call that was sent longest ago gives up its response: a server that never responds is
 /// notified as often as one that does.
-async fn notify(hook: Hook, mut waiting: mpsc::Receiver<SocketMessage>) {
+async fn notify(hook: Hook, shared: Arc<Shared>) {
     let displaced = Notify::new();
     let mut calls = FuturesUnordered::new();
     loop {
-        let message = tokio::select! {
-            Some(()) = calls.next(), if !calls.is_empty() => continue,
-            message = waiting.recv() => message,
+        let (sender, message) = tokio::select! {
+            Some(ended) = calls.next(), if !calls.is_empty() => {
+                shared.queue().finished(ended);
+                continue;
+            }
+            next = shared.next() => next,
         };
-        let Some(message) = message else { return };
         while calls.len() >= hook.max_in_flight() {
             displaced.notify_one();
-            calls.next().await;
+            if let Some(ended) = calls.next().await {
+                shared.queue().finished(ended);
+            }
         }
-        calls.push(notify_of(&hook, message, &displaced));
+        calls.push(notify_of(&hook, sender, message, &displaced));
     }
 }
 
-async fn notify_of(hook: &Hook, message: SocketMessage, displaced: &Notify) {
+/// Returns whose call has ended.
+async fn notify_of(
+    hook: &Hook,
+    sender: Caller,
+    message: SocketMessage,
+    displaced: &Notify,
+) -> Caller {
     // Whatever came back: the hook counts and reports its failures itself.
-    let _ = hook.notify(&message, displaced).await;
+    let _ = hook.notify(sender, &message, displaced).await;
+    sender
 }

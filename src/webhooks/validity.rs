@@ -39,7 +39,7 @@ impl Validity {
         nodes: impl Iterator<Item = &'a NodeId>,
     ) -> Result<HashSet<String>, CallError> {
         let request = Request { connected_nodes_ids: nodes.map(NodeId::as_str).collect() };
-        self.hook.call(&request, |reply| invalid(reply.field("invalidNodesIds")?)).await
+        self.hook.call((), &request, |reply| invalid(reply.field("invalidNodesIds")?)).await
     }
 }
 

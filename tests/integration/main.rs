@@ -56,6 +56,7 @@ mod turn;
 mod webhooks_authentication;
 mod webhooks_authorization;
 mod webhooks_breaker;
+mod webhooks_fairness;
 mod webhooks_faults;
 mod webhooks_order;
 mod webhooks_rtc;
