@@ -11,6 +11,7 @@ mod listener;
 mod peer_relay;
 mod reader;
 mod rtc;
+mod secret_files;
 mod variable;
 mod variables;
 mod webhooks;

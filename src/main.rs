@@ -1,5 +1,7 @@
 //! The program: log, configuration, server, and a signal to stop it.
 
+#[path = "main/health.rs"]
+mod health;
 #[path = "main/memory.rs"]
 mod memory;
 #[path = "main/peer.rs"]
@@ -34,6 +36,12 @@ fn main() -> ExitCode {
     if arguments.get_flag("check-config") {
         say(io::stdout(), "the configuration is valid");
         return ExitCode::SUCCESS;
+    }
+    if let Some(arguments) = arguments.subcommand_matches(health::NAME) {
+        return match health::check(&config, arguments) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(1, &error),
+        };
     }
     let _log = match init_logging(config.log_level, config.log_format) {
         Ok(log) => log,
@@ -144,8 +152,9 @@ fn command() -> Command {
         .iter()
         .map(|variable| {
             let default = if variable.default.is_empty() { "not set" } else { variable.default };
+            let file = variable.file().map_or(String::new(), |it| format!(", or in a file: {it}"));
             format!(
-                "  {} ({default})\n      {} Allowed: {}.\n",
+                "  {} ({default}){file}\n      {} Allowed: {}.\n",
                 variable.name, variable.about, variable.allowed
             )
         })
@@ -153,6 +162,7 @@ fn command() -> Command {
     Command::new("crolang-broker")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Rendezvous server for peer-to-peer programs")
+        .subcommand(health::command())
         .subcommand(peer::command())
         .after_help(format!(
             "Variables, from the environment or from a file .env in the working directory:\n\n{variables}"

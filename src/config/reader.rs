@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use url::Url;
 
+use super::secret_files::{ALLOWED, secret_file_of};
 use super::{Config, ConfigError, ConfigErrors, Source, VARIABLES, Variable};
 
 const LONGEST_MS: u64 = 24 * 60 * 60 * 1000;
@@ -136,24 +137,47 @@ impl<S: Source> Reader<S> {
         parse(variable.default).expect("the default is valid")
     }
 
-    /// The text that is set, without blanks at its ends; blank counts as not set.
+    /// The text that is set, without blanks at its ends; blank counts as not set. That of a secret may
+    /// stand in a file instead.
     fn text(&mut self, variable: &'static Variable) -> Option<String> {
-        match (self.source)(variable.name)?.into_string() {
-            Ok(text) => Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
+        let text = self.set(variable.name, variable.allowed);
+        let Some(file) = secret_file_of(variable.name) else { return text };
+        let Some(path) = self.set(file, ALLOWED) else { return text };
+        if text.is_some() {
+            self.push(file, format!("{} is set too", variable.name), ALLOWED);
+            return text;
+        }
+        let content = std::fs::read(&path).map_err(|error| error.to_string());
+        let content = content.and_then(|bytes| {
+            let text = String::from_utf8(bytes).map_err(|_| "the file is not UTF-8".to_owned())?;
+            trimmed(&text).ok_or("the file is empty".to_owned())
+        });
+        content.map_err(|problem| self.push(file, format!("{path:?}: {problem}"), ALLOWED)).ok()
+    }
+
+    /// The text of one variable, be it listed or that of a file.
+    fn set(&mut self, name: &'static str, allowed: &'static str) -> Option<String> {
+        match (self.source)(name)?.into_string() {
+            Ok(text) => trimmed(&text),
             Err(_) => {
-                self.error(variable, "the value is not UTF-8".into());
+                self.push(name, "the value is not UTF-8".into(), allowed);
                 None
             }
         }
     }
 
     fn error(&mut self, variable: &'static Variable, problem: String) {
-        self.errors.push(ConfigError {
-            variable: variable.name,
-            problem,
-            allowed: variable.allowed,
-        });
+        self.push(variable.name, problem, variable.allowed);
     }
+
+    fn push(&mut self, variable: &'static str, problem: String, allowed: &'static str) {
+        self.errors.push(ConfigError { variable, problem, allowed });
+    }
+}
+
+/// Without blanks at its ends; `None` if nothing else is there.
+fn trimmed(text: &str) -> Option<String> {
+    Some(text.trim().to_owned()).filter(|text| !text.is_empty())
 }
 
 #[allow(clippy::expect_used, reason = "the names are constants, and a test reads them all")]

@@ -15,17 +15,9 @@ pub(super) fn read(reader: &mut Reader<impl Source>) -> OwnRtc {
         RtcConfiguration::from_json(configuration).ok()
     });
     let secret = reader.secret("TURN_SECRET", |text| Some(text.to_owned()));
-    let secret_in_file = reader.file("TURN_SECRET_FILE", |bytes| {
-        let text = String::from_utf8(bytes).ok()?.trim().to_owned();
-        Some(text).filter(|text| !text.is_empty())
-    });
-    if secret.is_some() && secret_in_file.is_some() {
-        reader.conflict("TURN_SECRET_FILE", "TURN_SECRET is set too");
-    }
     if written.is_some() && !(stun_urls.is_empty() && turn_urls.is_empty()) {
         reader.conflict("RTC_CONFIGURATION_FILE", "STUN_URLS or TURN_URLS are set too");
     }
-    let secret = secret.or(secret_in_file);
     match (written, secret) {
         (Some(written), _) => OwnRtc::Fixed(written),
         (None, Some(secret)) if !turn_urls.is_empty() => {

@@ -1,5 +1,7 @@
 //! What is said of a variable.
 
+use super::secret_files::secret_file_of;
+
 /// One variable.
 #[derive(Debug, Clone, Copy)]
 pub struct Variable {
@@ -11,4 +13,11 @@ pub struct Variable {
     pub allowed: &'static str,
     /// What it does.
     pub about: &'static str,
+}
+
+impl Variable {
+    /// Returns the variable that names a file with this one's value; `None` if it holds no secret.
+    pub fn file(&self) -> Option<&'static str> {
+        secret_file_of(self.name)
+    }
 }

@@ -1,6 +1,7 @@
 //! Sessions that outlive the process: the real program on a real file.
 
 use std::collections::HashSet;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -120,7 +121,11 @@ async fn a_file_that_cannot_be_opened_stops_the_start() {
     ];
     let (code, _, err) = run(command(&variables)).await;
     assert_eq!(code, Some(1));
-    assert!(err.contains("cannot open the sessions in /nowhere/data.db"), "{err}");
+    let user = std::fs::metadata("/proc/self").unwrap().uid();
+    let problem = format!(
+        "cannot open the sessions in /nowhere/data.db as user {user}: No such file or directory (os error 2)"
+    );
+    assert!(err.contains(&problem), "{err}");
     let (code, _, err) = run(command(&[("STORAGE_TYPE", "redis")])).await;
     assert_eq!(code, Some(2));
     assert!(err.contains("STORAGE_TYPE: redis needs a valid REDIS_URL"), "{err}");

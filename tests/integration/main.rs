@@ -17,6 +17,7 @@ mod discovery_redis;
 mod discovery_storage;
 mod discovery_waiting;
 mod duplicates;
+mod health;
 mod http_connections;
 mod leaving;
 mod log_output;

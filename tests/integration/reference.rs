@@ -69,7 +69,9 @@ const GROUPS: [Group; 9] = [
 const ENV_HEADER: &str = "\
 # Every variable of the broker with its default. Copy to .env and change what you need.
 # Environment variables override this file, even when empty.
-# Quote values that contain a # after a blank.
+# Quote values that contain a # after a blank. Docker and Compose read such files differently:
+# see doc/guides/env-files.md.
+# A variable that ends in _FILE names a file that holds the secret of the variable above it.
 # Generated from src/config/variables; see tests/integration/reference.rs.
 ";
 
@@ -80,6 +82,10 @@ const PAGE_HEADER: &str = "\
 
 Set variables in the environment or in a file `.env` in the working directory; [.env.example](../../.env.example) lists them all.
 Environment variables override `.env`, even when empty. A blank value counts as not set, and values are taken literally: `$` is a dollar sign.
+Docker and Compose read such files in their own way: [`.env` files](../guides/env-files.md).
+
+Variables that may hold a secret can be set by a file instead: `REDIS_URL_FILE=/run/secrets/redis` is the path of a file that contains what
+`REDIS_URL` would be set to. Blanks and line breaks at its ends do not count. Setting both is an error.
 
 An invalid value stops the start with exit code 2 and a message that lists every error.
 `crolang-broker --check-config` only checks, and `crolang-broker --help` prints this list.
@@ -107,6 +113,9 @@ fn env_example() -> String {
             columns += 1 + word.len();
         }
         writeln!(text, "\n# {}={}", variable.name, variable.default).unwrap();
+        if let Some(file) = variable.file() {
+            writeln!(text, "# {file}=").unwrap();
+        }
     }
     text
 }
@@ -120,7 +129,8 @@ fn configuration_page() -> String {
             text.push_str("| variable | default | allowed | what it does |\n|---|---|---|---|\n");
         }
         let default = if default.is_empty() { String::new() } else { format!("`{default}`") };
-        writeln!(text, "| `{name}` | {default} | {allowed} | {about} |").unwrap();
+        let file = variable.file().map_or(String::new(), |file| format!("<br>`{file}`"));
+        writeln!(text, "| `{name}`{file} | {default} | {allowed} | {about} |").unwrap();
     }
     text
 }

@@ -29,7 +29,7 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crolang_broker::{Config, ConfigErrors, Server, VARIABLES};
+use crolang_broker::{Config, ConfigErrors, Server, VARIABLES, Variable};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -53,7 +53,8 @@ pub async fn start_with_variables(variables: &[(&str, &str)]) -> Server {
 /// The configuration of a server on a free port, with these variables set.
 pub fn configuration(variables: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
     for (name, _) in variables {
-        assert!(VARIABLES.iter().any(|variable| variable.name == *name), "there is no {name}");
+        let is_listed = |it: &Variable| it.name == *name || it.file() == Some(name);
+        assert!(VARIABLES.iter().any(is_listed), "there is no {name}");
     }
     let all = [("HOST", "127.0.0.1"), ("PORT", "0")].iter().chain(variables);
     Config::read(|name| {

@@ -121,6 +121,17 @@ pub enum StoreError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
+    /// The file cannot be opened for reading and writing, or cannot be created.
+    #[cfg(feature = "sqlite")]
+    #[error("cannot open the sessions in {path}{user}: {source}", user = as_user(*user))]
+    File {
+        /// The file.
+        path: std::path::PathBuf,
+        /// The ID of the user that this process runs as, if the system tells.
+        user: Option<u32>,
+        /// The operating system's error.
+        source: std::io::Error,
+    },
     /// SQLite cannot open the file.
     #[cfg(feature = "sqlite")]
     #[error("cannot open the sessions in {path}: {source}")]
@@ -142,6 +153,12 @@ pub enum OpenError {
     /// The thread that writes cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(#[source] std::io::Error),
+}
+
+/// The file's owner is compared with this user.
+#[cfg(feature = "sqlite")]
+fn as_user(user: Option<u32>) -> String {
+    user.map_or(String::new(), |user| format!(" as user {user}"))
 }
 
 /// The sessions, and the notifications of their changes; a cheap handle.

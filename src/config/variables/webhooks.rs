@@ -103,7 +103,7 @@ pub(super) const VARIABLES: &[Variable] = &[
     Variable {
         name: "TURN_URLS",
         default: "",
-        allowed: "URLs with turn: or turns:, separated by commas; together with TURN_SECRET or TURN_SECRET_FILE",
+        allowed: "URLs with turn: or turns:, separated by commas; together with TURN_SECRET",
         about: "The TURN servers that nodes get, each node with its own credentials.",
     },
     Variable {
@@ -111,12 +111,6 @@ pub(super) const VARIABLES: &[Variable] = &[
         default: "",
         allowed: "any text; together with TURN_URLS",
         about: "The secret that the TURN servers share with the broker (coturn: static-auth-secret).",
-    },
-    Variable {
-        name: "TURN_SECRET_FILE",
-        default: "",
-        allowed: "a file with the secret, if TURN_SECRET is not set",
-        about: "The file that holds TURN_SECRET.",
     },
     Variable {
         name: "TURN_CREDENTIAL_TTL_MS",

@@ -16,6 +16,8 @@ mod rows;
 mod schema;
 mod writer;
 
+use std::fs::OpenOptions;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -61,6 +63,11 @@ impl SqliteStore {
         notifications: Notifications,
         now: Timestamp,
     ) -> Result<Self, OpenError> {
+        open_file(&path).map_err(|source| OpenError::File {
+            path: path.clone(),
+            user: user_id(),
+            source,
+        })?;
         let connection =
             connect(&path).map_err(|source| OpenError::Sqlite { path: path.clone(), source })?;
         Self::start(connection, path, limits, notifications, now)
@@ -150,6 +157,23 @@ impl SqliteStore {
     pub(super) async fn close(&self) {
         self.queue.close().await;
     }
+}
+
+/// Opens the file, or creates an empty one, and closes it. SQLite would do so by itself, but does not
+/// say why it cannot.
+fn open_file(path: &Path) -> io::Result<()> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map(drop)
+}
+
+/// The user that this process runs as, who owns its folder in `/proc`.
+fn user_id() -> Option<u32> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        std::fs::metadata("/proc/self").ok().map(|process| process.uid())
+    }
+    #[cfg(not(unix))]
+    None
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {

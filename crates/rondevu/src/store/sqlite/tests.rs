@@ -217,7 +217,7 @@ async fn unusable_files_are_rejected_and_left_unchanged() {
     let nowhere =
         SqliteStore::open(Path::new("/nowhere/at/all.db"), LIMITS, notifications(), Timestamp(1))
             .await;
-    assert!(matches!(nowhere, Err(OpenError::Sqlite { .. })));
+    assert!(matches!(nowhere, Err(OpenError::File { .. })));
 }
 
 #[tokio::test]
