@@ -48,6 +48,7 @@ use crate::overlay::Peer;
 use crate::webhooks::Webhooks;
 use link::CloseReason;
 use pairs::OpenPairs;
+use tokio_util::task::TaskTracker;
 
 /// What an operator decides about the broker.
 #[derive(Debug, Clone, Copy)]
@@ -80,6 +81,8 @@ pub(crate) struct Broker {
     webhooks: Webhooks,
     own_rtc: OwnRtc,
     metrics: Metrics,
+    /// Owns what is looked up for nodes beside their messages. Each task ends with its connection.
+    lookups: TaskTracker,
     draining: AtomicBool,
 }
 
@@ -105,6 +108,7 @@ impl Broker {
             webhooks,
             own_rtc,
             metrics,
+            lookups: TaskTracker::new(),
             draining: AtomicBool::new(false),
         }
     }
@@ -144,6 +148,8 @@ impl Broker {
 
     /// Tells other replicas that this one is leaving. Its nodes have to be gone before.
     pub(crate) async fn leave(&self) {
+        self.lookups.close();
+        self.lookups.wait().await;
         self.directory.close().await;
     }
 

@@ -58,7 +58,7 @@ impl Session {
             return self.greet(Some(&rtc));
         }
         let session = self.clone();
-        tokio::spawn(async move {
+        self.broker.lookups.spawn(async move {
             let address = session.connection.link().remote_addr().ip();
             tokio::select! {
                 rtc = session.broker.rtc_configuration(&session.sender.name, address) => {
@@ -154,7 +154,7 @@ impl Session {
         let (broker, connection) = (self.broker.clone(), self.connection.clone());
         // Many of these pause the reading of the link, so their number is bounded.
         let guard = connection.link().begin_event();
-        tokio::spawn(async move {
+        self.broker.lookups.spawn(async move {
             let _guard = guard;
             tokio::select! {
                 answer = broker.presence(&question) => match answer {
