@@ -8,7 +8,7 @@ mod remote;
 
 pub(crate) use local::{Connection, LocalConnections};
 pub(crate) use remote::{
-    HolderStatus, OnReply, Remote, RemoteMessage, ReplyTo, TakeoverProbe, Ticket,
+    HolderStatus, Newcomer, OnReply, Remote, RemoteMessage, ReplyTo, TakeoverProbe, Ticket,
 };
 
 use crate::protocol::Ack;

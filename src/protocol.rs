@@ -156,6 +156,18 @@ pub(crate) enum Refusal {
     AlreadyConnected,
 }
 
+impl Refusal {
+    /// The name in metrics.
+    pub(crate) const fn label(self) -> &'static str {
+        match self {
+            Refusal::Missing(_) => "missing_value",
+            Refusal::TooLong(_) => "too_long_value",
+            Refusal::AuthenticationFailed => "authentication_failed",
+            Refusal::AlreadyConnected => "already_connected",
+        }
+    }
+}
+
 impl fmt::Display for Refusal {
     /// The message of the `connect_error`, as the official nodes compare it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

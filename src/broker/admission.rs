@@ -5,9 +5,11 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::pairs::OpenPairs;
 use super::{Broker, Session};
-use crate::delivery::{Connection, HolderStatus};
+use crate::delivery::{Connection, HolderStatus, LocalConnections, Newcomer};
 use crate::directory::{AcquireError, Lease};
+use crate::metrics::Metrics;
 use crate::node::{ConnectionId, Logged, NodeId, Owner};
 use crate::protocol::{Handshake, Refusal};
 use crate::telemetry::CONNECTIONS;
@@ -96,14 +98,55 @@ impl Broker {
         self.authenticate(handshake, link.remote_addr().ip()).await?;
         let node = handshake.id.clone();
         let owner = Owner { replica: self.replica, connection: ConnectionId::next() };
-        let lease = self.acquire(&node, owner).await?;
         let connection = Connection::new(link.clone());
-        self.register(lease, connection.clone());
-        if self.is_draining() {
-            // The drain may have looked over the connections just before this one was there.
-            link.close(CloseReason::Draining);
+        let newcomer = self.newcomer(false);
+        if let Some(lease) = self.acquire(&node, owner, newcomer).await? {
+            self.register(lease, connection.clone());
         }
         Ok(Arc::new(Session::new(self.clone(), node, owner, connection)))
+    }
+
+    /// Gives the node its ID for good, now that it has said CONNECT. If it has none so far, it takes
+    /// it from a holder that has not said CONNECT: whoever only upgrades keeps nobody out.
+    ///
+    /// # Errors
+    /// As [`Broker::admit`]. If the ID cannot be had for now, the link is closed.
+    pub(super) async fn claim(
+        &self,
+        node: &NodeId,
+        owner: Owner,
+        connection: &Connection,
+    ) -> Result<(), AdmissionError> {
+        if self.connections.begin_greeting(node, owner.connection) {
+            return Ok(());
+        }
+        let link = connection.link();
+        if link.is_closed() {
+            return Err(AdmissionError::Unavailable("closed"));
+        }
+        let error = match self.acquire(node, owner, self.newcomer(true)).await {
+            Ok(Some(lease)) => {
+                self.register(lease, connection.clone());
+                self.connections.begin_greeting(node, owner.connection);
+                return Ok(());
+            }
+            Ok(None) => AdmissionError::Unavailable("id_contended"),
+            Err(error) => error,
+        };
+        tracing::info!(target: CONNECTIONS, ?node, peer = %link.remote_addr(), %error, "node not admitted");
+        match error {
+            AdmissionError::Refused(refusal) => self.metrics.refusal(refusal.label()),
+            AdmissionError::Unavailable(cause) => {
+                self.metrics.rejection(cause);
+                link.close(CloseReason::Transport);
+            }
+        }
+        Err(error)
+    }
+
+    fn newcomer(&self, is_connecting: bool) -> Newcomer {
+        let replaces = self.settings.duplicate_id_policy == DuplicateIdPolicy::Replace;
+        Newcomer { replaces, is_connecting }
     }
 
     async fn authenticate(
@@ -119,30 +162,34 @@ impl Broker {
         }
     }
 
-    /// Acquires the ID, contending with its holder as the policy says.
-    async fn acquire(&self, node: &NodeId, owner: Owner) -> Result<Lease, AdmissionError> {
+    /// Acquires the ID, contending with its holder as the policy says. `None` if the holder has not
+    /// said CONNECT, and neither has the newcomer: whoever does first gets the ID.
+    async fn acquire(
+        &self,
+        node: &NodeId,
+        owner: Owner,
+        newcomer: Newcomer,
+    ) -> Result<Option<Lease>, AdmissionError> {
         let began = Instant::now();
         let mut acquired = self.directory.acquire(node, owner).await;
         loop {
             let holder = match acquired {
-                Ok(lease) => return Ok(lease),
+                Ok(lease) => return Ok(Some(lease)),
                 Err(AcquireError::Taken(holder)) => holder,
                 Err(AcquireError::Unavailable) => {
                     return Err(AdmissionError::Unavailable("redis_unavailable"));
                 }
             };
-            if self.settings.duplicate_id_policy == DuplicateIdPolicy::Reject {
-                return Err(AdmissionError::Refused(Refusal::AlreadyConnected));
-            }
             if began.elapsed() >= CONTENTION_TIMEOUT {
                 return Err(AdmissionError::Unavailable("id_contended"));
             }
-            acquired = match self.probe_holder(node, holder).await {
+            acquired = match self.probe_holder(node, holder, newcomer).await {
                 None => return Err(AdmissionError::Unavailable("holder_unresponsive")),
                 Some(HolderStatus::Alive) => {
                     return Err(AdmissionError::Refused(Refusal::AlreadyConnected));
                 }
                 Some(HolderStatus::Busy) => return Err(AdmissionError::Unavailable("holder_busy")),
+                Some(HolderStatus::Unconnected) => return Ok(None),
                 Some(HolderStatus::InTransition) => {
                     tokio::time::sleep(TRANSITION_PAUSE).await;
                     self.directory.acquire(node, owner).await
@@ -154,13 +201,17 @@ impl Broker {
 
     /// Checks whether the holder of an ID that a newcomer wants is alive; `None` if its replica
     /// does not say.
-    async fn probe_holder(&self, node: &NodeId, holder: Owner) -> Option<HolderStatus> {
-        let replaces = self.settings.duplicate_id_policy == DuplicateIdPolicy::Replace;
+    async fn probe_holder(
+        &self,
+        node: &NodeId,
+        holder: Owner,
+        newcomer: Newcomer,
+    ) -> Option<HolderStatus> {
         match &self.remote {
             Some(remote) if holder.replica != self.replica => {
-                remote.probe(node, holder, replaces).await
+                remote.probe(node, holder, newcomer).await
             }
-            _ => Some(self.check_liveness(node, holder, replaces).await),
+            _ => Some(self.check_liveness(node, holder, newcomer).await),
         }
     }
 
@@ -170,13 +221,25 @@ impl Broker {
         &self,
         node: &NodeId,
         holder: Owner,
-        replaces: bool,
+        newcomer: Newcomer,
     ) -> HolderStatus {
         let Some(link) = self.connections.link(node, holder.connection) else {
             let is_claimed = self.directory.is_claimed(node, holder);
             return if is_claimed { HolderStatus::InTransition } else { HolderStatus::Gone };
         };
-        if !replaces {
+        if newcomer.is_connecting {
+            if let Some(link) = self.connections.displace(node, holder.connection) {
+                // Gives the ID back. When it says CONNECT in turn, it is answered as any newcomer.
+                link.on_close(|_| ());
+                return HolderStatus::Gone;
+            }
+        } else if !self.connections.has_said_connect(node, holder.connection) {
+            return HolderStatus::Unconnected;
+        }
+        if self.settings.duplicate_id_policy == DuplicateIdPolicy::Reject {
+            return HolderStatus::Alive;
+        }
+        if !newcomer.replaces {
             if link.probe(PROBE_TIMEOUT).await {
                 return HolderStatus::Alive;
             }
@@ -191,23 +254,53 @@ impl Broker {
 
     /// Hangs the ID on the link: whatever ends the link gives the ID back.
     fn register(&self, lease: Lease, connection: Connection) {
-        let (owner, link) = (lease.owner(), connection.link().clone());
-        self.connections.register(lease.node().clone(), owner, connection);
-        let connection = owner.connection;
+        let link = connection.link().clone();
+        self.connections.register(lease.node().clone(), lease.owner(), connection);
+        if self.is_draining() {
+            // The drain may have looked over the connections just before this one was there.
+            link.close(CloseReason::Draining);
+        }
         self.metrics.admission();
-        let (connections, pairs) = (self.connections.clone(), self.pairs.clone());
-        let (metrics, handle) = (self.metrics.clone(), link.clone());
-        let began = Instant::now();
-        link.on_close(move |reason| {
-            let node = lease.node();
-            connections.unregister(node, connection);
-            pairs.forget(node, owner);
-            metrics.departure(reason);
-            let (bytes_read, bytes_written) = handle.traffic();
-            let seconds = began.elapsed().as_secs();
-            let reason = reason.label();
-            tracing::info!(target: CONNECTIONS, ?node, %connection, reason, seconds, bytes_read, bytes_written, "node left");
-            drop(lease);
-        });
+        let registration = Registration {
+            lease,
+            link: link.clone(),
+            began: Instant::now(),
+            connections: self.connections.clone(),
+            pairs: self.pairs.clone(),
+            metrics: self.metrics.clone(),
+            reason: CloseReason::Replaced,
+        };
+        link.on_close(move |reason| registration.end(reason));
+    }
+}
+
+/// A registered connection. Dropped when it ends, or when it loses its ID to a newcomer.
+struct Registration {
+    lease: Lease,
+    link: LinkHandle,
+    began: Instant,
+    connections: LocalConnections,
+    pairs: OpenPairs,
+    metrics: Metrics,
+    reason: CloseReason,
+}
+
+impl Registration {
+    fn end(mut self, reason: CloseReason) {
+        self.reason = reason;
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        let (node, owner) = (self.lease.node(), self.lease.owner());
+        let connection = owner.connection;
+        self.connections.unregister(node, connection);
+        self.pairs.forget(node, owner);
+        self.metrics.departure(self.reason);
+        let (bytes_read, bytes_written) = self.link.traffic();
+        let seconds = self.began.elapsed().as_secs();
+        let reason = self.reason.label();
+        tracing::info!(target: CONNECTIONS, ?node, %connection, reason, seconds, bytes_read, bytes_written, "node left");
     }
 }

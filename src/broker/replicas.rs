@@ -80,7 +80,7 @@ impl Broker {
 
     async fn probe_for(&self, probe: TakeoverProbe) -> (TakeoverProbe, HolderStatus) {
         let owner = Owner { replica: self.replica, connection: probe.connection };
-        let status = self.check_liveness(&probe.node, owner, probe.replaces).await;
+        let status = self.check_liveness(&probe.node, owner, probe.newcomer).await;
         (probe, status)
     }
 }

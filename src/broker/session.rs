@@ -7,6 +7,7 @@
 use std::sync::{Arc, OnceLock};
 
 use super::Broker;
+use super::admission::AdmissionError;
 use super::authorize::{Passage, Sender};
 use super::dispatcher::{Dispatcher, QueuedMessage};
 use super::pipeline::Full;
@@ -48,6 +49,14 @@ impl Session {
     /// The node's connection.
     pub(crate) fn connection(&self) -> &Connection {
         &self.connection
+    }
+
+    /// Takes the node's CONNECT: from now on it keeps its ID against newcomers.
+    ///
+    /// # Errors
+    /// [`AdmissionError`] if it does not get the ID, or not for now; then the link is closing.
+    pub(crate) async fn claim(&self) -> Result<(), AdmissionError> {
+        self.broker.claim(&self.sender.name, self.owner, &self.connection).await
     }
 
     /// Tells the node that it is connected, and lets others reach it and its events pass. Takes

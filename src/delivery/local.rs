@@ -20,8 +20,18 @@ pub(crate) struct LocalConnections(Arc<ShardedMap<Registered>>);
 struct Registered {
     owner: Owner,
     connection: Connection,
-    /// Whether its node has been greeted, so that it can be sent to.
-    is_greeted: bool,
+    stage: Stage,
+}
+
+/// How far a registered connection has come.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    /// Its node has not said CONNECT yet, and may never.
+    Upgraded,
+    /// Its node is about to be greeted.
+    Connecting,
+    /// Its node has been greeted, so that it can be sent to.
+    Greeted,
 }
 
 /// A cheap handle for sending to a node's connection. It does not keep the connection open.
@@ -33,8 +43,35 @@ pub(crate) struct Connection {
 impl LocalConnections {
     /// Registers a connection that has acquired the ID of `node`.
     pub(crate) fn register(&self, node: NodeId, owner: Owner, connection: Connection) {
-        let registered = Registered { owner, connection, is_greeted: false };
+        let registered = Registered { owner, connection, stage: Stage::Upgraded };
         self.0.write(node.as_str()).insert(node, registered);
+    }
+
+    /// The node has said CONNECT. Returns whether its connection is still registered.
+    pub(crate) fn begin_greeting(&self, node: &NodeId, connection: ConnectionId) -> bool {
+        match self.0.write(node.as_str()).get_mut(node) {
+            Some(registered) if registered.owner.connection == connection => {
+                registered.stage = registered.stage.max(Stage::Connecting);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the node on this connection, if it is registered, has said CONNECT.
+    pub(crate) fn has_said_connect(&self, node: &NodeId, connection: ConnectionId) -> bool {
+        self.0.read(node.as_str()).get(node).is_some_and(|registered| {
+            registered.owner.connection == connection && registered.stage > Stage::Upgraded
+        })
+    }
+
+    /// Unregisters a connection whose node has not said CONNECT. Returns its link.
+    pub(crate) fn displace(&self, node: &NodeId, connection: ConnectionId) -> Option<LinkHandle> {
+        let mut shard = self.0.write(node.as_str());
+        let is_displaced = shard.get(node).is_some_and(|registered| {
+            registered.owner.connection == connection && registered.stage == Stage::Upgraded
+        });
+        is_displaced.then(|| shard.remove(node)).flatten().map(|it| it.connection.link)
     }
 
     /// Greets the node and lets its connection be sent to, in one step: nothing can be delivered
@@ -50,8 +87,11 @@ impl LocalConnections {
         match self.0.write(node.as_str()).get_mut(node) {
             Some(registered) if registered.owner.connection == connection => {
                 let outcome = registered.connection.send_event(event, argument);
-                registered.is_greeted = outcome == Outcome::Delivered;
-                registered.is_greeted
+                let is_greeted = outcome == Outcome::Delivered;
+                if is_greeted {
+                    registered.stage = Stage::Greeted;
+                }
+                is_greeted
             }
             _ => false,
         }
@@ -96,7 +136,7 @@ impl LocalConnections {
     /// Every node that can be sent to, with its connection.
     pub(crate) fn connected(&self) -> Vec<(NodeId, ConnectionId)> {
         let connected = |node: &NodeId, registered: &Registered| {
-            registered.is_greeted.then(|| (node.clone(), registered.owner.connection))
+            registered.is_greeted().then(|| (node.clone(), registered.owner.connection))
         };
         self.0.collect(connected).into_iter().flatten().collect()
     }
@@ -109,7 +149,13 @@ impl LocalConnections {
     fn greeted<T>(&self, node: &str, get: impl FnOnce(&NodeId, &Registered) -> T) -> Option<T> {
         let shard = self.0.read(node);
         let (node, registered) = shard.get_key_value(node)?;
-        registered.is_greeted.then(|| get(node, registered))
+        registered.is_greeted().then(|| get(node, registered))
+    }
+}
+
+impl Registered {
+    fn is_greeted(&self) -> bool {
+        self.stage == Stage::Greeted
     }
 }
 

@@ -14,7 +14,7 @@ mod breakers;
 mod outbox;
 mod pending;
 
-pub(crate) use batch::{HolderStatus, RemoteMessage};
+pub(crate) use batch::{HolderStatus, Newcomer, RemoteMessage};
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -96,8 +96,8 @@ pub(crate) struct TakeoverProbe {
     pub node: NodeId,
     /// The connection that has it.
     pub connection: ConnectionId,
-    /// Whether the newcomer gets it even if the connection is alive.
-    pub replaces: bool,
+    /// What the newcomer may do to it.
+    pub newcomer: Newcomer,
 }
 
 impl Remote {
@@ -141,17 +141,17 @@ impl Remote {
     }
 
     /// Asks the holder's replica whether the connection is alive; `None` if it does not say.
-    /// A connection that is not alive is ended there, and with `replaces` a living one too.
+    /// A connection that does not keep the ID is ended there.
     pub(crate) async fn probe(
         &self,
         node: &NodeId,
         holder: Owner,
-        replaces: bool,
+        newcomer: Newcomer,
     ) -> Option<HolderStatus> {
         let (sender, status) = oneshot::channel();
         let id = self.0.probes.insert(sender).ok()?;
         let is_sent = self.0.outbox.add(holder.replica, Some(id), |bytes| {
-            batch::write_probe(bytes, id, node, holder.connection, replaces);
+            batch::write_probe(bytes, id, node, holder.connection, newcomer);
         });
         if !is_sent {
             drop(self.0.probes.take(id));
@@ -184,8 +184,8 @@ impl Remote {
                     let outcome = deliver(message);
                     self.reply(sender, |bytes| batch::write_delivered(bytes, id, outcome));
                 }
-                Ok(Entry::Probe { id, node, connection, replaces }) => {
-                    probe(TakeoverProbe { asker: sender, id, node, connection, replaces });
+                Ok(Entry::Probe { id, node, connection, newcomer }) => {
+                    probe(TakeoverProbe { asker: sender, id, node, connection, newcomer });
                 }
                 Ok(Entry::Delivered { id, outcome }) => self.settle(id, outcome),
                 Ok(Entry::Status { id, status }) => {

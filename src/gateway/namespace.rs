@@ -1,7 +1,6 @@
 //! The Socket.IO namespace: a node that passed the gate is connected here, or told why not.
 
 use std::fmt::Display;
-use std::future::ready;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +15,7 @@ use tower_layer::Layer;
 
 use super::events::Events;
 use super::upgrade::Decision;
-use crate::broker::Session;
+use crate::broker::{AdmissionError, Session};
 use link::{CloseReason, MAX_MESSAGE_BYTES};
 
 /// What takes over an upgraded connection.
@@ -77,7 +76,7 @@ impl ConnectHandler<LocalAdapter, Namespace> for Namespace {
         socket: Arc<Socket>,
         _auth: &'a Option<Value>,
     ) -> Pin<Box<dyn Future<Output = Result<(), Refused>> + Send + 'a>> {
-        Box::pin(ready(prepare(&socket)))
+        Box::pin(prepare(socket))
     }
 
     /// Runs after the CONNECT packet has been answered.
@@ -89,11 +88,15 @@ impl ConnectHandler<LocalAdapter, Namespace> for Namespace {
 }
 
 /// Registers the handlers of an admitted node; an event may be there already.
-fn prepare(socket: &Arc<Socket>) -> Result<(), Refused> {
+async fn prepare(socket: Arc<Socket>) -> Result<(), Refused> {
     match socket.req_parts().extensions.get() {
-        // Also on a connection that is closing by now: the node reconnects when that closes, and a
-        // refusal would be final.
         Some(Decision::Admitted(session)) => {
+            // Where it has no ID for now, its connection is closing: the node reconnects when that
+            // closes, and a refusal would be final.
+            if let Err(AdmissionError::Refused(refusal)) = session.claim().await {
+                session.connection().link().refuse();
+                return Err(Box::new(refusal));
+            }
             socket.on_fallback(Events(session.clone()));
             socket.on_disconnect(Departure(session.clone()));
             Ok(())

@@ -105,22 +105,13 @@ async fn upgrade(
         },
     };
     if let Decision::Refused(refusal, _) = &decision {
-        metrics.refusal(cause(*refusal));
+        metrics.refusal(refusal.label());
     }
     let mut request = http::Request::new(());
     *request.uri_mut() = Uri::from_static("/socket.io/?EIO=4&transport=websocket");
     request.extensions_mut().insert(decision);
     arrival.upgrade_with(Upgrade::SocketIo(request));
     switch.into_response()
-}
-
-fn cause(refusal: Refusal) -> &'static str {
-    match refusal {
-        Refusal::Missing(_) => "missing_value",
-        Refusal::TooLong(_) => "too_long_value",
-        Refusal::AuthenticationFailed => "authentication_failed",
-        Refusal::AlreadyConnected => "already_connected",
-    }
 }
 
 /// What is wrong with a request, in the words and numbers of Engine.IO.

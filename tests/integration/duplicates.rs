@@ -6,6 +6,9 @@ use crolang_broker::DuplicateIdPolicy;
 
 use crate::support::{Frame, Node, eventually, frame, metric, start, start_with};
 
+/// The query of a node "a".
+const QUERY: &str = "&id=a&version=1&runtime=r";
+
 const ALREADY_CONNECTED: &str = "44{\"message\":\"client already connected\"}";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -90,13 +93,70 @@ async fn of_many_newcomers_for_a_dead_holders_id_one_gets_it() {
 }
 
 #[tokio::test]
-async fn a_holder_that_never_sent_connect_is_a_holder() {
+async fn a_holder_that_never_sent_connect_is_no_holder() {
+    for policy in [DuplicateIdPolicy::Probe, DuplicateIdPolicy::Reject, DuplicateIdPolicy::Replace]
+    {
+        let server = start_with(|config| config.broker.duplicate_id_policy = policy).await;
+        let mut squatter = Node::open(server.address(), QUERY).await;
+        let began = Instant::now();
+        let mut newcomer = Node::connect(server.address(), "a").await;
+        assert!(began.elapsed() < Duration::from_secs(1), "nobody is asked");
+        assert_eq!(newcomer.ask("SOCKET_MSG_EXCHANGE", "{}").await, "[\"ERROR\"]");
+        assert_eq!(metric(&server, "crolang_nodes"), 1.0);
+        let newcomer = newcomer.live();
+        squatter.send("40").await;
+        let answer = squatter.text().await;
+        assert_eq!(answer == ALREADY_CONNECTED, policy != DuplicateIdPolicy::Replace, "{answer}");
+        drop((squatter, newcomer));
+        eventually("both left", || server.connections() == 0).await;
+    }
+}
+
+#[tokio::test]
+async fn of_those_who_have_upgraded_the_first_to_connect_gets_the_id() {
     let server = start().await;
-    let holder = Node::open(server.address(), "&id=a&version=1&runtime=r").await.live();
-    assert_eq!(Node::try_connect(server.address(), "a").await.err().unwrap(), ALREADY_CONNECTED);
-    drop(holder);
-    eventually("it left", || server.connections() == 0).await;
-    Node::connect(server.address(), "a").await;
+    let mut upgraded = Vec::new();
+    for _ in 0..4 {
+        upgraded.push(Node::open(server.address(), QUERY).await);
+    }
+    let mut first = upgraded.remove(2);
+    first.send("40").await;
+    first.authenticated().await;
+    let _first = first.live();
+    for mut other in upgraded {
+        other.send("40").await;
+        assert_eq!(other.text().await, ALREADY_CONNECTED);
+    }
+    assert_eq!(metric(&server, "crolang_nodes"), 1.0);
+    assert_eq!(metric(&server, "crolang_refusals_total{cause=\"already_connected\"}"), 3.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_have_a_holder_pinged_once_a_second() {
+    let server = start().await;
+    let mut holder = Node::connect_settled(server.address(), "a").await;
+    let strangers = {
+        let address = server.address();
+        tokio::spawn(async move {
+            let (began, mut refused) = (Instant::now(), 0);
+            while began.elapsed() < Duration::from_millis(2_500) {
+                let refusal = Node::try_connect(address, "a").await.err().unwrap();
+                assert_eq!(refusal, ALREADY_CONNECTED);
+                refused += 1;
+            }
+            refused
+        })
+    };
+    let mut pings = 0;
+    while !strangers.is_finished() {
+        let next = tokio::time::timeout(Duration::from_millis(50), holder.next_unanswered());
+        if let Ok(Frame::Ping) = next.await {
+            pings += 1;
+            holder.send_bytes(&frame(0x8a, b"")).await;
+        }
+    }
+    let refused = strangers.await.unwrap();
+    assert!((2..=3).contains(&pings) && refused > pings, "{pings} pings for {refused} strangers");
 }
 
 #[tokio::test]

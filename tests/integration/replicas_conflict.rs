@@ -98,6 +98,28 @@ async fn a_live_holder_keeps_its_id_on_every_replica() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_only_upgrades_keeps_an_id_from_nobody_on_any_replica() {
+    let redis = RedisServer::start().await;
+    for policy in ["probe", "reject"] {
+        let replicas = start_replicas(2, &redis, &[("DUPLICATE_ID_POLICY", policy)]).await;
+        let mut squatter = Node::open(replicas[0].address(), "&id=a&version=1&runtime=r").await;
+        let mut waiting = Node::open(replicas[1].address(), "&id=a&version=1&runtime=r").await;
+        let (entered, took) = newcomer(replicas[1].address(), "a").await;
+        assert!(entered.is_ok() && took < AT_ONCE, "{:?} {took:?}", entered.err());
+        for late in [&mut squatter, &mut waiting] {
+            late.send("40").await;
+            assert_eq!(late.text().await, ALREADY_CONNECTED);
+        }
+        let (refused, _) = newcomer(replicas[0].address(), "a").await;
+        assert_eq!(refused.err().unwrap(), ALREADY_CONNECTED);
+        let nodes = replicas.iter().map(|replica| metric(replica, "crolang_nodes"));
+        assert_eq!(nodes.collect::<Vec<_>>(), [0.0, 1.0]);
+        drop(entered);
+        eventually("it left", || metric(&replicas[1], "crolang_nodes") == 0.0).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_busy_holder_that_is_not_read_is_neither_replaced_nor_said_to_be_alive() {
     let redis = RedisServer::start().await;
     let hook = Hook::start(|_| json!({"authorized": true})).await;

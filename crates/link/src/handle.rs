@@ -8,9 +8,14 @@ use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::CloseReason;
 use crate::outbox::Outbox;
+
+/// The shortest time between two pings of liveness probes. Strangers cause probes: whoever asks for
+/// an ID makes its holder prove that it is alive.
+const PING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The limits of every link.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +48,7 @@ pub(crate) struct Shared {
     /// Wakes the task whose write waits for the peer.
     pub(crate) writer: AtomicWaker,
     pub(crate) ping_due: AtomicBool,
+    last_ping: Mutex<Option<LastPing>>,
     /// How many liveness probes wait for a reply.
     probes: AtomicU32,
     /// Notified when the phase changes, and while probes wait when bytes come.
@@ -50,6 +56,14 @@ pub(crate) struct Shared {
     bytes_read: AtomicU64,
     pub(crate) bytes_written: AtomicU64,
     end: Mutex<End>,
+}
+
+/// The last ping of a liveness probe.
+#[derive(Clone, Copy)]
+struct LastPing {
+    at: Instant,
+    /// What had been read of the peer by then, in bytes.
+    bytes_read: u64,
 }
 
 #[derive(Default)]
@@ -94,6 +108,7 @@ impl LinkHandle {
             reader: AtomicWaker::new(),
             writer: AtomicWaker::new(),
             ping_due: AtomicBool::new(false),
+            last_ping: Mutex::default(),
             probes: AtomicU32::new(0),
             activity: Notify::new(),
             bytes_read: AtomicU64::new(0),
@@ -178,26 +193,41 @@ impl LinkHandle {
 
     /// Checks that the peer is alive: a WebSocket ping goes out between two frames, and any
     /// byte read afterwards is the reply (RFC 6455, 5.5.2: an endpoint must answer a ping).
-    /// Returns whether it came within `timeout`.
+    /// Returns whether it came within `timeout` of the ping. There is one ping in a
+    /// [`PING_INTERVAL`], however many ask: they share its reply.
     pub async fn probe(&self, timeout: Duration) -> bool {
         let shared = &*self.0;
-        let before = shared.bytes_read.load(Ordering::Acquire);
         let _probe = Probe::begin(shared);
-        shared.ping_due.store(true, Ordering::Release);
-        shared.reader.wake();
+        let LastPing { at, bytes_read } = self.ping();
         let reply = async {
             loop {
                 let activity = shared.activity.notified();
                 if self.is_closed() {
                     return false;
                 }
-                if shared.bytes_read.load(Ordering::Acquire) != before {
+                if shared.bytes_read.load(Ordering::Acquire) != bytes_read {
                     return true;
                 }
                 activity.await;
             }
         };
-        tokio::time::timeout(timeout, reply).await.unwrap_or(false)
+        tokio::time::timeout_at(at + timeout, reply).await.unwrap_or(false)
+    }
+
+    /// Sends a ping unless there was one a moment ago. Returns the last one.
+    fn ping(&self) -> LastPing {
+        let shared = &*self.0;
+        let mut last_ping = shared.last_ping.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if let Some(last) = last_ping.filter(|last| now.duration_since(last.at) < PING_INTERVAL) {
+            return last;
+        }
+        let bytes_read = shared.bytes_read.load(Ordering::Acquire);
+        let ping = *last_ping.insert(LastPing { at: now, bytes_read });
+        drop(last_ping);
+        shared.ping_due.store(true, Ordering::Release);
+        shared.reader.wake();
+        ping
     }
 
     /// Counts bytes that were received by other ways than a stream.

@@ -5,15 +5,16 @@
 //! entry  = kind (1)  id (8)  length (4)  body (length)
 //!
 //! deliver   (1)    connection (8)  event (1)  to  opener  opener's connection (8)  argument
-//! probe     (2)    connection (8)  replace (1)  node
+//! probe     (2)    connection (8)  replace (1)  node  connecting (1)
 //! unknown   (128)                       the kind of a request is not known here
 //! delivered (129)  outcome (1)
 //! status    (130)  status (1)
 //! ```
 //!
 //! Numbers are big-endian; `to`, `node`, `opener` and `argument` are a length (4) and so many
-//! bytes of UTF-8. `opener` is the sender of a CONNECTION_ATTEMPT, else empty. An answer has the
-//! ID of its request.
+//! bytes of UTF-8. `opener` is the sender of a CONNECTION_ATTEMPT, else empty. `connecting` says
+//! whether the newcomer has said CONNECT; where it is missing, as if it had. An answer has the ID
+//! of its request.
 //!
 //! How versions live together: a body may grow at its end, and what is longer than expected is
 //! not looked at. Kinds below 128 are requests; one that is not known is answered `unknown`, so
@@ -62,6 +63,17 @@ pub(crate) enum HolderStatus {
     Busy = 2,
     /// It is on its way in or out; its state will be clear soon.
     InTransition = 3,
+    /// Its node has not said CONNECT: a newcomer that does gets the ID.
+    Unconnected = 4,
+}
+
+/// What a connection that wants an ID may do to the holder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Newcomer {
+    /// It gets the ID even if the holder is alive.
+    pub replaces: bool,
+    /// It has said CONNECT, so it gets the ID from a holder that has not.
+    pub is_connecting: bool,
 }
 
 /// What a batch begins with.
@@ -82,7 +94,7 @@ pub(super) enum Entry<'a> {
         id: u64,
         node: NodeId,
         connection: ConnectionId,
-        replaces: bool,
+        newcomer: Newcomer,
     },
     Delivered {
         id: u64,
@@ -139,12 +151,13 @@ pub(super) fn write_probe(
     id: u64,
     node: &NodeId,
     connection: ConnectionId,
-    replaces: bool,
+    newcomer: Newcomer,
 ) {
     entry(batch, PROBE, id, |batch| {
         batch.extend(connection.number().to_be_bytes());
-        batch.push(replaces.into());
+        batch.push(newcomer.replaces.into());
         text(batch, node.as_str());
+        batch.push(newcomer.is_connecting.into());
     });
 }
 
@@ -244,12 +257,14 @@ impl<'a> Reader<'a> {
         let mut body = Reader(self.bytes()?);
         Ok(match kind {
             DELIVER => Entry::Deliver { id, message: body.message(sender)? },
-            PROBE => Entry::Probe {
-                id,
-                connection: ConnectionId::from_number(body.number()?),
-                replaces: body.array::<1>()? != [0],
-                node: NodeId::parse(body.text()?).map_err(|_| BatchError::Malformed)?,
-            },
+            PROBE => {
+                let connection = ConnectionId::from_number(body.number()?);
+                let replaces = body.array::<1>()? != [0];
+                let node = NodeId::parse(body.text()?).map_err(|_| BatchError::Malformed)?;
+                let is_connecting = body.array::<1>() != Ok([0]);
+                let newcomer = Newcomer { replaces, is_connecting };
+                Entry::Probe { id, node, connection, newcomer }
+            }
             DELIVERED => Entry::Delivered {
                 id,
                 outcome: match body.array()? {
@@ -267,6 +282,7 @@ impl<'a> Reader<'a> {
                     [1] => HolderStatus::Gone,
                     [2] => HolderStatus::Busy,
                     [3] => HolderStatus::InTransition,
+                    [4] => HolderStatus::Unconnected,
                     _ => return Err(BatchError::Malformed),
                 },
             },

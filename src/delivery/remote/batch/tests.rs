@@ -30,9 +30,10 @@ fn everything_comes_back_as_it_was() {
     write_deliver(&mut batch, 1, &message(argument, Some(("alice", opener))));
     write_deliver(&mut batch, 2, &message(argument, None));
     let node = NodeId::parse("n").unwrap();
-    write_probe(&mut batch, 3, &node, ConnectionId::from_number(4), true);
+    let newcomer = Newcomer { replaces: true, is_connecting: false };
+    write_probe(&mut batch, 3, &node, ConnectionId::from_number(4), newcomer);
     write_delivered(&mut batch, 4, Outcome::QueueFull);
-    write_status(&mut batch, 5, HolderStatus::Busy);
+    write_status(&mut batch, 5, HolderStatus::Unconnected);
     write_unknown(&mut batch, 6);
     let (read_header, entries) = read(&batch).unwrap();
     assert_eq!(read_header, header);
@@ -40,9 +41,9 @@ fn everything_comes_back_as_it_was() {
     let [
         Entry::Deliver { id: 1, message: first },
         Entry::Deliver { id: 2, message: second },
-        Entry::Probe { id: 3, node: probed, connection, replaces: true },
+        Entry::Probe { id: 3, node: probed, connection, newcomer: read_newcomer },
         Entry::Delivered { id: 4, outcome: Outcome::QueueFull },
-        Entry::Status { id: 5, status: HolderStatus::Busy },
+        Entry::Status { id: 5, status: HolderStatus::Unconnected },
         Entry::Unknown { id: 6 },
     ] = entries.as_slice()
     else {
@@ -51,6 +52,19 @@ fn everything_comes_back_as_it_was() {
     assert_eq!((first.to, first.argument.as_str()), ("bob", r#""\ud800\/x""#));
     assert_eq!((first.opener, second.opener), (Some(("alice", opener)), None));
     assert_eq!((probed, *connection), (&node, ConnectionId::from_number(4)));
+    assert_eq!(*read_newcomer, newcomer);
+}
+
+#[test]
+fn a_probe_of_an_earlier_version_is_that_of_a_connecting_node() {
+    let (_, mut batch) = sample();
+    entry(&mut batch, PROBE, 1, |batch| {
+        batch.extend([0; 9]);
+        text(batch, "n");
+    });
+    let first = read(&batch).unwrap().1.next().unwrap();
+    let expected = Newcomer { replaces: false, is_connecting: true };
+    assert!(matches!(first, Ok(Entry::Probe { newcomer, .. }) if newcomer == expected));
 }
 
 #[test]
