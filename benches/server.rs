@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use crolang_broker::Config;
 use crolang_broker::Server;
-use crolang_broker::overlay::PeerId;
 use pair::{MOST_AT_ONCE, Pair, from_client, upgrade};
+use peer_relay::PeerId;
 use serde_json::json;
 use tokio::runtime::Runtime;
 

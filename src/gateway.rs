@@ -8,7 +8,7 @@
 //! - `upgrade`: the check before any WebSocket exists; here a node gets its ID or is turned away.
 //! - `namespace`: the Socket.IO namespace; tells a node that it is connected, or why not.
 //! - `events`: takes a connected node's events to its session.
-//! - `peer_relay`: the endpoint of the other network, that of the overlay.
+//! - `peer_endpoint`: the endpoint for peers of the peer-relay network.
 
 mod events;
 mod forwarded;
@@ -16,7 +16,7 @@ mod http_stream;
 mod listener;
 mod namespace;
 mod networks;
-mod peer_relay;
+mod peer_endpoint;
 mod proxy_protocol;
 mod upgrade;
 
@@ -25,6 +25,6 @@ pub(crate) use listener::{Listener, bind};
 pub use namespace::TransportSettings;
 pub(crate) use namespace::socket_io;
 pub use networks::{InvalidNetworks, Networks};
-pub(crate) use peer_relay::peer_relay_route;
+pub(crate) use peer_endpoint::peer_relay_route;
 pub use proxy_protocol::ProxyProtocol;
 pub(crate) use upgrade::socket_io_routes;

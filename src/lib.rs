@@ -26,7 +26,7 @@
 //!
 //! # In another program
 //!
-//! [`Config`] and [`Server`] are the whole broker. [`overlay`] and the crate [`rondevu`] can be
+//! [`Config`] and [`Server`] are the whole broker. The crates [`peer_relay`] and [`rondevu`] can be
 //! used without it.
 //!
 //! ```
@@ -55,7 +55,7 @@ mod gateway;
 mod http;
 mod metrics;
 mod node;
-pub mod overlay;
+mod overlay;
 mod protocol;
 mod secret_url;
 mod server;
@@ -69,6 +69,8 @@ pub use config::{Config, ConfigError, ConfigErrors, PeerRelayConfig, Source, VAR
 pub use directory::LeaseSettings;
 pub use gateway::{InvalidNetworks, ListenerSettings, Networks, ProxyProtocol, TransportSettings};
 pub use link::LinkLimits;
+#[cfg(feature = "overlay")]
+pub use peer_relay;
 pub use protocol::{InvalidRtcConfiguration, RtcConfiguration};
 pub use redis_session::{InvalidRedisSettings, RedisMode, RedisSettings, SentinelSettings};
 pub use secret_url::SecretUrl;

@@ -4,6 +4,7 @@
 mod health;
 #[path = "main/memory.rs"]
 mod memory;
+#[cfg(feature = "overlay")]
 #[path = "main/peer.rs"]
 mod peer;
 
@@ -56,10 +57,11 @@ fn main() -> ExitCode {
         Err(error) => return fail(1, &error),
     };
     let ran = runtime.block_on(async {
-        match arguments.subcommand_matches(peer::NAME) {
-            Some(arguments) => peer::run(&config, arguments).await,
-            None => run(&config).await,
+        #[cfg(feature = "overlay")]
+        if let Some(arguments) = arguments.subcommand_matches(peer::NAME) {
+            return peer::run(&config, arguments).await;
         }
+        run(&config).await
     });
     // A lookup of a name cannot be cancelled; one that hangs delays no exit.
     runtime.shutdown_background();
@@ -99,10 +101,11 @@ fn announce(config: &Config, server: &Server) {
         relay = switch(config.broker.relay_enabled),
         webhooks = if webhooks.is_empty() { "off".to_owned() } else { webhooks.join(", ") },
         discovery = config.discovery.as_ref().map_or("off", |it| it.storage.name()),
-        peer_relay = switch(server.peer().is_some()),
+        peer_relay = switch(config.peer_relay.path.is_some()),
         redis = switch(config.cluster.is_some()),
         "modules"
     );
+    #[cfg(feature = "overlay")]
     if let (Some(peer), Some(path)) = (server.peer(), &config.peer_relay.path) {
         tracing::info!(id = %peer.id(), path, "a peer of the peer-relay network");
     }
@@ -159,11 +162,13 @@ fn command() -> Command {
             )
         })
         .collect();
-    Command::new("crolang-broker")
+    let command = Command::new("crolang-broker")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Rendezvous server for peer-to-peer programs")
-        .subcommand(health::command())
-        .subcommand(peer::command())
+        .subcommand(health::command());
+    #[cfg(feature = "overlay")]
+    let command = command.subcommand(peer::command());
+    command
         .after_help(format!(
             "Variables, from the environment or from a file .env in the working directory:\n\n{variables}"
         ))

@@ -41,9 +41,8 @@ struct Inner {
     leases: Family<Labels, Count>,
     replica_messages: Family<Labels, Count>,
     discovery: rondevu::Metrics,
-    peer_relay_messages: Family<Labels, Count>,
-    peer_relay_neighbours: Gauge,
-    peer_relay_channels_ended: Family<Labels, Count>,
+    #[cfg(feature = "overlay")]
+    peer_relay: peer_relay::Metrics,
     bridge_messages: Family<Labels, Count>,
 }
 
@@ -83,13 +82,16 @@ impl Metrics {
             redis,
             leases: Family::default(),
             replica_messages,
-            peer_relay_messages: Family::default(),
-            peer_relay_neighbours: Gauge::default(),
-            peer_relay_channels_ended: Family::default(),
+            #[cfg(feature = "overlay")]
+            peer_relay: peer_relay::Metrics::register(&mut registry),
             bridge_messages: Family::default(),
             registry: Registry::default(),
         };
-        register_peer_relay(&mut registry, &inner);
+        registry.register(
+            "bridge_messages",
+            "Messages of peers for nodes, by outcome",
+            inner.bridge_messages.clone(),
+        );
         registry.register(
             "presence_questions",
             "Questions which nodes are connected",
@@ -193,19 +195,10 @@ impl Metrics {
         self.0.discovery.clone()
     }
 
-    /// The messages of the peer-relay network with this fate.
-    pub(crate) fn peer_relay_messages(&self, fate: &'static str) -> Count {
-        self.0.peer_relay_messages.get_or_create_owned(&[("fate", fate)])
-    }
-
-    /// The peers that there is a channel to.
-    pub(crate) fn peer_relay_neighbours(&self) -> &Gauge {
-        &self.0.peer_relay_neighbours
-    }
-
-    /// A channel to a peer ended, or could not be opened.
-    pub(crate) fn peer_relay_channel_ended(&self, reason: &'static str) {
-        self.0.peer_relay_channels_ended.get_or_create(&[("reason", reason)]).inc();
+    /// The metrics of the broker's own peer.
+    #[cfg(feature = "overlay")]
+    pub(crate) fn peer_relay(&self) -> peer_relay::Metrics {
+        self.0.peer_relay.clone()
     }
 
     /// So many messages of peers for nodes have come to this end.
@@ -224,29 +217,6 @@ impl Metrics {
         let _ = encode(&mut text, &self.0.registry);
         text
     }
-}
-
-fn register_peer_relay(registry: &mut Registry, inner: &Inner) {
-    registry.register(
-        "peer_relay_messages",
-        "Messages of the peer-relay network, and copies of them, by fate",
-        inner.peer_relay_messages.clone(),
-    );
-    registry.register(
-        "peer_relay_neighbours",
-        "Peers of the peer-relay network with a channel to this one",
-        inner.peer_relay_neighbours.clone(),
-    );
-    registry.register(
-        "peer_relay_channels_ended",
-        "Channels to peers that ended or could not be opened, by reason",
-        inner.peer_relay_channels_ended.clone(),
-    );
-    registry.register(
-        "bridge_messages",
-        "Messages of peers for nodes, by what became of them",
-        inner.bridge_messages.clone(),
-    );
 }
 
 impl Default for Metrics {

@@ -90,14 +90,7 @@ impl Server {
             Some(settings) => Some(Cluster::join(settings, replica, &metrics).await?),
             None => None,
         };
-        let peer = match &config.peer_relay.path {
-            Some(_) => {
-                let settings = config.peer_relay.peer.clone();
-                let started = Peer::start_among(settings, links.clone(), &metrics).await;
-                Some(started.map_err(bind_error)?)
-            }
-            None => None,
-        };
+        let peer = start_peer(config, &links, &metrics).await.map_err(bind_error)?;
         let broker = Broker::new(
             replica,
             config.broker,
@@ -175,6 +168,7 @@ impl Server {
     }
 
     /// The broker as a peer of the peer-relay network, if it is one.
+    #[cfg(feature = "overlay")]
     pub fn peer(&self) -> Option<&Peer> {
         self.peer.as_ref()
     }
@@ -215,6 +209,24 @@ impl Drop for Server {
         self.listener.abort();
         self.links.kill_all(CloseReason::Draining);
     }
+}
+
+#[cfg(feature = "overlay")]
+async fn start_peer(
+    config: &Config,
+    links: &LinkSet,
+    metrics: &Metrics,
+) -> io::Result<Option<Peer>> {
+    let settings = config.peer_relay.peer.clone();
+    match &config.peer_relay.path {
+        Some(_) => Peer::start_with(settings, links.clone(), metrics.peer_relay()).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+#[cfg(not(feature = "overlay"))]
+async fn start_peer(_: &Config, _: &LinkSet, _: &Metrics) -> io::Result<Option<Peer>> {
+    Ok(None)
 }
 
 fn spawn(task: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {

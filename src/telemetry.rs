@@ -29,12 +29,15 @@ pub(crate) const CONNECTIONS: &str = "connections";
 /// The target of lines on events between nodes.
 pub(crate) const EVENTS: &str = "events";
 
+/// The target of lines on channels to peers.
+const PEER_CHANNELS: &str = "peer_relay::channels";
+
 /// The target of lines on requests for discovery.
 const DISCOVERY_REQUESTS: &str = "rondevu::requests";
 
 /// The crates of this repository, whose lines are about the server itself unless their target says
 /// otherwise.
-const OWN_CRATES: [&str; 3] = ["crolang_broker", "redis_session", "rondevu"];
+const OWN_CRATES: [&str; 4] = ["crolang_broker", "peer_relay", "redis_session", "rondevu"];
 
 /// The most lines in a second; the queue has a limit for their bytes. Strangers cause lines; they must not be able to fill a disk.
 const MAX_LINES_PER_SECOND: u32 = 2_000;
@@ -157,6 +160,7 @@ fn filter(level: LogLevel) -> Targets {
         .with_default(LevelFilter::WARN)
         .with_targets(OWN_CRATES.map(|name| (name, LevelFilter::INFO)))
         .with_target(CONNECTIONS, from(LogLevel::Connections, LevelFilter::INFO))
+        .with_target(PEER_CHANNELS, from(LogLevel::Connections, LevelFilter::INFO))
         .with_target(EVENTS, from(LogLevel::Events, LevelFilter::INFO))
         .with_target(DISCOVERY_REQUESTS, from(LogLevel::Events, LevelFilter::INFO))
 }

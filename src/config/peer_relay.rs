@@ -1,12 +1,15 @@
 //! The part of the configuration that is about the peer-relay network.
 
+#[cfg(feature = "overlay")]
 use std::net::IpAddr;
 
+#[cfg(feature = "overlay")]
+use peer_relay::PeerSettings;
+#[cfg(feature = "overlay")]
 use url::Url;
 
 use super::Source;
 use super::reader::Reader;
-use crate::overlay::PeerSettings;
 use link::LinkLimits;
 
 /// The longest path, in bytes.
@@ -22,27 +25,47 @@ pub struct PeerRelayConfig {
     pub path: Option<String>,
     /// The broker as a peer. It does not listen by itself: it is handed the connections that come
     /// to `path`.
+    #[cfg(feature = "overlay")]
     pub peer: PeerSettings,
     /// Whether nodes and peers can send to each other.
     pub bridge: bool,
 }
 
 impl PeerRelayConfig {
-    pub(super) fn read(reader: &mut Reader<impl Source>, limits: LinkLimits) -> Self {
+    pub(super) fn read(
+        reader: &mut Reader<impl Source>,
+        #[cfg_attr(not(feature = "overlay"), allow(unused))] limits: LinkLimits,
+    ) -> Self {
         Self {
-            path: reader.optional("PEER_RELAY_PATH", |text| is_path(text).then(|| text.into())),
-            peer: PeerSettings {
-                bootstrap: reader.secret("PEER_RELAY_BOOTSTRAP", urls).unwrap_or_default(),
-                public_url: reader.url("PEER_RELAY_PUBLIC_URL", &["ws", "wss"]),
-                webrtc: reader.optional("PEER_RELAY_WEBRTC", webrtc),
-                dial: reader.parsed("PEER_RELAY_DIAL"),
-                max_channels: reader.number("PEER_RELAY_MAX_CHANNELS", 1),
-                limits,
-                ..PeerSettings::default()
-            },
+            path: path(reader),
+            #[cfg(feature = "overlay")]
+            peer: peer(reader, limits),
             bridge: reader.switch("PEER_RELAY_BRIDGE"),
         }
     }
+}
+
+#[cfg(feature = "overlay")]
+fn peer(reader: &mut Reader<impl Source>, limits: LinkLimits) -> PeerSettings {
+    PeerSettings {
+        bootstrap: reader.secret("PEER_RELAY_BOOTSTRAP", urls).unwrap_or_default(),
+        public_url: reader.url("PEER_RELAY_PUBLIC_URL", &["ws", "wss"]),
+        webrtc: reader.optional("PEER_RELAY_WEBRTC", webrtc),
+        dial: reader.parsed("PEER_RELAY_DIAL"),
+        max_channels: reader.number("PEER_RELAY_MAX_CHANNELS", 1),
+        limits,
+        ..PeerSettings::default()
+    }
+}
+
+fn path(reader: &mut Reader<impl Source>) -> Option<String> {
+    let path = reader.optional("PEER_RELAY_PATH", |text| is_path(text).then(|| text.into()));
+    if path.is_some() && cfg!(not(feature = "overlay")) {
+        let problem =
+            "this program was built without the peer-relay network (the cargo feature overlay)";
+        reader.conflict("PEER_RELAY_PATH", problem);
+    }
+    path
 }
 
 /// Whether a text is a path that nothing else is at.
@@ -60,6 +83,7 @@ fn is_path(text: &str) -> bool {
         && (text == "/" || segments.is_some_and(|segments| segments.split('/').all(is_plain)))
 }
 
+#[cfg(feature = "overlay")]
 /// An address that others can send to, in a build that has WebRTC.
 fn webrtc(text: &str) -> Option<IpAddr> {
     let address: IpAddr = text.parse().ok()?;
@@ -68,6 +92,7 @@ fn webrtc(text: &str) -> Option<IpAddr> {
     is_usable.then_some(address)
 }
 
+#[cfg(feature = "overlay")]
 /// URLs separated by commas; their text may be secret.
 fn urls(text: &str) -> Option<Vec<Url>> {
     let url = |text: &str| {

@@ -7,7 +7,7 @@ use rondevu::{AllowedOrigins, Storage};
 
 use super::*;
 use crate::broker::DuplicateIdPolicy;
-use crate::overlay::DialPolicy;
+use ::peer_relay::DialPolicy;
 
 fn read(variables: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
     Config::read(|name| {

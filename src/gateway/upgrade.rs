@@ -17,7 +17,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::broker::{AdmissionError, Broker, Session};
 use crate::metrics::Metrics;
-use crate::overlay::{Peer, Seat};
+use crate::overlay::{ChannelPermit, Peer};
 use crate::protocol::{Handshake, Refusal};
 use link::LinkHandle;
 
@@ -39,12 +39,16 @@ pub(super) struct Arrival {
 }
 
 /// Who takes over an upgraded connection.
+#[cfg_attr(
+    not(feature = "overlay"),
+    allow(clippy::large_enum_variant, reason = "the other has no value")
+)]
 pub(super) enum Upgrade {
     /// Socket.IO, with a new request that has the [`Decision`] in it: the one that came would keep
     /// the buffer of its head for as long as the connection lives.
     SocketIo(http::Request<()>),
-    /// The peer-relay network, with the place that was found there.
-    PeerRelay(Peer, Seat),
+    /// The peer-relay network, with the permit for a channel.
+    PeerRelay(Peer, ChannelPermit),
 }
 
 impl Arrival {

@@ -5,8 +5,8 @@ use std::io;
 use std::net::SocketAddr;
 
 use clap::{Arg, ArgMatches, Command};
-use crolang_broker::overlay::{Peer, PeerEvent, PeerSettings};
 use crolang_broker::{Config, StartError};
+use peer_relay::{Peer, PeerEvent, PeerSettings};
 use url::Url;
 
 use super::{Signals, say};

@@ -24,11 +24,15 @@ mod log_output;
 mod long_messages;
 mod memory;
 mod no_leak;
+#[cfg(feature = "overlay")]
 mod overlay_bridge;
+#[cfg(feature = "overlay")]
 mod overlay_bridge_outage;
+#[cfg(feature = "overlay")]
 mod overlay_broker;
+#[cfg(feature = "overlay")]
 mod overlay_hostile;
-mod overlay_networks;
+#[cfg(feature = "overlay")]
 mod overlay_program;
 #[cfg(feature = "webrtc")]
 mod overlay_webrtc;

@@ -1,7 +1,7 @@
 //! The bridge: nodes and peers of the peer-relay network send each other messages.
 
 use crolang_broker::Server;
-use crolang_broker::overlay::{Peer, PeerEvent, PeerId, PeerSettings};
+use peer_relay::{Peer, PeerEvent, PeerId, PeerSettings};
 use serde_json::{Value, json};
 
 use crate::support::{

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crolang_broker::Server;
-use crolang_broker::overlay::PeerId;
+use peer_relay::PeerId;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;

@@ -7,7 +7,7 @@ use crate::support::{
     start_with, start_with_variables,
 };
 use crolang_broker::Server;
-use crolang_broker::overlay::PeerId;
+use peer_relay::{Peer, PeerEvent, PeerId, PeerSettings};
 
 async fn broker() -> Server {
     start_with(|config| config.peer_relay.path = Some(PEERS.into())).await
@@ -73,7 +73,7 @@ async fn messages_are_passed_on_in_hex_with_a_longer_path() {
     bob.send(&frame).await;
     bob.is_silent().await;
     alice.is_silent().await;
-    assert_eq!(metric(&server, "crolang_peer_relay_messages_total{fate=\"replayed\"}"), 2.0);
+    assert_eq!(metric(&server, "crolang_peer_relay_messages_total{outcome=\"replayed\"}"), 2.0);
     assert_eq!(metric(&server, "crolang_peer_relay_neighbours"), 2.0);
 }
 
@@ -120,7 +120,7 @@ async fn long_paths_end_except_at_their_receiver() {
     question["path"] = json!([path(100), path(100), vec![alice.id, alice.id]].concat());
     alice.send(&question).await;
     assert_eq!(alice.message().await["data"]["data"], json!([id(2), id(1)]));
-    assert_eq!(metric(&server, "crolang_peer_relay_messages_total{fate=\"hop_limit\"}"), 1.0);
+    assert_eq!(metric(&server, "crolang_peer_relay_messages_total{outcome=\"hop_limit\"}"), 1.0);
 }
 
 #[tokio::test]
@@ -242,4 +242,32 @@ async fn nodes_and_peers_share_the_house() {
     drop((_node, peer));
     back_at_the_start(&server).await;
     eventually("no peer", || metric(&server, "crolang_peer_relay_neighbours") == 0.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_reconnects_to_its_bootstrap_peer() {
+    let server = start_with(|config| config.peer_relay.path = Some(PEERS.into())).await;
+    let address = server.address();
+    let settings = PeerSettings {
+        bootstrap: vec![format!("ws://{address}{PEERS}").parse().unwrap()],
+        ..PeerSettings::default()
+    };
+    let peer = Peer::start(settings).await.unwrap();
+    let mut events = peer.events();
+    eventually("it connects", || peer.neighbours() == [server.peer().unwrap().id()]).await;
+    server.shutdown().await;
+    eventually("it notices", || peer.neighbours().is_empty()).await;
+    let again = start_with(|config| {
+        config.port = address.port();
+        config.peer_relay.path = Some(PEERS.into());
+    })
+    .await;
+    let id = again.peer().unwrap().id();
+    let reconnected = async {
+        while !matches!(events.next().await, Some(PeerEvent::Connected(other)) if other == id) {}
+    };
+    tokio::time::timeout(2 * SOON, reconnected).await.expect("it reconnects");
+    assert!(peer.disconnect(&id));
+    eventually("it reconnects once more", || peer.neighbours() == [id]).await;
+    peer.shutdown().await;
 }

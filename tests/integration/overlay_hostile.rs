@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crolang_broker::Server;
-use crolang_broker::overlay::{DialPolicy, PeerId};
 use futures_util::SinkExt;
+use peer_relay::{DialPolicy, PeerId};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -167,14 +167,14 @@ async fn a_second_channel_takes_over_where_the_first_one_ends() {
 }
 
 #[tokio::test]
-async fn a_holder_that_gives_no_sign_of_life_makes_room() {
+async fn a_dead_holder_makes_room() {
     let server = broker().await;
     let smaller = PeerId::from_bytes([0; 20]);
     let mut alice = RawPeer::connect(server.address(), id(1)).await;
     // Nobody reads there any more, so nobody answers a ping.
     let _silent = RawPeer::connect(server.address(), smaller).await;
     let mut second = RawPeer::greet(server.address(), smaller).await;
-    let silent = "crolang_peer_relay_channels_ended_total{reason=\"silent\"}";
+    let silent = "crolang_peer_relay_channels_ended_total{reason=\"unresponsive\"}";
     let began = std::time::Instant::now();
     while metric(&server, silent) == 0.0 {
         assert!(began.elapsed() < 2 * SOON, "it is still there");
@@ -217,7 +217,7 @@ async fn a_receiver_that_does_not_read_is_cut_and_a_flooder_hurts_nobody() {
         bystanders.talk_in_a_flood().await;
     }
     bystanders.talk_in_a_flood().await;
-    assert!(metric(&server, "crolang_peer_relay_messages_total{fate=\"queue_full\"}") > 0.0);
+    assert!(metric(&server, "crolang_peer_relay_messages_total{outcome=\"queue_full\"}") > 0.0);
     let cut = "crolang_peer_relay_channels_ended_total{reason=\"write_timeout\"}";
     assert_eq!(metric(&server, cut), 1.0);
 }

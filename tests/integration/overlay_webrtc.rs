@@ -4,8 +4,8 @@
 use std::net::SocketAddr;
 
 use crolang_broker::Server;
-use crolang_broker::overlay::PeerId;
 use hmac::{Hmac, KeyInit, Mac};
+use peer_relay::PeerId;
 use serde_json::{Value, json};
 use sha1::Sha1;
 use tokio::net::UdpSocket;

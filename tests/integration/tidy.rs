@@ -115,6 +115,7 @@ fn libraries_stay_where_they_belong() {
             &["directory", "delivery", "broker", "cluster", "metrics", "config", "lib"],
         ),
         ("rondevu", &["metrics", "config", "http", "server"]),
+        ("peer_relay", &["overlay", "metrics", "config", "main"]),
         ("clap", &["main"]),
     ];
     for (path, text) in sources("src") {

@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use crolang_broker::overlay::PeerId;
 use futures_util::{SinkExt, StreamExt};
+use peer_relay::PeerId;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::{Error, Message, http};

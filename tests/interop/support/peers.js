@@ -1,5 +1,5 @@
 // Peers of peer-relay networks: those of the npm package, unmodified and in this process, so that whatever brings one
-// down fails the test; and those of this project, from examples/echo-peer.
+// down fails the test; and those of this project, from crates/peer-relay/examples/echo-peer.rs.
 
 import { spawn } from 'node:child_process';
 import { dirname, join } from 'node:path';

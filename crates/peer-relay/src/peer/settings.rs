@@ -1,0 +1,101 @@
+//! What whoever starts a peer decides.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+use std::time::Duration;
+
+use url::Url;
+
+use crate::id::PeerId;
+use link::LinkLimits;
+
+/// Which URLs a peer dials (`PEER_RELAY_DIAL`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DialPolicy {
+    /// Those of its bootstrap peers only.
+    #[default]
+    Bootstrap,
+    /// Also those that other peers send for themselves. Whoever can reach this peer can then make
+    /// it connect to any address that it can reach.
+    Any,
+}
+
+impl FromStr for DialPolicy {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        Ok(match text {
+            "bootstrap" => Self::Bootstrap,
+            "any" => Self::Any,
+            _ => return Err(()),
+        })
+    }
+}
+
+/// The settings of a peer. The default has a random ID, and neither listens nor knows any peer.
+#[derive(Clone)]
+pub struct PeerSettings {
+    /// Its ID; `None` for a random one.
+    pub id: Option<PeerId>,
+    /// The address that it listens on itself, whatever path is asked for; a port of 0 takes a
+    /// free one.
+    pub listen: Option<SocketAddr>,
+    /// The URLs of the peers that it enters the network by; it always comes back to them.
+    pub bootstrap: Vec<Url>,
+    /// The URL that others are told; a port of 0 in it stands for the one that is listened on.
+    pub public_url: Option<Url>,
+    /// The IP address that others reach it at by UDP, for WebRTC channels; each has a port of its
+    /// own. None, and a build without the feature `webrtc`, is without such channels.
+    pub webrtc: Option<IpAddr>,
+    /// Which URLs it dials.
+    pub dial: DialPolicy,
+    /// The most channels at a time, those to bootstrap peers aside.
+    pub max_channels: usize,
+    /// The limits of every channel's connection.
+    pub limits: LinkLimits,
+}
+
+impl fmt::Debug for PeerSettings {
+    /// Leaves the URLs out: they may hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PeerSettings")
+            .field("id", &self.id)
+            .field("listen", &self.listen)
+            .field("webrtc", &self.webrtc)
+            .field("dial", &self.dial)
+            .field("max_channels", &self.max_channels)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for PeerSettings {
+    fn default() -> Self {
+        Self {
+            id: None,
+            listen: None,
+            bootstrap: Vec::new(),
+            public_url: None,
+            webrtc: None,
+            dial: DialPolicy::default(),
+            max_channels: 10_000,
+            limits: LinkLimits {
+                write_timeout: Duration::from_secs(10),
+                max_queued_bytes: 1024 * 1024,
+            },
+        }
+    }
+}
+
+impl PeerSettings {
+    /// The URL that others are told, with the real port.
+    pub(crate) fn public_url(&self, local: Option<SocketAddr>) -> Option<String> {
+        let mut url = self.public_url.clone()?;
+        if let (Some(0), Some(local)) = (url.port(), local) {
+            // Fails for URLs without a host only, which have no port either.
+            let _ = url.set_port(Some(local.port()));
+        }
+        Some(url.into())
+    }
+}

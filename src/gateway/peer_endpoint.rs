@@ -1,0 +1,40 @@
+//! The endpoint of the peer-relay network: a WebSocket for clients that speak its protocol.
+
+use std::net::SocketAddr;
+
+use axum::Router;
+use axum::extract::{ConnectInfo, Extension, Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+use http::{StatusCode, header};
+
+use super::upgrade::{Arrival, SwitchingProtocols, Upgrade, unavailable};
+use crate::metrics::Metrics;
+use crate::overlay::Peer;
+
+/// The peer-relay endpoint, whose connections are handed to `peer`.
+pub(crate) fn peer_relay_route(path: &str, peer: Peer, metrics: Metrics) -> Router {
+    Router::new().route(path, any(upgrade).with_state((peer, metrics)))
+}
+
+/// Answers a request for the peer-relay endpoint. Compression is declined by not naming it.
+async fn upgrade(
+    State((peer, metrics)): State<(Peer, Metrics)>,
+    Extension(arrival): Extension<Arrival>,
+    ConnectInfo(client): ConnectInfo<SocketAddr>,
+    request: Request,
+) -> Response {
+    let Some(switch) = SwitchingProtocols::check(&request) else {
+        metrics.rejection("bad_request");
+        let headers = [(header::UPGRADE, "websocket"), (header::SEC_WEBSOCKET_VERSION, "13")];
+        return (StatusCode::UPGRADE_REQUIRED, headers, "A WebSocket is expected here.\n")
+            .into_response();
+    };
+    let Some(permit) = peer.reserve() else {
+        metrics.rejection("peer_relay_max_channels");
+        return unavailable("peer_relay_max_channels");
+    };
+    arrival.link().set_remote_addr(client);
+    arrival.upgrade_with(Upgrade::PeerRelay(peer, permit));
+    switch.into_response()
+}
