@@ -230,6 +230,8 @@ async fn rtc_configuration_resolver() {
         let began = Instant::now();
         let text = told(&row.server, "victim").await;
         assert_eq!(text.as_deref(), Some("stun:hook.example"), "{fault:?}: not the last good one");
+        assert!(began.elapsed() < SOON, "{fault:?}: {:?}", began.elapsed());
+        let began = Instant::now();
         assert_eq!(told(&closing, "victim").await, None, "{fault:?}: the connection is closed");
         assert!(began.elapsed() < SOON, "{fault:?}: {:?}", began.elapsed());
         assert_eq!(row.failures(), 1.0, "{fault:?}");
