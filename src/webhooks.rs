@@ -9,7 +9,7 @@
 //! - `socket_message`: a message was sent.
 //!
 //! A hook that cannot be asked is not a no: every file says what happens then. What the servers
-//! see and may answer is in `doc/guides/webhooks.md`.
+//! see and may answer is in `doc/reference/webhooks.md`.
 
 mod authentication;
 mod authorization;

@@ -47,12 +47,12 @@ const GROUPS: [Group; 9] = [
     Group {
         first: "NODES_AUTHENTICATION_WEBHOOK_URL",
         title: "Webhooks",
-        about: "See [webhooks](../guides/webhooks.md).",
+        about: "See [webhooks](../guides/webhooks.md) and their [requests and responses](webhooks.md).",
     },
     Group {
         first: "STUN_URLS",
         title: "STUN and TURN",
-        about: "See [RTC configuration without the webhook](../guides/webhooks.md#without-the-webhook).",
+        about: "See [STUN and TURN servers](../guides/turn.md).",
     },
     Group {
         first: "STORAGE_TYPE",
