@@ -137,6 +137,7 @@ impl Config {
         let mut reader = Reader::new(source);
         let link = LinkLimits {
             write_timeout: reader.milliseconds("WRITE_TIMEOUT_MS", 1),
+            message_timeout: reader.milliseconds("MESSAGE_TIMEOUT_MS", 1),
             max_queued_bytes: reader.number("MAX_QUEUED_BYTES", 1),
         };
         let cluster = cluster::read(&mut reader);

@@ -142,7 +142,7 @@ impl Session {
             permission,
             ack_id,
             resolving: None,
-            guard: self.connection.link().begin_event(),
+            guard: self.connection.link().begin_event(payload.json().as_str().len()),
         };
         let dispatcher = self.dispatcher.get_or_init(|| {
             Dispatcher::new(broker.clone(), Some(self.connection.clone()), MAX_IN_FLIGHT)
@@ -162,7 +162,7 @@ impl Session {
         }
         let (broker, connection) = (self.broker.clone(), self.connection.clone());
         // Many of these pause the reading of the link, so their number is bounded.
-        let guard = connection.link().begin_event();
+        let guard = connection.link().begin_event(question.bytes());
         self.broker.lookups.spawn(async move {
             let _guard = guard;
             tokio::select! {

@@ -47,6 +47,11 @@ impl Question {
         if ids.iter().any(String::is_empty) { Err(InvalidQuestion) } else { Ok(Self { ids }) }
     }
 
+    /// About what the question and its answer take, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.ids.iter().map(|id| size_of::<String>() + 2 * id.len()).sum()
+    }
+
     /// The answer as JSON text; `connected` tells it of each ID, in the order of the question.
     pub(crate) fn answer(&self, connected: impl Fn(&str) -> bool) -> String {
         let results = self.ids.iter().map(|id| Presence { id, connected: connected(id) }).collect();

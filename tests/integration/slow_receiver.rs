@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{
     Frame, Node, back_at_the_start, eventually, frame, metric, start, start_with,
@@ -46,6 +46,62 @@ async fn its_senders_are_answered_and_it_is_closed() {
     bob.end().await;
     drop((alice, bob));
     back_at_the_start(&server).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_reads_a_little_now_and_then_is_closed_too() {
+    let server = start_with(|config| config.link.write_timeout = Duration::from_secs(2)).await;
+    let bob = Node::connect(server.address(), "bob").await;
+    socket2::SockRef::from(&bob.stream).set_recv_buffer_size(16 * 1024).unwrap();
+    let mut stream = bob.second_stream();
+    let reading = tokio::spawn(async move {
+        let (mut buffer, mut ticks) =
+            (vec![0; 2048], tokio::time::interval(Duration::from_millis(100)));
+        while let Ok(1..) = stream.read(&mut buffer).await {
+            ticks.tick().await;
+        }
+    });
+    let mut alice = Node::connect(server.address(), "alice").await;
+    let mut full = None;
+    for n in 0.. {
+        alice.send(&message(n)).await;
+        match alice.text().await.strip_prefix(&format!("43{n}")).unwrap() {
+            "[\"OK\"]" => {}
+            "[\"ERROR\"]" => drop(full.get_or_insert_with(Instant::now)),
+            "[\"NOT_CONNECTED\"]" => break,
+            other => panic!("{other}"),
+        }
+    }
+    let took = full.expect("its queue was full").elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    let name = "crolang_connections_closed_total{reason=\"write_timeout\"}";
+    assert_eq!(metric(&server, name), 1.0);
+    reading.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_is_not_finished_in_time_ends_its_connection() {
+    let timeout = Duration::from_millis(800);
+    let server = start_with(|config| config.link.message_timeout = timeout).await;
+    let mut patient = Node::connect(server.address(), "patient").await;
+    let mut endless = Node::connect(server.address(), "endless").await;
+    let event = frame(0x81, br#"42["SOCKET_MSG_EXCHANGE","{}"]"#);
+    let (head, tail) = event.split_at(20);
+    // A text in fragments, of which none is the last.
+    endless.send_bytes(&frame(0x01, b"42")).await;
+    let began = Instant::now();
+    let mut ticks = tokio::time::interval(Duration::from_millis(20));
+    while began.elapsed() < 2 * timeout {
+        patient.send_bytes(head).await;
+        ticks.tick().await;
+        patient.send_bytes(tail).await;
+        // Fails once the broker has closed.
+        let _ = endless.stream.write_all(&frame(0x00, b"x")).await;
+    }
+    endless.end().await;
+    assert_eq!(patient.ask("SOCKET_MSG_EXCHANGE", "{}").await, "[\"ERROR\"]");
+    let name = "crolang_connections_closed_total{reason=\"message_timeout\"}";
+    assert_eq!(metric(&server, name), 1.0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

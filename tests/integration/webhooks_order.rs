@@ -262,6 +262,33 @@ async fn a_flood_that_waits_for_answers_is_slowed_down_and_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn long_messages_that_wait_for_answers_count_in_bytes() {
+    let hook = Hook::start(|_| yes()).await;
+    let server = start(&hook).await;
+    let mut alice = Node::connect(server.address(), "alice").await;
+    hook.hold();
+    let mut stream = alice.second_stream();
+    let filler = "x".repeat(100_000);
+    let long = move |n: usize| {
+        format!(r#"42{n}["SOCKET_MSG_EXCHANGE","{{\"to\":\"{n}\",\"s\":\"{filler}\"}}"]"#)
+    };
+    let sending = tokio::spawn(async move {
+        for n in 0..20 {
+            let frame = crate::support::frame(0x81, long(n).as_bytes());
+            tokio::io::AsyncWriteExt::write_all(&mut stream, &frame).await.unwrap();
+        }
+    });
+    // 256 KB and the message that exceeds them, of which there are 64 at a time if they are short.
+    hook.called(3).await;
+    let more = tokio::time::timeout(Duration::from_secs(1), hook.called(5)).await;
+    assert!(more.is_err(), "{} messages wait", hook.count());
+    hook.release();
+    let acks = acks(&mut alice, 20).await;
+    assert!(acks.values().all(|ack| ack == "[\"NOT_CONNECTED\"]"));
+    sending.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_leaves_with_calls_under_way_leaves_nothing_behind() {
     let hook = Hook::start(|_| yes()).await;
     let server = start(&hook).await;

@@ -7,8 +7,10 @@ pub enum CloseReason {
     PeerClosed,
     /// The network or the peer broke it.
     Broken,
-    /// The peer did not read for the write timeout.
+    /// A byte waited for the peer to read for the write timeout.
     WriteTimeout,
+    /// The peer took longer than the message timeout for one message.
+    MessageTimeout,
     /// The peer gave no sign of life while another connection asked for its ID.
     Replaced,
     /// The node left its namespace.
@@ -29,10 +31,11 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// All of them.
-    pub const ALL: [CloseReason; 11] = [
+    pub const ALL: [CloseReason; 12] = [
         CloseReason::PeerClosed,
         CloseReason::Broken,
         CloseReason::WriteTimeout,
+        CloseReason::MessageTimeout,
         CloseReason::Replaced,
         CloseReason::NodeLeft,
         CloseReason::Kicked,
@@ -49,6 +52,7 @@ impl CloseReason {
             CloseReason::PeerClosed => "peer_closed",
             CloseReason::Broken => "broken",
             CloseReason::WriteTimeout => "write_timeout",
+            CloseReason::MessageTimeout => "message_timeout",
             CloseReason::Replaced => "replaced",
             CloseReason::NodeLeft => "node_left",
             CloseReason::Kicked => "kicked",

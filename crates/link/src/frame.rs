@@ -5,6 +5,10 @@
 //! nothing: a frame that breaks the protocol is the transport's to refuse. A close frame counts as
 //! a message of its own; other control frames are skipped.
 
+mod header;
+
+pub(crate) use header::FrameHeader;
+
 use crate::packet::{PREFIX_BYTES, Packet};
 
 /// The longest header of a frame, in bytes.
@@ -24,12 +28,6 @@ const TEXT_OPCODE: u8 = 0x01;
 const BINARY_OPCODE: u8 = 0x02;
 const MASKED: u8 = 0x80;
 
-/// The header of a frame, ready to be written.
-pub(crate) struct FrameHeader {
-    bytes: [u8; MAX_HEADER_BYTES],
-    length: usize,
-}
-
 /// Follows one direction of a WebSocket.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct FrameScanner {
@@ -37,6 +35,8 @@ pub(crate) struct FrameScanner {
     header_bytes: u8,
     frame: Option<Frame>,
     message: Message,
+    /// A message has begun and not ended.
+    is_message_begun: bool,
 }
 
 /// The frame whose payload is being skipped.
@@ -83,38 +83,6 @@ pub(crate) struct LongFrame {
     pub(crate) header_bytes: usize,
 }
 
-impl FrameHeader {
-    /// The header of a frame that begins with `first_byte` (FIN and opcode) and has `length` bytes
-    /// of payload.
-    pub(crate) fn new(first_byte: u8, length: usize, mask: Option<[u8; 4]>) -> Self {
-        let mut header = Self { bytes: [0; MAX_HEADER_BYTES], length: 0 };
-        let masked = if mask.is_some() { MASKED } else { 0 };
-        header.push(&[first_byte]);
-        match length {
-            0..=125 => header.push(&[masked | length as u8]),
-            126..=0xffff => {
-                header.push(&[masked | 126]);
-                header.push(&(length as u16).to_be_bytes());
-            }
-            _ => {
-                header.push(&[masked | 127]);
-                header.push(&(length as u64).to_be_bytes());
-            }
-        }
-        header.push(mask.as_ref().map_or(&[], |mask| mask));
-        header
-    }
-
-    fn push(&mut self, bytes: &[u8]) {
-        self.bytes[self.length..][..bytes.len()].copy_from_slice(bytes);
-        self.length += bytes.len();
-    }
-
-    pub(crate) fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.length]
-    }
-}
-
 impl Message {
     /// The Socket.IO packet that the message is.
     pub(crate) fn packet(&self) -> Packet {
@@ -145,6 +113,11 @@ impl FrameScanner {
     /// Whether the next byte begins a frame, so that a frame of the link's own may go before it.
     pub(super) fn is_between_frames(&self) -> bool {
         self.frame.is_none() && self.header_bytes == 0
+    }
+
+    /// Whether a message or a frame has begun and not ended.
+    pub(super) fn is_within_message(&self) -> bool {
+        self.is_message_begun || !self.is_between_frames()
     }
 
     /// Skips `bytes` up to the end of the next message: how many bytes that took, and the
@@ -197,6 +170,7 @@ impl FrameScanner {
                 return (at, Found::Message(Message { is_close, ..Message::default() }));
             }
             if ends_message {
+                self.is_message_begun = false;
                 return (at, Found::Message(std::mem::take(&mut self.message)));
             }
             if at == bytes.len() {
@@ -219,6 +193,7 @@ impl FrameScanner {
         let opcode = self.header[0] & OPCODE;
         if matches!(opcode, TEXT_OPCODE | BINARY_OPCODE) {
             self.message = Message { is_text: opcode == TEXT_OPCODE, ..Message::default() };
+            self.is_message_begun = true;
         }
         self.header_bytes = 0;
         self.frame = Some(frame);

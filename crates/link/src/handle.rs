@@ -20,8 +20,10 @@ const PING_INTERVAL: Duration = Duration::from_secs(1);
 /// The limits of every link.
 #[derive(Debug, Clone, Copy)]
 pub struct LinkLimits {
-    /// The longest time that a write may wait for the peer to read.
+    /// The longest time that a byte may wait for the peer to read.
     pub write_timeout: Duration,
+    /// The longest time from the first byte of an incoming message to its last.
+    pub message_timeout: Duration,
     /// How many bytes may wait to be written before events are refused. The event that reaches the
     /// limit is still queued.
     pub max_queued_bytes: usize,
@@ -39,10 +41,13 @@ pub(crate) struct Shared {
     gate: AtomicU8,
     pub(crate) is_upgraded: AtomicBool,
     pub(crate) outbox: Outbox,
-    /// Bytes of frames and of permits that wait to be written.
+    /// Bytes of frames that wait to be written.
     pub(crate) queued_bytes: AtomicUsize,
+    /// Bytes of permits: others write them.
+    pub(crate) reserved_bytes: AtomicUsize,
     pub(crate) queued_ack_bytes: AtomicUsize,
     pub(crate) pending_events: AtomicUsize,
+    pub(crate) pending_event_bytes: AtomicUsize,
     /// Wakes the task that reads.
     pub(crate) reader: AtomicWaker,
     /// Wakes the task whose write waits for the peer.
@@ -103,8 +108,10 @@ impl LinkHandle {
             is_upgraded: AtomicBool::new(false),
             outbox: Outbox::new(),
             queued_bytes: AtomicUsize::new(0),
+            reserved_bytes: AtomicUsize::new(0),
             queued_ack_bytes: AtomicUsize::new(0),
             pending_events: AtomicUsize::new(0),
+            pending_event_bytes: AtomicUsize::new(0),
             reader: AtomicWaker::new(),
             writer: AtomicWaker::new(),
             ping_due: AtomicBool::new(false),
@@ -303,6 +310,7 @@ impl Shared {
             end.reason,
             Some(
                 CloseReason::WriteTimeout
+                    | CloseReason::MessageTimeout
                     | CloseReason::Replaced
                     | CloseReason::LeaseLost
                     | CloseReason::ProtocolViolation

@@ -54,6 +54,8 @@ pub(crate) struct Incoming {
     released: usize,
     connect_seen: bool,
     connects_elsewhere: u8,
+    /// How many messages have ended, modulo 2^32.
+    messages: u32,
 }
 
 /// Writes to the transport as much as fits, and buffers the rest.
@@ -108,6 +110,7 @@ impl Incoming {
                     }
                 }
                 Found::Message(message) => {
+                    self.messages = self.messages.wrapping_add(1);
                     match judge(message, self.connect_seen, &mut self.connects_elsewhere) {
                         Received::Ordinary => {}
                         Received::Leave => {
@@ -145,6 +148,11 @@ impl Incoming {
     /// How much more may be buffered, in bytes.
     pub(crate) fn capacity(&self) -> usize {
         MAX_BUFFERED_BYTES.saturating_sub(self.buffered.len())
+    }
+
+    /// The number of the message that the peer has begun and not finished.
+    pub(crate) fn begun_message(&self) -> Option<u32> {
+        self.scanner.is_within_message().then_some(self.messages)
     }
 
     /// Whether all that was read has been passed on.

@@ -10,9 +10,11 @@
 //! - [`LinkHandle::kill`] and [`LinkHandle::close`] end the connection, at once or after what is
 //!   queued. [`LinkHandle::on_close`] attaches what must end with it.
 //! - [`LinkHandle::probe`] checks that the peer is alive.
-//! - A write that makes no progress for [`LinkLimits::write_timeout`] ends the connection.
-//! - Reading pauses while too many acks are unwritten or too many events are pending: backpressure
-//!   instead of a queue that grows.
+//! - A byte that waits for the peer to read for [`LinkLimits::write_timeout`] ends the connection,
+//!   however much has left before it. So does a message that takes the peer longer than
+//!   [`LinkLimits::message_timeout`].
+//! - Reading pauses while too many acks are unwritten or too many events are pending, in number or in
+//!   bytes: backpressure instead of a queue that grows.
 //! - Long incoming messages reach the transport in fragments: its read buffer would keep the size
 //!   of the longest one for as long as the connection lives.
 //! - Bytes behind a node's CONNECT packet are held back until [`LinkHandle::admit`]: the transport
@@ -22,7 +24,7 @@
 //!
 //! `packet`, `frame`: the formats. `handle`: the state that the stream and its handles share.
 //! `outbox`, `send_queue`: what waits to be written, and what a push may cost. `incoming`,
-//! `fragments`: what is read. `output`: what is written. `stream`, `closing`: the life of a
+//! `fragments`: what is read. `output`, `write_deadline`: what is written, and by when. `stream`, `closing`: the life of a
 //! connection. `set`: all connections.
 
 mod close_reason;
@@ -37,6 +39,7 @@ mod packet;
 mod send_queue;
 mod set;
 mod stream;
+mod write_deadline;
 
 pub use close_reason::CloseReason;
 pub use fragments::MAX_MESSAGE_BYTES;

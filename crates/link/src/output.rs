@@ -19,6 +19,7 @@ use crate::handle::{Phase, Shared};
 use crate::outbox::Frames;
 use crate::packet::Packet;
 use crate::stream::{Socket, Stream};
+use crate::write_deadline::WriteDeadline;
 
 /// The most slices that one system call writes.
 const MAX_SLICES: usize = 16;
@@ -160,7 +161,7 @@ impl<S: Socket> Stream<S> {
             [slice] => socket.poll_write(cx, slice),
             slices => socket.poll_write_vectored(cx, slices),
         };
-        let written = ready!(self.poll_progress(cx, polled))?;
+        let written = ready!(self.poll_progress(cx, polled, transport.len()))?;
         if written == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
@@ -178,41 +179,47 @@ impl<S: Socket> Stream<S> {
 
     fn poll_write_plain(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.socket).poll_write(cx, bytes);
-        self.poll_progress(cx, polled)
+        self.poll_progress(cx, polled, bytes.len())
     }
 
     /// Watches the progress of writing: counts what has left, and waits for the peer to read, but
-    /// not for ever.
+    /// not for ever. `transport_bytes` of the transport's own wait beside what is queued.
     fn poll_progress(
         &mut self,
         cx: &mut Context<'_>,
         polled: Poll<io::Result<usize>>,
+        transport_bytes: usize,
     ) -> Poll<io::Result<usize>> {
         let shared = &*self.handle.0;
         match polled {
             Poll::Ready(Ok(written)) => {
-                self.write_deadline = None;
-                shared.bytes_written.fetch_add(written as u64, Ordering::Relaxed);
+                let before = shared.bytes_written.fetch_add(written as u64, Ordering::Relaxed);
+                self.write_deadline.take_if(|it| it.is_over(before + written as u64));
                 Poll::Ready(Ok(written))
             }
             Poll::Ready(Err(error)) => {
                 shared.finish(Phase::Dead, CloseReason::Broken);
                 Poll::Ready(Err(error))
             }
-            Poll::Pending => self.poll_write_deadline(cx).map(Err),
+            Poll::Pending => self.poll_write_deadline(cx, transport_bytes).map(Err),
         }
     }
 
-    fn poll_write_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+    fn poll_write_deadline(
+        &mut self,
+        cx: &mut Context<'_>,
+        transport_bytes: usize,
+    ) -> Poll<io::Error> {
         let shared = &*self.handle.0;
         shared.writer.register(cx.waker());
         if shared.phase() == Phase::Dead {
             return Poll::Ready(io::ErrorKind::ConnectionAborted.into());
         }
+        let waiting = transport_bytes + shared.queued_bytes.load(Ordering::Relaxed);
+        let end = shared.bytes_written.load(Ordering::Relaxed) + waiting as u64;
         let timeout = shared.limits.write_timeout;
-        let deadline =
-            self.write_deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
-        ready!(deadline.as_mut().poll(cx));
+        let deadline = self.write_deadline.get_or_insert_with(|| WriteDeadline::new(timeout));
+        ready!(deadline.poll(cx, end));
         shared.finish(Phase::Dead, CloseReason::WriteTimeout);
         Poll::Ready(io::ErrorKind::TimedOut.into())
     }

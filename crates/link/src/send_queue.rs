@@ -16,6 +16,10 @@ const MAX_QUEUED_ACK_BYTES: usize = 64 * 1024;
 /// How many events of a link may be pending before it pauses reading.
 const MAX_PENDING_EVENTS: usize = 64;
 
+/// How many bytes of events may be pending before the link pauses reading. What it has read by then
+/// still comes, a message and some more.
+const MAX_PENDING_EVENT_BYTES: usize = 256 * 1024;
+
 /// Why an event is not queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
@@ -36,7 +40,10 @@ pub struct SendPermit {
 
 /// An event that waits for a webhook or another replica. Dropped when it is done.
 #[derive(Debug)]
-pub struct PendingEvent(LinkHandle);
+pub struct PendingEvent {
+    link: LinkHandle,
+    bytes: usize,
+}
 
 impl LinkHandle {
     /// Queues the Socket.IO event `event` with one argument, given as JSON. The name of the event
@@ -93,7 +100,8 @@ impl LinkHandle {
     pub fn reserve(&self, bytes: usize) -> Result<SendPermit, SendError> {
         // First counted, then checked: a closing link does it the other way round, so either this
         // one sees that it closes, or that one sees that something is queued.
-        let before = self.0.queued_bytes.fetch_add(bytes, Ordering::SeqCst);
+        let reserved = self.0.reserved_bytes.fetch_add(bytes, Ordering::SeqCst);
+        let before = reserved + self.0.queued_bytes.load(Ordering::SeqCst);
         let permit = SendPermit { link: self.clone(), bytes };
         if self.is_closed() {
             Err(SendError::Closed)
@@ -106,13 +114,14 @@ impl LinkHandle {
 
     /// Whether at least half of the bytes wait that may wait.
     pub fn is_half_full(&self) -> bool {
-        self.0.queued_bytes.load(Ordering::Relaxed) >= self.0.limits.max_queued_bytes / 2
+        self.0.waiting_bytes() >= self.0.limits.max_queued_bytes / 2
     }
 
-    /// Counts an event as pending. Many of them pause the reading.
-    pub fn begin_event(&self) -> PendingEvent {
+    /// Counts an event of `bytes` as pending. Many of them, or long ones, pause the reading.
+    pub fn begin_event(&self, bytes: usize) -> PendingEvent {
+        self.0.pending_event_bytes.fetch_add(bytes, Ordering::AcqRel);
         self.0.pending_events.fetch_add(1, Ordering::AcqRel);
-        PendingEvent(self.clone())
+        PendingEvent { link: self.clone(), bytes }
     }
 
     /// Whether no event is pending.
@@ -129,15 +138,20 @@ impl LinkHandle {
 
 impl Drop for SendPermit {
     fn drop(&mut self) {
-        self.link.0.release_bytes(self.bytes);
+        let shared = &*self.link.0;
+        shared.reserved_bytes.fetch_sub(self.bytes, Ordering::SeqCst);
+        shared.wake_if_drained();
     }
 }
 
 impl Drop for PendingEvent {
     fn drop(&mut self) {
-        let shared = &*self.0.0;
+        let shared = &*self.link.0;
+        let bytes_before = shared.pending_event_bytes.fetch_sub(self.bytes, Ordering::AcqRel);
         let pending = shared.pending_events.fetch_sub(1, Ordering::AcqRel) - 1;
-        if pending == MAX_PENDING_EVENTS / 2 || pending == 0 {
+        let was_paused_by_bytes = bytes_before >= MAX_PENDING_EVENT_BYTES
+            && bytes_before - self.bytes < MAX_PENDING_EVENT_BYTES;
+        if was_paused_by_bytes || pending == MAX_PENDING_EVENTS / 2 || pending == 0 {
             shared.reader.wake();
         }
     }
@@ -148,7 +162,7 @@ impl Shared {
         if self.phase() > Phase::Open {
             return Err(SendError::Closed);
         }
-        if self.queued_bytes.load(Ordering::SeqCst) >= self.limits.max_queued_bytes {
+        if self.waiting_bytes() >= self.limits.max_queued_bytes {
             return Err(SendError::QueueFull);
         }
         self.queued_bytes.fetch_add(bytes, Ordering::SeqCst);
@@ -158,17 +172,30 @@ impl Shared {
     pub(crate) fn is_reading_paused(&self) -> bool {
         self.queued_ack_bytes.load(Ordering::Acquire) >= MAX_QUEUED_ACK_BYTES
             || self.pending_events.load(Ordering::Acquire) >= MAX_PENDING_EVENTS
+            || self.pending_event_bytes.load(Ordering::Acquire) >= MAX_PENDING_EVENT_BYTES
+    }
+
+    /// What waits to be written, by the link or by others, in bytes.
+    fn waiting_bytes(&self) -> usize {
+        self.queued_bytes.load(Ordering::SeqCst) + self.reserved_bytes.load(Ordering::SeqCst)
     }
 
     /// Whether nothing waits to be written.
     pub(crate) fn is_drained(&self) -> bool {
-        self.queued_bytes.load(Ordering::SeqCst) == 0
+        self.waiting_bytes() == 0
     }
 
-    /// Counts queued bytes that have left; a closing link may have waited for the last ones.
+    /// Counts queued bytes that have left.
     pub(crate) fn release_bytes(&self, bytes: usize) {
         let before = self.queued_bytes.fetch_sub(bytes, Ordering::SeqCst);
-        if before == bytes && self.phase() == Phase::Closing {
+        if before == bytes {
+            self.wake_if_drained();
+        }
+    }
+
+    /// A closing link may have waited for the last bytes.
+    fn wake_if_drained(&self) {
+        if self.phase() == Phase::Closing && self.is_drained() {
             self.reader.wake();
         }
     }

@@ -18,6 +18,7 @@ use crate::handle::{Gate, LinkHandle, Phase};
 use crate::incoming::{Incoming, Received};
 use crate::output::Output;
 use crate::set::Slot;
+use crate::write_deadline::WriteDeadline;
 
 /// How many bytes a link reads before it lets other tasks run: a sender in full flow must not fill
 /// the queue of its receiver before the receiver's task had a chance to write.
@@ -57,7 +58,9 @@ pub(crate) struct Stream<S: Socket> {
     /// Bytes that were read and not recorded as received yet.
     unrecorded_bytes: usize,
     /// Runs while a write waits for the peer.
-    pub(crate) write_deadline: Option<Pin<Box<Sleep>>>,
+    pub(crate) write_deadline: Option<WriteDeadline>,
+    /// Runs while the peer is in the middle of a message; with the message's number.
+    message_deadline: Option<(u32, Pin<Box<Sleep>>)>,
     /// Runs while a closing link waits for something that may never come.
     pub(crate) closing: Timers,
     attached: Option<Box<dyn Send>>,
@@ -75,6 +78,7 @@ impl<S: Socket> Link<S> {
             read_bytes: 0,
             unrecorded_bytes: 0,
             write_deadline: None,
+            message_deadline: None,
             closing: Timers::default(),
             attached: None,
             _slot: slot,
@@ -252,12 +256,35 @@ impl<S: Socket> Stream<S> {
         if self.unrecorded_bytes > 0 {
             self.handle.0.record_received(std::mem::take(&mut self.unrecorded_bytes));
         }
-        if polled.is_pending()
-            && let Poll::Ready(Err(error)) = self.poll_send(cx)
-        {
-            return Poll::Ready(Err(error));
+        if polled.is_pending() {
+            if let Poll::Ready(Err(error)) = self.poll_send(cx) {
+                return Poll::Ready(Err(error));
+            }
+            if self.poll_message_deadline(cx).is_ready() {
+                self.handle.0.finish(Phase::Dead, CloseReason::MessageTimeout);
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
         }
         polled
+    }
+
+    /// Ready when the peer takes too long for the rest of a message. A link that does not read all
+    /// that comes cannot tell.
+    fn poll_message_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let shared = &*self.handle.0;
+        let begun = self.incoming.as_ref().and_then(Incoming::begun_message);
+        let Some(number) = begun.filter(|_| !shared.is_reading_paused()) else {
+            self.message_deadline = None;
+            return Poll::Pending;
+        };
+        let timer = match &mut self.message_deadline {
+            Some((known, timer)) if *known == number => timer,
+            deadline => {
+                let timer = Box::pin(tokio::time::sleep(shared.limits.message_timeout));
+                &mut deadline.insert((number, timer)).1
+            }
+        };
+        timer.as_mut().poll(cx)
     }
 }
 

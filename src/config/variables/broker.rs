@@ -92,7 +92,13 @@ pub(super) const VARIABLES: &[Variable] = &[
         name: "WRITE_TIMEOUT_MS",
         default: "10000",
         allowed: MILLISECONDS,
-        about: "How long a write may wait for the other side to read before the connection is closed.",
+        about: "How long a byte may wait for the other side to read before the connection is closed.",
+    },
+    Variable {
+        name: "MESSAGE_TIMEOUT_MS",
+        default: "10000",
+        allowed: MILLISECONDS,
+        about: "How long a node may take from the first byte of a message to its last before the connection is closed.",
     },
     Variable {
         name: "SHUTDOWN_TIMEOUT_MS",

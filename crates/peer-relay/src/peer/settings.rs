@@ -82,6 +82,7 @@ impl Default for PeerSettings {
             max_channels: 10_000,
             limits: LinkLimits {
                 write_timeout: Duration::from_secs(10),
+                message_timeout: Duration::from_secs(10),
                 max_queued_bytes: 1024 * 1024,
             },
         }
