@@ -1,11 +1,14 @@
 // The example webhook server behind the broker, all five hooks set and signed: what an operator who starts from it gets.
 
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { createHmac } from 'node:crypto';
+import { copyFileSync, readFileSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { after, before, describe, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 
 import { BINARY, Broker } from './support/broker.js';
 import { authentication, connectNode, disconnectAll, NODE_QUERY, openSocket } from './support/node.js';
@@ -55,6 +58,23 @@ describe('the example webhook server', () => {
   test('a token lets in, another one does not', async () => {
     await connect('carol', 'c');
     await assert.rejects(connect('alice', 'b'), /^Error: authentication failed$/);
+  });
+
+  test('the login of the quickstart prints what the page shows', async () => {
+    // Node looks for the official client beside the program, and here it is among this suite's packages.
+    const program = fileURLToPath(new URL('./node_modules/login.mjs', import.meta.url));
+    copyFileSync(fileURLToPath(new URL('../../examples/login.mjs', import.meta.url)), program);
+    try {
+      const login = (token) => promisify(execFile)(process.execPath, [program, 'alice', token, broker.url]);
+      const admitted = await login('a');
+      const refused = await login('b').then(assert.fail, (error) => error);
+      assert.equal(refused.code, 1);
+      const page = readFileSync(new URL('../../doc/guides/quickstart.md', import.meta.url), 'utf8');
+      assert.ok(page.includes(`alice north\n${admitted.stdout}`), admitted.stdout);
+      assert.ok(page.includes(`alice south\n${refused.stdout}`), refused.stdout);
+    } finally {
+      rmSync(program);
+    }
   });
 
   test('TURN credentials are signed for the node', async () => {
