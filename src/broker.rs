@@ -40,6 +40,8 @@ pub(crate) use session::Session;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use redis_session::Refusal;
+
 use crate::delivery::{LocalConnections, Remote};
 use crate::directory::Directory;
 use crate::metrics::Metrics;
@@ -86,6 +88,20 @@ pub(crate) struct Broker {
     draining: AtomicBool,
 }
 
+/// Why no nodes are admitted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotReady {
+    /// The broker is shutting down.
+    #[error("draining")]
+    Draining,
+    /// Redis cannot be asked, or has lost what it had a moment ago.
+    #[error("redis_unavailable")]
+    RedisUnavailable,
+    /// Redis refuses a command that is needed.
+    #[error("redis_refuses")]
+    RedisRefuses(Refusal),
+}
+
 impl Broker {
     /// A broker without nodes. `remote` leads to the replicas that share its directory.
     pub(crate) fn new(
@@ -130,12 +146,14 @@ impl Broker {
     /// Whether nodes are admitted now; if not, why.
     ///
     /// # Errors
-    /// The cause, as it is counted and answered.
-    pub(crate) fn ready(&self) -> Result<(), &'static str> {
+    /// The cause.
+    pub(crate) fn ready(&self) -> Result<(), NotReady> {
         if self.is_draining() {
-            Err("draining")
+            Err(NotReady::Draining)
+        } else if let Some(refusal) = self.directory.refusal() {
+            Err(NotReady::RedisRefuses(refusal))
         } else if !self.directory.is_ready() {
-            Err("redis_unavailable")
+            Err(NotReady::RedisUnavailable)
         } else {
             Ok(())
         }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis_session::{Message, Redis, RedisSettings, RedisState};
+use redis_session::{Message, Redis, RedisSettings, RedisState, Refusal};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -34,10 +34,16 @@ pub struct ClusterSettings {
     pub required_at_start: bool,
 }
 
-/// Redis is required at the start, and cannot be reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("Redis cannot be reached")]
-pub(crate) struct RedisUnreachable;
+/// Redis is required at the start, and cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum RedisUnusable {
+    /// It cannot be reached.
+    #[error("Redis cannot be reached")]
+    Unreachable,
+    /// It refuses a command that is needed.
+    #[error(transparent)]
+    Refusal(#[from] Refusal),
+}
 
 /// A replica's part in its cluster.
 pub(crate) struct Cluster {
@@ -52,24 +58,26 @@ impl Cluster {
     /// Connects to Redis, and waits a little for it.
     ///
     /// # Errors
-    /// [`RedisUnreachable`] if Redis is required and does not answer in time.
+    /// [`RedisUnusable`] if Redis is required and does not answer in time, or refuses a command.
     pub(crate) async fn join(
         settings: &ClusterSettings,
         replica: ReplicaId,
         metrics: &Metrics,
-    ) -> Result<Self, RedisUnreachable> {
+    ) -> Result<Self, RedisUnusable> {
         if settings.leases.ttl < SAFE_TTL {
             tracing::warn!("REDIS_LOCK_TTL_MS is short: a hiccup of the network may cost leases");
         }
         let name = replica.to_string();
-        let (redis, frames) = Redis::start(settings.redis.clone(), "nodes", &name, metrics.redis());
+        let redis = settings.redis.clone();
+        let (redis, frames) =
+            Redis::start(redis, "nodes", &name, Directory::required_commands, metrics.redis());
         let timeout =
             if settings.required_at_start { REQUIRED_START_TIMEOUT } else { START_TIMEOUT };
         let mut state = redis.state();
         let connected = state.wait_for(|state| *state != RedisState::Unavailable);
         let in_time = tokio::time::timeout(timeout, connected).await.is_ok();
         if !in_time && settings.required_at_start {
-            return Err(RedisUnreachable);
+            return Err(redis.refusal().map_or(RedisUnusable::Unreachable, RedisUnusable::Refusal));
         }
         let remote = Remote::new(redis.clone(), replica, metrics.clone());
         let (directory, maintenance, lost) =

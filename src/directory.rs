@@ -14,7 +14,7 @@ pub use self::redis::LeaseSettings;
 pub(crate) use self::redis::{LostLease, Maintenance, RedisDirectory};
 pub(crate) use memory::MemoryDirectory;
 
-use redis_session::Redis;
+use redis_session::{Redis, Refusal};
 use tokio::sync::mpsc;
 
 use crate::metrics::Metrics;
@@ -61,6 +61,19 @@ impl Directory {
     ) -> (Self, Maintenance, mpsc::Receiver<LostLease>) {
         let (directory, maintenance, lost) = RedisDirectory::new(redis, replica, settings, metrics);
         (Self::Redis(directory), maintenance, lost)
+    }
+
+    /// Returns the commands that a directory in Redis needs, on `key`, which is gone afterwards.
+    pub(crate) fn required_commands(key: &str) -> Vec<::redis::Cmd> {
+        RedisDirectory::required_commands(key)
+    }
+
+    /// Returns a command that Redis refuses at present.
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
+        match self {
+            Self::Memory(_) => None,
+            Self::Redis(redis) => redis.refusal(),
+        }
     }
 
     /// Whether IDs are given out.

@@ -8,11 +8,13 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use http::{StatusCode, header};
+use redis_session::Refusal;
 use rondevu::Discovery;
 use rondevu::model::Timestamp;
+use serde_json::json;
 use tokio::runtime::Handle;
 
-use crate::broker::Broker;
+use crate::broker::{Broker, NotReady};
 use crate::gateway;
 use crate::metrics::Metrics;
 use crate::overlay::Peer;
@@ -28,10 +30,15 @@ pub(crate) fn router(
     let ready = {
         let (broker, discovery) = (broker.clone(), discovery.cloned());
         move || {
-            broker.ready()?;
-            match discovery.as_ref().is_none_or(Discovery::is_available) {
-                true => Ok(()),
-                false => Err("discovery_redis_unavailable"),
+            broker.ready().map_err(|cause| match &cause {
+                NotReady::RedisRefuses(refusal) => not_ready(&cause.to_string(), Some(refusal)),
+                _ => not_ready(&cause.to_string(), None),
+            })?;
+            let Some(discovery) = &discovery else { return Ok(()) };
+            match discovery.refusal() {
+                Some(refusal) => Err(not_ready("discovery_redis_refuses", Some(&refusal))),
+                None if discovery.is_available() => Ok(()),
+                None => Err(not_ready("discovery_redis_unavailable", None)),
             }
         }
     };
@@ -63,15 +70,22 @@ async fn health() -> impl IntoResponse {
 }
 
 /// For load balancers.
-fn readiness(ready: Result<(), &'static str>) -> impl IntoResponse {
+fn readiness(ready: Result<(), String>) -> impl IntoResponse {
     let (status, text) = match ready {
         Ok(()) => (StatusCode::OK, r#"{"status":"ready"}"#.to_owned()),
-        Err(cause) => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            format!(r#"{{"status":"not ready","cause":"{cause}"}}"#),
-        ),
+        Err(not_ready) => (StatusCode::SERVICE_UNAVAILABLE, not_ready),
     };
     (status, [(header::CONTENT_TYPE, "application/json")], text)
+}
+
+/// Says why no nodes are admitted, and which command Redis refuses, if that is why.
+fn not_ready(cause: &str, refusal: Option<&Refusal>) -> String {
+    let mut text = json!({"status": "not ready", "cause": cause});
+    if let Some(Refusal { command, code }) = refusal {
+        text["command"] = json!(command);
+        text["code"] = json!(code);
+    }
+    text.to_string()
 }
 
 async fn scrape(State(metrics): State<Metrics>) -> impl IntoResponse {

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::broker::Broker;
-use crate::cluster::{Cluster, RedisUnreachable};
+use crate::cluster::{Cluster, RedisUnusable};
 use crate::config::Config;
 use crate::directory::Directory;
 use crate::gateway::{self, Listener};
@@ -45,9 +45,9 @@ pub struct Server {
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Redis cannot be reached, and the configuration says that it has to be.
-    #[error("Redis cannot be reached")]
-    Redis,
+    /// Redis cannot be used, and the configuration says that it has to be. Holds the cause.
+    #[error("{0}")]
+    Redis(String),
     /// The webhooks cannot be called as they should be.
     #[error(transparent)]
     Webhooks(#[from] ClientError),
@@ -64,9 +64,9 @@ pub enum StartError {
     },
 }
 
-impl From<RedisUnreachable> for StartError {
-    fn from(_: RedisUnreachable) -> Self {
-        Self::Redis
+impl From<RedisUnusable> for StartError {
+    fn from(cause: RedisUnusable) -> Self {
+        Self::Redis(cause.to_string())
     }
 }
 

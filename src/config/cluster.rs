@@ -6,7 +6,7 @@ use super::Source;
 use super::reader::Reader;
 use crate::cluster::ClusterSettings;
 use crate::directory::LeaseSettings;
-use redis_session::{RedisMode, RedisSettings, SentinelSettings};
+use redis_session::{Certificates, RedisMode, RedisSettings, SentinelSettings};
 
 /// Reads what `REDIS_URL` switches on; `None` if it is not set. The other variables are checked
 /// all the same, so that an error does not wait until it matters.
@@ -32,7 +32,13 @@ fn redis(reader: &mut Reader<impl Source>) -> Option<RedisSettings> {
     };
     let key_prefix = reader.parsed("REDIS_KEY_PREFIX");
     let roots = reader.file("REDIS_CA_FILE", |pem| is_pem(&pem).then_some(pem));
-    let settings = RedisSettings::new(&urls?, mode, sentinel, key_prefix, roots);
+    let certificate = reader.file("REDIS_CERT_FILE", |pem| is_pem(&pem).then_some(pem));
+    let key = reader.file("REDIS_KEY_FILE", |pem| is_key(&pem).then_some(pem));
+    if certificate.is_some() != key.is_some() {
+        reader.conflict("REDIS_CERT_FILE", "a certificate needs a key, and a key a certificate");
+    }
+    let certificates = Certificates { roots, client: certificate.zip(key) };
+    let settings = RedisSettings::new(&urls?, mode, sentinel, key_prefix, certificates);
     settings.map_err(|error| reader.conflict("REDIS_URL", &error.to_string())).ok()
 }
 
@@ -42,6 +48,12 @@ fn is_redis(url: &Url) -> bool {
         "unix" | "redis+unix" => url.path().len() > 1,
         _ => false,
     }
+}
+
+fn is_key(content: &[u8]) -> bool {
+    use rustls::pki_types::PrivateKeyDer;
+    use rustls::pki_types::pem::PemObject;
+    PrivateKeyDer::from_pem_slice(content).is_ok()
 }
 
 fn is_pem(content: &[u8]) -> bool {

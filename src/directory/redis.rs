@@ -14,10 +14,12 @@
 //! - `locations`: where the nodes of other replicas are.
 //! - `replicas`: which other replicas are alive.
 //! - `maintenance`: extends, recovers after an outage, gives up.
+//! - `permissions`: what Redis has to let this replica do.
 
 mod claims;
 mod locations;
 mod maintenance;
+mod permissions;
 mod replicas;
 
 pub(crate) use maintenance::Maintenance;
@@ -137,9 +139,10 @@ impl RedisDirectory {
         (Self(shared.clone()), Maintenance::new(Self(shared), released), losses)
     }
 
-    /// Whether IDs are given out.
+    /// Whether IDs are given out. Not without all permissions: what cannot be extended is soon
+    /// taken by others.
     pub(crate) fn is_ready(&self) -> bool {
-        self.0.is_ready.load(Ordering::Acquire)
+        self.0.is_ready.load(Ordering::Acquire) && !self.lacks_permission()
     }
 
     /// Enters a claim; `false` if it is there already. Whatever becomes of a new one,

@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use redis_session::{Message, Redis, RedisMode, RedisSettings, SentinelSettings};
+use redis_session::{Certificates, Message, Redis, RedisMode, RedisSettings, SentinelSettings};
 use test_support::{RedisServer, SOON, eventually};
 use tokio::sync::mpsc;
 use tokio::task::yield_now;
@@ -40,11 +40,17 @@ impl View {
     fn open(address: SocketAddr, prefix: &str, leases: LeaseSettings) -> Self {
         let url = format!("redis://{address}").parse().unwrap();
         let sentinel = SentinelSettings { primary: String::new(), username: None, password: None };
-        let settings =
-            RedisSettings::new(&[url], RedisMode::Single, sentinel, prefix.into(), None).unwrap();
+        let settings = RedisSettings::new(
+            &[url],
+            RedisMode::Single,
+            sentinel,
+            prefix.into(),
+            Certificates::default(),
+        )
+        .unwrap();
         let (replica, metrics) = (ReplicaId::random(), Metrics::new());
-        let (redis, frames) =
-            Redis::start(settings, "nodes", &replica.to_string(), metrics.redis());
+        let (name, required) = (replica.to_string(), Directory::required_commands);
+        let (redis, frames) = Redis::start(settings, "nodes", &name, required, metrics.redis());
         let (directory, maintenance, lost) =
             Directory::redis(redis.clone(), replica, leases, metrics.clone());
         let maintenance = AbortOnDropHandle::new(tokio::spawn(maintenance.run()));

@@ -42,6 +42,7 @@ mod proxies;
 mod redis_modes;
 mod redis_outage;
 mod redis_outage_faults;
+mod redis_refusals;
 mod redis_start;
 mod reference;
 mod relay;

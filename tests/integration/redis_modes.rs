@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use crate::redis_outage::{AT_ONCE, BACK, LONG, OK, Pair, Side, all_connected};
 use crate::support::{
-    Authority, Node, Process, Proxy, RedisCluster, RedisServer, Sentinels, Way, eventually, metric,
-    start_with_variables,
+    Authority, Node, Process, Proxy, RedisCluster, RedisServer, Sentinels, Way, configuration,
+    eventually, metric, start_with_variables,
 };
 
 /// Two brokers that act as one by this URL.
@@ -50,6 +50,37 @@ async fn redis_is_reached_by_tls_and_by_a_socket() {
         side.turns_away().await;
         assert!(!side.is_ready().await);
         assert_eq!(metric(&side.broker, "crolang_redis_connected{use=\"nodes\"}"), 0.0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_is_shown_a_certificate_if_it_asks_for_one() {
+    let authority = Authority::new();
+    let redis = RedisServer::start_mutual_tls(&authority).await;
+    let (certificate, key) = authority.pem("broker.example");
+    let write = |text: &str| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        let path = file.path().to_str().unwrap().to_owned();
+        (file, path)
+    };
+    let (_certificate, certificate) = write(&certificate);
+    let (_key, key) = write(&key);
+    let ca = authority.file();
+    let ca = ("REDIS_CA_FILE", ca.path().to_str().unwrap());
+    let both = [ca, ("REDIS_CERT_FILE", &*certificate), ("REDIS_KEY_FILE", &*key)];
+    works(&redis, &redis.tls_url(), &both).await;
+    let url = redis.tls_url();
+    let broker = start_with_variables(&[("REDIS_URL", &*url), ca]).await;
+    let mut side = Side { broker, members: Vec::new() };
+    side.turns_away().await;
+    for (variables, named) in [
+        (&both[..2], "REDIS_CERT_FILE"),
+        (&[ca, both[2]], "REDIS_CERT_FILE"),
+        (&[both[1], ("REDIS_KEY_FILE", &*certificate)], "REDIS_KEY_FILE"),
+    ] {
+        let errors = configuration(variables).unwrap_err().to_string();
+        assert!(errors.contains(named), "{errors}");
     }
 }
 

@@ -83,6 +83,8 @@ async fn urls_that_cannot_be_right_stop_the_start() {
         ("single", "redis://:canary@localhost/x"),
         ("single", "redis://:canary@localhost:99999"),
         ("single", "unix://"),
+        // It would switch off the check of the server's certificate.
+        ("single", "rediss://:canary@a/#insecure"),
         ("single", "redis://:canary@a,redis://b"),
         ("single", ","),
         ("sentinel", "unix:///canary"),

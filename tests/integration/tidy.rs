@@ -112,7 +112,7 @@ fn libraries_stay_where_they_belong() {
         ("redis", &["directory"]),
         (
             "redis_session",
-            &["directory", "delivery", "broker", "cluster", "metrics", "config", "lib"],
+            &["directory", "delivery", "broker", "cluster", "metrics", "config", "http", "lib"],
         ),
         ("rondevu", &["metrics", "config", "http", "server"]),
         ("peer_relay", &["overlay", "metrics", "config", "main"]),

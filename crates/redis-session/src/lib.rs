@@ -13,17 +13,22 @@
 //! nothing any more.
 //!
 //! - `settings`: where Redis is.
+//! - `refusal`: what Redis refuses to do.
 //! - `session`: one connection for commands and one for the channel, opened together.
 //! - `supervisor`: opens sessions, serves the queue on them, notices when they end.
 #![cfg_attr(doctest, doc = include_str!("../README.md"))]
 
 mod metrics;
+mod refusal;
 mod session;
 mod settings;
 mod supervisor;
 
 pub use metrics::RedisMetrics;
-pub use settings::{InvalidRedisSettings, RedisMode, RedisSettings, SentinelSettings};
+pub use refusal::Refusal;
+pub use settings::{
+    Certificates, InvalidRedisSettings, RedisMode, RedisSettings, SentinelSettings,
+};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +37,7 @@ use redis::{Cmd, Value};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::AbortOnDropHandle;
 
-use supervisor::Supervisor;
+use supervisor::{Ends, Supervisor};
 
 /// The timeout of a command, from the start of its pipeline to the reply; also that of opening one
 /// connection.
@@ -57,6 +62,7 @@ struct Inner {
     publish: &'static str,
     requests: mpsc::Sender<Request>,
     state: watch::Receiver<RedisState>,
+    refusal: watch::Receiver<Option<Refusal>>,
     metrics: RedisMetrics,
     _supervisor: AbortOnDropHandle<()>,
 }
@@ -100,30 +106,34 @@ impl Redis {
     /// Starts to connect and to subscribe to the channel `name`, whose messages are received from
     /// the second value. Other sessions may subscribe to the same channel. Metrics have `usage` as
     /// a label.
+    ///
+    /// `required` returns the commands that have to work, on the key that it is given, and leave
+    /// nothing there. They are executed when a session begins: one that lacks a permission is not
+    /// used. While a command is refused ([`Redis::refusal`]), they are tried once a second.
     pub fn start(
         settings: RedisSettings,
         usage: &'static str,
         name: &str,
+        required: impl FnOnce(&str) -> Vec<Cmd>,
         metrics: RedisMetrics,
     ) -> (Self, mpsc::Receiver<Message>) {
         let (requests, queue) = mpsc::channel(MAX_QUEUED);
         let (messages, received) = mpsc::channel(MAX_QUEUED_MESSAGES);
         let (state_sender, state) = watch::channel(RedisState::Unavailable);
+        let (refusal_sender, refusal) = watch::channel(None);
         let prefix = settings.key_prefix().to_owned();
         let publish = settings.publish_command();
         let channel = channel(&prefix, name);
+        let mut required = required(&format!("{prefix}:check:{name}"));
+        let mut publication = redis::cmd(publish);
+        publication.arg(self::channel(&prefix, "check")).arg("");
+        required.push(publication);
         metrics.connected(usage, false);
-        let supervisor = Supervisor::new(
-            settings,
-            usage,
-            channel,
-            queue,
-            messages,
-            state_sender,
-            metrics.clone(),
-        );
+        let ends = Ends { requests: queue, messages, state: state_sender, refusal: refusal_sender };
+        let supervisor = Supervisor::new(settings, usage, channel, required, ends, metrics.clone());
         let supervisor = AbortOnDropHandle::new(tokio::spawn(supervisor.run()));
-        let inner = Inner { prefix, publish, requests, state, metrics, _supervisor: supervisor };
+        let inner =
+            Inner { prefix, publish, requests, state, refusal, metrics, _supervisor: supervisor };
         (Self(Arc::new(inner)), received)
     }
 
@@ -140,6 +150,11 @@ impl Redis {
     /// Whether commands can be sent now.
     pub fn is_connected(&self) -> bool {
         *self.0.state.borrow() != RedisState::Unavailable
+    }
+
+    /// Returns a command that Redis refuses at present, to this user or to everybody.
+    pub fn refusal(&self) -> Option<Refusal> {
+        self.0.refusal.borrow().clone()
     }
 
     /// Sends a command and waits for the reply.

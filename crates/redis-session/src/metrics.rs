@@ -5,6 +5,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Metric, Registry};
 
+use super::Refusal;
+
 type Labels = [(&'static str, &'static str); 1];
 
 /// The metrics of all sessions of a process; a cheap handle. The default one is in no registry.
@@ -12,6 +14,7 @@ type Labels = [(&'static str, &'static str); 1];
 pub struct RedisMetrics {
     connected: Family<Labels, Gauge>,
     commands: Family<Labels, Counter>,
+    refusals: Family<[(&'static str, String); 2], Counter>,
     dropped_messages: Counter,
 }
 
@@ -26,6 +29,11 @@ impl RedisMetrics {
                 "Whether Redis is connected, by what it is used for",
             ),
             commands: registered(registry, "redis_commands", "Commands for Redis, by outcome"),
+            refusals: registered(
+                registry,
+                "redis_refusals",
+                "Commands that Redis refused to execute, by command and error code",
+            ),
             dropped_messages,
         }
     }
@@ -36,6 +44,11 @@ impl RedisMetrics {
 
     pub(crate) fn commands(&self, outcome: &'static str, commands: u64) {
         self.commands.get_or_create(&[("outcome", outcome)]).inc_by(commands);
+    }
+
+    pub(crate) fn refusal(&self, Refusal { command, code }: &Refusal) {
+        let labels = [("command", command.clone()), ("code", code.clone())];
+        self.refusals.get_or_create(&labels).inc();
     }
 
     pub(crate) fn dropped_message(&self) {

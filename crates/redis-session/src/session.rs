@@ -6,13 +6,14 @@ use redis::aio::{ConnectionLike, MultiplexedConnection, PubSub};
 use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, InfoDict, Pipeline, PushInfo, PushKind, RedisError,
-    ServerError, Value, from_redis_value,
+    AsyncConnectionConfig, Client, Cmd, InfoDict, Pipeline, PushInfo, PushKind, RedisError, Value,
+    from_redis_value,
 };
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::metrics::RedisMetrics;
+use super::refusal::{Refusal, code};
 use super::settings::{RedisMode, RedisSettings, no_pushes};
 use super::{COMMAND_TIMEOUT, MAX_QUEUED_MESSAGES, Message, RedisFailure};
 
@@ -31,6 +32,9 @@ pub(super) enum SessionError {
     /// Redis is too old.
     #[error("version {0} is too old, it has to be {1}.{2} or newer")]
     TooOld(String, u32, u32),
+    /// A command that is needed is not there, or not for this user.
+    #[error("{0}")]
+    Lacking(Refusal),
     /// No message comes back on the channel.
     #[error("subscription lost")]
     SubscriptionLost,
@@ -46,6 +50,8 @@ impl From<RedisError> for SessionError {
 pub(super) struct Session {
     pub(super) commands: Commands,
     pub(super) messages: Messages,
+    /// A command that is refused for now, by a server that is of use all the same.
+    pub(super) refusal: Option<Refusal>,
 }
 
 /// The connection for commands.
@@ -69,14 +75,18 @@ impl Session {
     pub(super) async fn open(
         settings: &RedisSettings,
         channel: &str,
+        required: &[Cmd],
         metrics: &RedisMetrics,
     ) -> Result<Self, SessionError> {
         match settings.mode() {
-            RedisMode::Single => Self::open_server(&settings.single()?, settings, channel).await,
-            RedisMode::Sentinel => {
-                Self::open_server(&find_primary(settings).await?, settings, channel).await
+            RedisMode::Single => {
+                Self::open_server(&settings.single()?, settings, channel, required).await
             }
-            RedisMode::Cluster => Self::open_cluster(settings, channel, metrics).await,
+            RedisMode::Sentinel => {
+                let primary = find_primary(settings).await?;
+                Self::open_server(&primary, settings, channel, required).await
+            }
+            RedisMode::Cluster => Self::open_cluster(settings, channel, required, metrics).await,
         }
     }
 
@@ -84,6 +94,7 @@ impl Session {
         client: &Client,
         settings: &RedisSettings,
         channel: &str,
+        required: &[Cmd],
     ) -> Result<Self, SessionError> {
         // The supervisor has its own timeout for what is sent later.
         let config = AsyncConnectionConfig::new()
@@ -91,27 +102,31 @@ impl Session {
             .set_response_timeout(None);
         let connection = client.get_multiplexed_async_connection_with_config(&config);
         let mut connection = in_time(connection).await?;
-        let info: InfoDict = in_time(redis::cmd("INFO").query_async(&mut connection)).await?;
-        check(&info, settings)?;
+        let info = async { redis::cmd("INFO").query_async(&mut connection).await };
+        check(in_time(wished(info)).await?, settings)?;
+        let mut commands = Commands::Server(connection);
+        let refusal = commands.check(required).await?;
         let mut messages = in_time(client.get_async_pubsub()).await?;
-        in_time(messages.subscribe(channel)).await?;
-        Ok(Self {
-            commands: Commands::Server(connection),
-            messages: Messages::Server(Box::new(messages)),
-        })
+        subscribed("SUBSCRIBE", messages.subscribe(channel)).await?;
+        Ok(Self { commands, messages: Messages::Server(Box::new(messages)), refusal })
     }
 
     async fn open_cluster(
         settings: &RedisSettings,
         channel: &str,
+        required: &[Cmd],
         metrics: &RedisMetrics,
     ) -> Result<Self, SessionError> {
         let client = settings.cluster(no_pushes())?;
         let mut connection = in_time(client.get_async_connection()).await?;
         let any = RoutingInfo::SingleNode(SingleNodeRoutingInfo::RandomPrimary);
-        let info = in_time(connection.route_command(redis::cmd("INFO"), any)).await?;
-        let info = from_redis_value(info).map_err(|error| SessionError::Refused(error.to_string()));
-        check(&info?, settings)?;
+        let info = async {
+            from_redis_value(connection.route_command(redis::cmd("INFO"), any).await?)
+                .map_err(RedisError::from)
+        };
+        check(in_time(wished(info)).await?, settings)?;
+        let mut commands = Commands::Cluster(connection);
+        let refusal = commands.check(required).await?;
         let (pushes, messages) = mpsc::channel(MAX_QUEUED_MESSAGES);
         let metrics = metrics.clone();
         let push = move |info| {
@@ -123,11 +138,9 @@ impl Session {
         };
         let client = settings.cluster(Some(push))?;
         let mut subscriber = in_time(client.get_async_connection()).await?;
-        in_time(subscriber.ssubscribe(channel)).await?;
-        Ok(Self {
-            commands: Commands::Cluster(connection),
-            messages: Messages::Cluster { pushes: messages, _connection: subscriber },
-        })
+        subscribed("SSUBSCRIBE", subscriber.ssubscribe(channel)).await?;
+        let messages = Messages::Cluster { pushes: messages, _connection: subscriber };
+        Ok(Self { commands, messages, refusal })
     }
 }
 
@@ -152,8 +165,41 @@ async fn in_time<T>(step: impl Future<Output = Result<T, RedisError>>) -> Result
     }
 }
 
-/// Checks that this Redis can be used.
-fn check(info: &InfoDict, settings: &RedisSettings) -> Result<(), SessionError> {
+/// Returns what Redis says of itself; `None` if it refuses to, as many managed ones do.
+async fn wished(
+    info: impl Future<Output = Result<InfoDict, RedisError>>,
+) -> Result<Option<InfoDict>, RedisError> {
+    match info.await {
+        Ok(info) => Ok(Some(info)),
+        Err(error) if error.code().is_some_and(|code| ["NOPERM", "ERR"].contains(&code)) => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+async fn subscribed(
+    command: &str,
+    subscription: impl Future<Output = Result<(), RedisError>>,
+) -> Result<(), SessionError> {
+    let subscribed = async {
+        match subscription.await {
+            Ok(()) => Ok(None),
+            Err(error) => {
+                let refusal = error.code().and_then(|code| Refusal::of(&redis::cmd(command), code));
+                refusal.map(Some).ok_or(error)
+            }
+        }
+    };
+    in_time(subscribed).await?.map_or(Ok(()), |refusal| Err(SessionError::Lacking(refusal)))
+}
+
+/// Checks that this Redis can be used, as far as it says.
+fn check(info: Option<InfoDict>, settings: &RedisSettings) -> Result<(), SessionError> {
+    let Some(info) = info else {
+        tracing::info!("Redis refuses INFO: its version and its maxmemory-policy are not checked");
+        return Ok(());
+    };
     let version: String = info.get("redis_version").unwrap_or_default();
     let mut numbers = version.split('.').map(|number| number.parse().unwrap_or(0));
     let has = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
@@ -205,54 +251,84 @@ impl Commands {
                 let count = pipeline.len();
                 let replies = connection.send_packed_commands(&pipeline, 0, count);
                 match timeout(COMMAND_TIMEOUT, replies).await {
-                    Ok(Ok(replies)) => Ok(replies.into_iter().map(reply).collect()),
+                    Ok(Ok(values)) => {
+                        let mut replies = Replies::default();
+                        for (command, value) in pipeline.cmd_iter().zip(values) {
+                            replies.push(command, reply(value));
+                        }
+                        Ok(replies)
+                    }
                     Ok(Err(error)) => Err(error.into()),
                     Err(_) => Err(SessionError::Timeout),
                 }
             }
             // Slots are on many servers, and one that is down must not fail the commands for the
             // others: each command has its own reply. The library executes them concurrently.
-            Self::Cluster(connection) => Ok(join_all(batch.into_iter().map(|command| {
-                let mut connection = connection.clone();
-                async move {
-                    match timeout(COMMAND_TIMEOUT, connection.req_packed_command(&command)).await {
-                        Ok(Ok(value)) => reply(value),
-                        Ok(Err(error)) => Err(match error.code() {
-                            Some(code) => RedisFailure::Refused(code.into()),
-                            None => RedisFailure::Unanswered,
-                        }),
-                        Err(_) => Err(RedisFailure::Unanswered),
+            Self::Cluster(connection) => {
+                let results = join_all(batch.iter().map(|command| {
+                    let mut connection = connection.clone();
+                    async move {
+                        match timeout(COMMAND_TIMEOUT, connection.req_packed_command(command)).await
+                        {
+                            Ok(Ok(value)) => reply(value),
+                            Ok(Err(error)) => Err(match error.code() {
+                                Some(code) => RedisFailure::Refused(code.into()),
+                                None => RedisFailure::Unanswered,
+                            }),
+                            Err(_) => Err(RedisFailure::Unanswered),
+                        }
                     }
+                }))
+                .await;
+                let mut replies = Replies::default();
+                for (command, result) in batch.iter().zip(results) {
+                    replies.push(command, result);
                 }
-            }))
-            .await),
+                Ok(replies)
+            }
+        }
+    }
+
+    /// Executes what is needed of Redis on a key of its own. Returns the first command that is
+    /// refused; a session without a permission, or on a server that can do nothing, is of no use.
+    async fn check(&mut self, required: &[Cmd]) -> Result<Option<Refusal>, SessionError> {
+        let Replies { results, refusals } = self.run(required.to_vec()).await?;
+        let codes = results.iter().filter_map(|result| match result {
+            Err(RedisFailure::Refused(code)) => Some(code),
+            _ => None,
+        });
+        if let Some(refusal) = refusals.iter().find(|refusal| refusal.is_permission()) {
+            return Err(SessionError::Lacking(refusal.clone()));
+        }
+        match codes.into_iter().find(|code| self.is_outage(code)) {
+            Some(code) => Err(SessionError::Refused(code.clone())),
+            None => Ok(refusals.into_iter().next()),
         }
     }
 }
 
-pub(super) type Replies = Vec<Result<Value, RedisFailure>>;
+/// What became of a batch.
+#[derive(Default)]
+pub(super) struct Replies {
+    /// One for each command, in order.
+    pub(super) results: Vec<Result<Value, RedisFailure>>,
+    /// The commands that Redis refuses.
+    pub(super) refusals: Vec<Refusal>,
+}
+
+impl Replies {
+    fn push(&mut self, command: &Cmd, result: Result<Value, RedisFailure>) {
+        if let Err(RedisFailure::Refused(code)) = &result {
+            self.refusals.extend(Refusal::of(command, code));
+        }
+        self.results.push(result);
+    }
+}
 
 fn reply(value: Value) -> Result<Value, RedisFailure> {
     match value {
         Value::ServerError(error) => Err(RedisFailure::Refused(code(&error).to_owned())),
         value => Ok(value),
-    }
-}
-
-/// The code of an error. Versions before 7.0 call each error in a script one of the script, and
-/// say behind its place what it was: `ERR Error running script (...): @user_script:1: WRONGTYPE
-/// Operation against ...`.
-fn code(error: &ServerError) -> &str {
-    let of_command = || {
-        let (_, place) = error.details()?.rsplit_once("@user_script:")?;
-        let (_line, text) = place.split_once(": ")?;
-        let word = text.split(' ').next()?.trim_start_matches('-');
-        let is_code = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_uppercase());
-        is_code.then_some(word)
-    };
-    match error.code() {
-        "ERR" => of_command().unwrap_or("ERR"),
-        code => code,
     }
 }
 
@@ -280,34 +356,18 @@ impl Messages {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::SentinelSettings;
-
-    #[test]
-    fn an_error_in_a_script_has_the_code_of_the_failed_command() {
-        let script = "ERR Error running script (call to f_2e9d): @user_script:";
-        for (text, expected) in [
-            (format!("{script}1: WRONGTYPE Operation against a key"), "WRONGTYPE"),
-            (format!("{script}2: @user_script: 2: -OOM command not allowed"), "OOM"),
-            (format!("{script}1: @user_script: 1: -READONLY You can't"), "READONLY"),
-            (format!("{script}1: user_script:1: attempt to call a nil value"), "ERR"),
-            (format!("{script}1: @user_script: 1: The user can't run this"), "ERR"),
-            ("ERR user_script:1: attempt script: f_2e9d, on @user_script:1.".into(), "ERR"),
-            ("WRONGTYPE Operation script: f_2e9d, on @user_script:1.".into(), "WRONGTYPE"),
-            ("ERR".into(), "ERR"),
-        ] {
-            let value = redis::parse_redis_value(format!("-{text}\r\n").as_bytes()).unwrap();
-            assert_eq!(reply(value), Err(RedisFailure::Refused(expected.into())), "{text}");
-        }
-    }
+    use crate::{Certificates, SentinelSettings};
 
     #[test]
     fn versions_too_old_for_the_mode_are_rejected() {
         let checked = |mode, version: &str| {
             let sentinel = SentinelSettings { primary: "m".into(), username: None, password: None };
             let url = "redis://127.0.0.1".parse().unwrap();
-            let settings = RedisSettings::new(&[url], mode, sentinel, "p".into(), None).unwrap();
+            let settings =
+                RedisSettings::new(&[url], mode, sentinel, "p".into(), Certificates::default())
+                    .unwrap();
             let text = format!("redis_version:{version}\r\nmaxmemory_policy:noeviction\r\n");
-            check(&InfoDict::new(&text), &settings)
+            check(Some(InfoDict::new(&text)), &settings)
         };
         let too_old = |version: &str, major, minor| {
             Err(SessionError::TooOld(version.to_owned(), major, minor))

@@ -8,8 +8,8 @@ use redis::cluster::{ClusterClient, ClusterClientBuilder};
 use redis::io::tcp::TcpSettings;
 use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
 use redis::{
-    Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, PushInfo,
-    RedisResult, TlsCertificates,
+    Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion,
+    PushInfo, RedisResult, TlsCertificates,
 };
 use url::Url;
 
@@ -50,6 +50,15 @@ pub struct SentinelSettings {
     pub password: Option<String>,
 }
 
+/// What TLS needs to know beside the system's roots.
+#[derive(Clone, Default)]
+pub struct Certificates {
+    /// Certificates (PEM) to trust instead of the system's.
+    pub roots: Option<Vec<u8>>,
+    /// The certificate that is shown to Redis, and its key (PEM).
+    pub client: Option<(Vec<u8>, Vec<u8>)>,
+}
+
 /// Where Redis is, and how to connect to it.
 #[derive(Clone)]
 pub struct RedisSettings {
@@ -74,8 +83,7 @@ impl fmt::Debug for RedisSettings {
 
 impl RedisSettings {
     /// Settings for the servers at `urls`. With sentinels the URLs are theirs; user, password
-    /// and database in the first one are for the primary. `root_certificates` (PEM) replace the
-    /// system's roots.
+    /// and database in the first one are for the primary.
     ///
     /// # Errors
     /// [`InvalidRedisSettings`] if a URL is not one for Redis, or does not fit the mode.
@@ -84,11 +92,15 @@ impl RedisSettings {
         mode: RedisMode,
         sentinel: SentinelSettings,
         key_prefix: String,
-        root_certificates: Option<Vec<u8>>,
+        certificates: Certificates,
     ) -> Result<Self, InvalidRedisSettings> {
         let invalid = |text: &str| InvalidRedisSettings(text.into());
         if urls.is_empty() || (mode == RedisMode::Single && urls.len() > 1) {
             return Err(invalid("one server in single mode, one or more in the others"));
+        }
+        // The library would not check the server's certificate if it was `#insecure`.
+        if urls.iter().any(|url| url.fragment().is_some()) {
+            return Err(invalid("a URL for Redis has no fragment (what follows #)"));
         }
         let tcp = TcpSettings::default().set_nodelay(true);
         let servers = urls.iter().map(|url| {
@@ -106,8 +118,12 @@ impl RedisSettings {
         if mode == RedisMode::Cluster && servers[0].redis_settings().db() != 0 {
             return Err(invalid("a cluster has only database 0"));
         }
-        let certificates =
-            root_certificates.map(|pem| TlsCertificates { client_tls: None, root_cert: Some(pem) });
+        let Certificates { roots, client } = certificates;
+        let certificates = (roots.is_some() || client.is_some()).then(|| TlsCertificates {
+            client_tls: client
+                .map(|(client_cert, client_key)| ClientTlsConfig { client_cert, client_key }),
+            root_cert: roots,
+        });
         let settings = Self { servers, mode, sentinel, key_prefix, certificates };
         settings.check().map_err(|error| InvalidRedisSettings(error.to_string()))?;
         Ok(settings)

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::Cmd;
 use tokio::sync::{mpsc, watch};
@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::metrics::RedisMetrics;
-use super::session::{Commands, Messages, Session, SessionError};
+use super::refusal::Refusal;
+use super::session::{Commands, Messages, Replies, Session, SessionError};
 use super::settings::RedisSettings;
 use super::{MAX_BACKOFF, Message, RedisFailure, RedisState, Request};
 
@@ -25,6 +26,9 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 /// back when the next but one is due.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
+/// The least time between two log lines about different refusals.
+const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(10);
+
 /// The first byte of a probe; messages must begin with another one. It is followed by the sender's
 /// number, as others may subscribe to the same channel, and the probe's own.
 const PROBE: u8 = 0;
@@ -37,10 +41,22 @@ pub(super) struct Supervisor {
     requests: mpsc::Receiver<Request>,
     messages: mpsc::Sender<Message>,
     state: watch::Sender<RedisState>,
+    /// What has to work, on a key of its own.
+    required: Vec<Cmd>,
+    refusal: watch::Sender<Option<Refusal>>,
+    logged_refusal: Option<(Refusal, Instant)>,
     metrics: RedisMetrics,
     sessions: u64,
     /// Tells our probes from others'.
     sender: u64,
+}
+
+/// The ends of the channels that a supervisor holds.
+pub(super) struct Ends {
+    pub(super) requests: mpsc::Receiver<Request>,
+    pub(super) messages: mpsc::Sender<Message>,
+    pub(super) state: watch::Sender<RedisState>,
+    pub(super) refusal: watch::Sender<Option<Refusal>>,
 }
 
 impl Supervisor {
@@ -48,13 +64,25 @@ impl Supervisor {
         settings: RedisSettings,
         usage: &'static str,
         channel: String,
-        requests: mpsc::Receiver<Request>,
-        messages: mpsc::Sender<Message>,
-        state: watch::Sender<RedisState>,
+        required: Vec<Cmd>,
+        ends: Ends,
         metrics: RedisMetrics,
     ) -> Self {
-        let sender = rand::random();
-        Self { settings, usage, channel, requests, messages, state, metrics, sessions: 0, sender }
+        let Ends { requests, messages, state, refusal } = ends;
+        Self {
+            settings,
+            usage,
+            channel,
+            requests,
+            messages,
+            state,
+            required,
+            refusal,
+            logged_refusal: None,
+            metrics,
+            sessions: 0,
+            sender: rand::random(),
+        }
     }
 
     /// Runs until it is aborted.
@@ -62,7 +90,9 @@ impl Supervisor {
         let mut backoff = FIRST_BACKOFF;
         let mut logged = None;
         loop {
-            let error = match Session::open(&self.settings, &self.channel, &self.metrics).await {
+            let session =
+                Session::open(&self.settings, &self.channel, &self.required, &self.metrics).await;
+            let error = match session {
                 Ok(session) => {
                     backoff = FIRST_BACKOFF;
                     logged = None;
@@ -70,6 +100,9 @@ impl Supervisor {
                 }
                 Err(error) => error,
             };
+            if let SessionError::Lacking(refusal) = &error {
+                self.record(refusal);
+            }
             // Once for each error in a row, however long it lasts.
             if logged.as_ref() != Some(&error) {
                 tracing::error!(%error, "Redis is unavailable");
@@ -86,6 +119,10 @@ impl Supervisor {
         self.sessions += 1;
         let number = self.sessions;
         tracing::info!(session = number, "Redis is connected");
+        match session.refusal {
+            Some(refusal) => self.refused(&[refusal]),
+            None => self.accepted(),
+        }
         self.metrics.connected(self.usage, true);
         let last_received = Arc::new(AtomicU64::new(0));
         let ended = CancellationToken::new();
@@ -121,6 +158,7 @@ impl Supervisor {
         let mut requests = Vec::new();
         loop {
             requests.clear();
+            let mut is_check = false;
             tokio::select! {
                 () = ended.cancelled() => {
                     return SessionError::Connection("the channel's connection ended".into());
@@ -131,6 +169,14 @@ impl Supervisor {
                     }
                     probe += 1;
                     requests.push(self.probe(session, probe));
+                    // For as long as anything is refused: nobody else may be sending it.
+                    is_check = self.refusal.borrow().is_some();
+                    if is_check {
+                        let required = self.required.iter().cloned();
+                        requests.extend(
+                            required.map(|command| Request { session, command, answer: None }),
+                        );
+                    }
                 }
                 _ = self.requests.recv_many(&mut requests, MAX_BATCH) => {}
             }
@@ -146,8 +192,12 @@ impl Supervisor {
             }
             let sent = answers.len() as u64;
             match commands.run(batch).await {
-                Ok(results) => {
+                Ok(Replies { results, refusals }) => {
                     self.metrics.commands("answered", sent);
+                    if is_check && refusals.is_empty() {
+                        self.accepted();
+                    }
+                    self.refused(&refusals);
                     let mut outage = None;
                     for (answer, result) in answers.into_iter().zip(results) {
                         if let Err(RedisFailure::Refused(code)) = &result {
@@ -170,6 +220,34 @@ impl Supervisor {
                     return error;
                 }
             }
+        }
+    }
+
+    /// Takes note of commands that Redis refuses, and logs them.
+    fn refused(&mut self, refusals: &[Refusal]) {
+        for refusal in refusals {
+            self.record(refusal);
+            let is_logged = self.logged_refusal.as_ref().is_some_and(|(logged, at)| {
+                logged == refusal || at.elapsed() < REFUSAL_LOG_INTERVAL
+            });
+            if !is_logged {
+                tracing::error!(usage = self.usage, "{refusal}");
+                self.logged_refusal = Some((refusal.clone(), Instant::now()));
+            }
+        }
+    }
+
+    fn record(&self, refusal: &Refusal) {
+        self.metrics.refusal(refusal);
+        if self.refusal.borrow().is_none() {
+            self.refusal.send_replace(Some(refusal.clone()));
+        }
+    }
+
+    fn accepted(&mut self) {
+        if self.refusal.send_replace(None).is_some() {
+            tracing::info!(usage = self.usage, "Redis accepts all commands again");
+            self.logged_refusal = None;
         }
     }
 

@@ -168,6 +168,12 @@ impl Discovery {
         self.context.store.is_connected()
     }
 
+    /// Returns a command of the store that its Redis refuses at present.
+    #[cfg(feature = "redis")]
+    pub fn refusal(&self) -> Option<redis_session::Refusal> {
+        self.context.store.refusal()
+    }
+
     /// Closes the store after all accepted changes are stored.
     pub async fn close(&self) {
         self.context.store.close().await;

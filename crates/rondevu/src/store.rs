@@ -367,6 +367,15 @@ impl Store {
         }
     }
 
+    /// Returns a command that its Redis refuses at present.
+    #[cfg(feature = "redis")]
+    pub fn refusal(&self) -> Option<redis_session::Refusal> {
+        match &self.backend {
+            Backend::Redis(redis) => redis.refusal(),
+            _ => None,
+        }
+    }
+
     /// Closes the store after all changes it has accepted are stored. Later operations may find it
     /// unavailable.
     pub async fn close(&self) {

@@ -45,12 +45,22 @@ impl RedisServer {
 
     /// With a port for TLS besides the one for plain text.
     pub async fn start_tls(authority: &Authority) -> Self {
+        Self::start_tls_with(authority, false).await
+    }
+
+    /// The same; it asks its clients for a certificate of the authority.
+    pub async fn start_mutual_tls(authority: &Authority) -> Self {
+        Self::start_tls_with(authority, true).await
+    }
+
+    async fn start_tls_with(authority: &Authority, asks_clients: bool) -> Self {
         let folder = TempDir::new().unwrap();
         let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-        let (certificate, key) = (path("certificate.pem"), path("key.pem"));
+        let (certificate, key, ca) = (path("certificate.pem"), path("key.pem"), path("ca.pem"));
         let (certificate_pem, key_pem) = authority.pem("127.0.0.1");
         std::fs::write(&certificate, certificate_pem).unwrap();
         std::fs::write(&key, key_pem).unwrap();
+        std::fs::copy(authority.file().path(), &ca).unwrap();
         let port = Port::free();
         let number = port.number().to_string();
         let arguments = [
@@ -58,8 +68,8 @@ impl RedisServer {
             ["--tls-cert-file", &certificate],
             ["--tls-key-file", &key],
             // It must have one, even if it asks no client for a certificate.
-            ["--tls-ca-cert-file", &certificate],
-            ["--tls-auth-clients", "no"],
+            ["--tls-ca-cert-file", &ca],
+            ["--tls-auth-clients", if asks_clients { "yes" } else { "no" }],
         ];
         Self::launch(folder, Some(port), &arguments.concat()).await
     }

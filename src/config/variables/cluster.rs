@@ -47,6 +47,18 @@ pub(super) const VARIABLES: &[Variable] = &[
         about: "Certificates to trust instead of the system's for Redis over TLS (rediss).",
     },
     Variable {
+        name: "REDIS_CERT_FILE",
+        about: "The certificate that is shown to Redis over TLS, and those behind it. Needs REDIS_KEY_FILE.",
+        default: "",
+        allowed: "a file of certificates in PEM",
+    },
+    Variable {
+        name: "REDIS_KEY_FILE",
+        about: "The private key of REDIS_CERT_FILE.",
+        default: "",
+        allowed: "a file with a private key in PEM",
+    },
+    Variable {
         name: "REDIS_SENTINEL_NAME",
         default: "mymaster",
         allowed: "any text",

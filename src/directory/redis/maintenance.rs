@@ -211,16 +211,24 @@ fn period(directory: &RedisDirectory) -> Duration {
 
 /// Gives up the leases that must have run out longer ago than the operator allows. Never ends.
 async fn give_up(directory: RedisDirectory) {
-    let (period, grace) = (period(&directory), directory.0.settings.outage_grace);
-    // One period early: the others take the IDs over as soon as the key has run out.
-    let limit = directory.replica_ttl() - period + grace;
+    let period = period(&directory);
     loop {
+        // Others may have what this replica lacks, and take over what runs out: never keep it longer.
+        let grace = match directory.lacks_permission() {
+            true => Duration::ZERO,
+            false => directory.0.settings.outage_grace,
+        };
+        // One period early: the others take the IDs over as soon as the key has run out.
+        let limit = directory.replica_ttl() - period + grace;
         let left = directory.shown_alive().and_then(|shown| limit.checked_sub(shown.elapsed()));
         // To the moment: one period later it would be too late.
         let pause = left.map_or(period, |left| period.min(left + Duration::from_millis(1)));
         tokio::time::sleep(pause).await;
         let overdue = match directory.shown_alive() {
             Some(shown) if shown.elapsed() > limit => directory.0.claims.confirmed(),
+            _ if grace.is_zero() => {
+                directory.0.claims.older_than(directory.0.settings.ttl - period)
+            }
             _ => directory.0.claims.older_than(directory.0.settings.ttl + grace),
         };
         for (node, connection) in overdue {

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{Cmd, Value};
-use redis_session::{Redis, RedisFailure, RedisMetrics, RedisSettings, RedisState};
+use redis_session::{Redis, RedisFailure, RedisMetrics, RedisSettings, RedisState, Refusal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
@@ -71,6 +71,24 @@ const GET: &str = script!("get");
 const SESSIONS: &str = script!("sessions");
 const TOPICS: &str = script!("topics");
 
+/// Returns the commands that scripts need, on `key`, which is gone afterwards.
+fn required_commands(key: &str) -> Vec<Cmd> {
+    let command = |text: &str| {
+        let mut words = text.split(' ');
+        let mut command = redis::cmd(words.next().unwrap_or_default());
+        command.arg(key).arg(words.collect::<Vec<_>>());
+        command
+    };
+    let mut script = redis::cmd("EVAL");
+    script.arg("return redis.call('EXISTS', KEYS[1])").arg(1).arg(key);
+    let hash = ["HSET a b", "HINCRBY c 1", "HGET a", "HMGET a c", "HGETALL", "HSTRLEN a"];
+    let set = ["ZADD 1 a", "ZCOUNT 0 1", "ZRANGE 0 1", "ZREVRANGE 0 1", "ZRANGEBYSCORE 0 1"];
+    let expiry = ["EXISTS", "PEXPIRE 1000", "PTTL"];
+    let hash = hash.iter().chain(&expiry).chain(&["HDEL a", "DEL"]);
+    let set = set.iter().chain(&["PEXPIRE 1000", "ZREM a", "DEL"]);
+    hash.chain(set).map(|text| command(text)).chain([script]).collect()
+}
+
 /// The sessions that all replicas share; a cheap handle.
 #[derive(Clone)]
 pub(super) struct RedisStore {
@@ -104,7 +122,8 @@ impl RedisStore {
         notifications: Notifications,
         metrics: RedisMetrics,
     ) -> Self {
-        let (redis, messages) = Redis::start(settings, "discovery", NAME, metrics);
+        let (redis, messages) =
+            Redis::start(settings, "discovery", NAME, required_commands, metrics);
         let (publish, channel) = redis.publication(NAME);
         let mut state = redis.state();
         let connected = state.wait_for(|state| *state != RedisState::Unavailable);
@@ -129,6 +148,10 @@ impl RedisStore {
 
     pub(super) fn is_connected(&self) -> bool {
         self.scripts.0.redis.is_connected()
+    }
+
+    pub(super) fn refusal(&self) -> Option<Refusal> {
+        self.scripts.0.redis.refusal()
     }
 
     pub(super) async fn create(&self, session: &NewSession) -> Result<(), StoreError> {

@@ -4,7 +4,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use futures_util::FutureExt;
-use redis_session::{RedisMode, SentinelSettings};
+use redis_session::{Certificates, RedisMode, SentinelSettings};
 use tempfile::TempDir;
 use url::Url;
 
@@ -37,7 +37,8 @@ impl Server {
         let url = Url::parse(&format!("redis+unix://{}", socket.to_str().unwrap())).unwrap();
         let sentinel = SentinelSettings { primary: "m".into(), username: None, password: None };
         let prefix = "p".to_owned();
-        RedisSettings::new(&[url], RedisMode::Single, sentinel, prefix, None).unwrap()
+        RedisSettings::new(&[url], RedisMode::Single, sentinel, prefix, Certificates::default())
+            .unwrap()
     }
 
     /// Opens the store of one replica.
