@@ -12,11 +12,13 @@ mod peer_relay;
 mod reader;
 mod rtc;
 mod secret_files;
+mod settings;
 mod variable;
 mod variables;
 mod webhooks;
 
 pub use peer_relay::PeerRelayConfig;
+pub use settings::{Misspelled, Origin, Setting, Settings};
 pub use variable::Variable;
 pub use variables::VARIABLES;
 

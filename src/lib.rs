@@ -65,7 +65,10 @@ mod webhooks;
 
 pub use broker::{BrokerSettings, DuplicateIdPolicy, OwnRtc, RtcFallback, TurnServers};
 pub use cluster::ClusterSettings;
-pub use config::{Config, ConfigError, ConfigErrors, PeerRelayConfig, Source, VARIABLES, Variable};
+pub use config::{
+    Config, ConfigError, ConfigErrors, Misspelled, Origin, PeerRelayConfig, Setting, Settings,
+    Source, VARIABLES, Variable,
+};
 pub use directory::LeaseSettings;
 pub use gateway::{InvalidNetworks, ListenerSettings, Networks, ProxyProtocol, TransportSettings};
 pub use link::LinkLimits;

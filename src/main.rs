@@ -19,7 +19,7 @@ use std::thread;
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, Command};
-use crolang_broker::{Config, Server, StartError, VARIABLES, init_logging};
+use crolang_broker::{Config, Server, Settings, StartError, VARIABLES, init_logging};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The exit code for a configuration that cannot be used.
@@ -34,8 +34,17 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(errors) => return fail(BAD_CONFIGURATION, &errors),
     };
+    let settings = Settings::load();
     if arguments.get_flag("check-config") {
+        for misspelled in settings.misspelled() {
+            say(io::stderr(), format!("crolang-broker: {misspelled}"));
+        }
         say(io::stdout(), "the configuration is valid");
+        return ExitCode::SUCCESS;
+    }
+    if arguments.get_flag("print-config") {
+        let lines: Vec<_> = settings.all().iter().map(ToString::to_string).collect();
+        say(io::stdout(), lines.join("\n"));
         return ExitCode::SUCCESS;
     }
     if let Some(arguments) = arguments.subcommand_matches(health::NAME) {
@@ -48,6 +57,9 @@ fn main() -> ExitCode {
         Ok(log) => log,
         Err(error) => return fail(1, &error),
     };
+    for misspelled in settings.misspelled() {
+        tracing::warn!("{misspelled}");
+    }
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     if let Some(threads) = config.worker_threads {
         runtime.worker_threads(threads.get());
@@ -177,6 +189,12 @@ fn command() -> Command {
                 .long("check-config")
                 .action(ArgAction::SetTrue)
                 .help("Check the configuration and exit: 0 if it is valid, 2 if not"),
+        )
+        .arg(
+            Arg::new("print-config")
+                .long("print-config")
+                .action(ArgAction::SetTrue)
+                .help("Print every variable with its value and its origin, without secrets, and exit"),
         )
 }
 

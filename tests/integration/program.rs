@@ -57,6 +57,17 @@ async fn arguments() {
     assert_eq!(with("--check-config", &[]).await.0, Some(0));
     assert_eq!(with("--check-config", &[("PORT", "x")]).await.0, Some(2));
     assert_eq!(with("--unheard-of", &[]).await.0, Some(2));
+    let secret = ("REDIS_URL", "redis://:hunter2@h");
+    let (code, settings, _) = with("--print-config", &[("PORT", "81"), secret]).await;
+    assert_eq!(code, Some(0));
+    for line in
+        ["PORT=81 # environment", "REDIS_URL=*** # environment", "LOG_FORMAT=text # default"]
+    {
+        assert!(settings.lines().any(|it| it == line), "{settings}");
+    }
+    let (code, _, err) = with("--check-config", &[("MAX_CONECTIONS", "5")]).await;
+    assert_eq!(code, Some(0));
+    assert!(err.contains("did you mean MAX_CONNECTIONS?"), "{err}");
 }
 
 #[tokio::test]
