@@ -18,7 +18,7 @@ use tokio::runtime::Runtime;
 const LISTED: usize = 100;
 
 /// The longest that anything may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A Redis server that keeps nothing and ends when it is dropped.
 struct Redis {
@@ -40,7 +40,7 @@ impl Redis {
         let redis = Self { process, url: format!("redis://{address}") };
         let began = Instant::now();
         while TcpStream::connect(address).is_err() {
-            assert!(began.elapsed() < PATIENCE, "redis-server does not answer");
+            assert!(began.elapsed() < TIMEOUT, "redis-server does not answer");
             std::thread::sleep(Duration::from_millis(10));
         }
         Some(redis)
@@ -65,7 +65,7 @@ impl Client {
     fn connect(server: SocketAddr) -> Self {
         let stream = TcpStream::connect(server).unwrap();
         stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         Self { stream, answer: Vec::new() }
     }
 

@@ -35,7 +35,7 @@ mod session;
 
 pub(crate) use admission::AdmissionError;
 pub use admission::DuplicateIdPolicy;
-pub use rtc::{OwnRtc, RtcFallback, TurnServers};
+pub use rtc::{RtcFallback, StaticRtc, TurnServers};
 pub(crate) use session::Session;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -81,7 +81,7 @@ pub(crate) struct Broker {
     peer: Option<Peer>,
     pairs: OpenPairs,
     webhooks: Webhooks,
-    own_rtc: OwnRtc,
+    static_rtc: StaticRtc,
     metrics: Metrics,
     /// Owns what is looked up for nodes beside their messages. Each task ends with its connection.
     lookups: TaskTracker,
@@ -110,7 +110,7 @@ impl Broker {
         directory: Directory,
         remote: Option<Remote>,
         webhooks: Webhooks,
-        own_rtc: OwnRtc,
+        static_rtc: StaticRtc,
         metrics: Metrics,
     ) -> Self {
         Self {
@@ -122,7 +122,7 @@ impl Broker {
             peer: None,
             pairs: OpenPairs::new(),
             webhooks,
-            own_rtc,
+            static_rtc,
             metrics,
             lookups: TaskTracker::new(),
             draining: AtomicBool::new(false),

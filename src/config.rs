@@ -29,7 +29,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::broker::{BrokerSettings, OwnRtc};
+use crate::broker::{BrokerSettings, StaticRtc};
 use crate::cluster::ClusterSettings;
 use crate::gateway::{ListenerSettings, TransportSettings};
 use crate::telemetry::{LogFormat, LogLevel};
@@ -68,7 +68,7 @@ pub struct Config {
     /// What the broker allows.
     pub broker: BrokerSettings,
     /// The RTC configuration that nodes are given if there is no webhook to ask.
-    pub static_rtc: OwnRtc,
+    pub static_rtc: StaticRtc,
     /// The webhooks.
     pub webhooks: WebhookSettings,
     /// The cluster of replicas, if `REDIS_URL` makes this broker one of them.

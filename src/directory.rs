@@ -138,10 +138,10 @@ impl Directory {
 
     /// Gives the ID back if it stands in the name of `owner`, of this replica, who does not
     /// claim it.
-    pub(crate) fn heal(&self, node: &str, owner: Owner) {
+    pub(crate) fn release_stale(&self, node: &str, owner: Owner) {
         match self {
             Self::Memory(_) => {}
-            Self::Redis(redis) => redis.heal(node, owner),
+            Self::Redis(redis) => redis.release_stale(node, owner),
         }
     }
 

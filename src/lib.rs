@@ -63,7 +63,7 @@ mod sharded;
 mod telemetry;
 mod webhooks;
 
-pub use broker::{BrokerSettings, DuplicateIdPolicy, OwnRtc, RtcFallback, TurnServers};
+pub use broker::{BrokerSettings, DuplicateIdPolicy, RtcFallback, StaticRtc, TurnServers};
 pub use cluster::ClusterSettings;
 pub use config::{
     Config, ConfigError, ConfigErrors, Misspelled, Origin, PeerRelayConfig, Setting, Settings,

@@ -165,7 +165,7 @@ impl Metrics {
         self.0.refusals.get_or_create(&[("cause", cause)]).inc();
     }
 
-    /// A connection was turned away; it may come again.
+    /// A connection was turned away; it may retry.
     pub(crate) fn rejection(&self, cause: &'static str) {
         self.0.rejections.get_or_create(&[("cause", cause)]).inc();
     }

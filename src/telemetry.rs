@@ -104,7 +104,7 @@ pub enum LogError {
     Thread(#[from] io::Error),
 }
 
-/// Sends the process's log, panics included, to the standard output. Whoever logs never waits for
+/// Sends the process's log, panics included, to the standard output. A task that logs never waits for
 /// the output: see [`dropped_lines`].
 ///
 /// # Errors

@@ -29,7 +29,7 @@ const MESSAGES: usize = 10_000;
 const WARM_UP: usize = 1_600;
 
 /// The most allocations per message that goes alone, from its arrival to its ack; all of them are
-/// made by libraries. It may become less; whoever makes it more should know why.
+/// made by libraries. It may fall; a change that raises it needs a reason.
 const MOST_ALONE: f64 = 2.0;
 
 /// The most per message of a burst. The link has a buffer for what it has read of a burst and the

@@ -1,4 +1,4 @@
-//! Two nodes as blocking sockets, for whoever times or counts what a broker does: their frames and
+//! Two nodes as blocking sockets, for anyone who times or counts what a broker does: their frames and
 //! buffers are made beforehand, so that relaying allocates nothing on this side and waits for
 //! nothing but the broker.
 
@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 /// The longest that an answer may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The most messages in one write.
 pub const MOST_AT_ONCE: usize = 16;
@@ -108,7 +108,7 @@ fn text(stream: &mut TcpStream) -> String {
 pub fn upgrade(server: SocketAddr, target: &str) -> TcpStream {
     let mut stream = TcpStream::connect(server).unwrap();
     stream.set_nodelay(true).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     let request = format!(
         "GET {target} HTTP/1.1\r\nHost: {server}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"

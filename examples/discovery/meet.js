@@ -92,7 +92,7 @@ async function answer(session) {
   await side.leave({ answer: JSON.stringify(description) });
   side.trickle();
   await connection.setLocalDescription(description);
-  // Whoever made the session may have left long ago.
+  // The peer that made the session may have left long ago.
   return exchange(side, opened, ({ offerCandidates }) => side.take(offerCandidates), ANSWER_LIMIT_MS);
 }
 

@@ -1,8 +1,8 @@
 //! May this node connect? The broker asks once for each node, before it looks at anything else.
 //!
-//! A no is final: the node is told `authentication failed` and does not come again by itself. So
+//! A no is final: the node is told `authentication failed` and does not reconnect. So
 //! say no only to those you know to be wrong. Where you cannot tell, because your database is away
-//! for instance, answer with status 500 or above: then the node is told to come again.
+//! for instance, answer with status 500 or above: then the node is told to retry.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Who is kept out. The list can be changed while the server runs, and is gone when it ends.
 //!
 //! `/ban` and `/unban` are for you, not for the broker. That they stand beside the hooks is
-//! because this is an example: whoever reaches one reaches the other. In earnest they belong on
+//! because this is an example: anyone who reaches one reaches the other. In earnest they belong on
 //! another port, behind a login.
 
 use std::collections::BTreeSet;

@@ -52,7 +52,7 @@ async fn main() -> ExitCode {
 
 /// Answers the broker until a signal comes.
 async fn serve(settings: Settings) -> io::Result<()> {
-    // Both listen before the first line is printed, so that whoever waits for it can stop us.
+    // Both listen before the first line is printed, so that anyone who waits for it can stop us.
     let (stop, cut_off) = (stop_signal()?, stop_signal()?);
     let address = settings.address;
     let listener = TcpListener::bind(address)

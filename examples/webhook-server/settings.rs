@@ -5,7 +5,7 @@
 //! | `HOST`, `PORT` | `127.0.0.1`, `9090` | where to listen; port 0 takes a free one |
 //! | `TOKENS` | `alice=north,bob=south` | who may connect with which token; not set: everybody |
 //! | `PAIRS` | `alice>bob,*>carol` | who may send to whom; not set: everybody to everybody |
-//! | `BANNED` | `mallory,trudy` | who is kept out and thrown out |
+//! | `BANNED` | `mallory,trudy` | who is kept out and disconnected |
 //! | `STUN_URLS` | `stun:stun.example.org:3478` | separated by commas, as the next |
 //! | `TURN_URLS` | `turn:turn.example.org:3478` | needs `TURN_SECRET` |
 //! | `TURN_SECRET` | | coturn's `static-auth-secret` |

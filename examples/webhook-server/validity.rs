@@ -2,7 +2,7 @@
 //! `NODES_STATUS_CHECK_INTERVAL_MS`, in batches.
 //!
 //! Here it is who has been banned since it connected. Those who are named are disconnected and do
-//! not come again by themselves. Where there is no answer, everybody stays until the next round.
+//! not reconnect. Where there is no answer, everybody stays until the next round.
 
 use axum::Json;
 use axum::extract::State;

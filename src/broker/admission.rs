@@ -65,7 +65,7 @@ impl Broker {
     /// # Errors
     /// [`AdmissionError::Refused`] if the authentication webhook says no, or another connection
     /// holds the ID and keeps it; [`AdmissionError::Unavailable`] if the webhook gives no answer,
-    /// the broker is shutting down, Redis is away or the ID is contended.
+    /// the broker is shutting down, Redis is unavailable or the ID is contended.
     pub(crate) async fn admit(
         self: &Arc<Self>,
         handshake: &Handshake,
@@ -107,7 +107,7 @@ impl Broker {
     }
 
     /// Gives the node its ID for good, now that it has said CONNECT. If it has none so far, it takes
-    /// it from a holder that has not said CONNECT: whoever only upgrades keeps nobody out.
+    /// it from a holder that has not said CONNECT: a client that only upgrades keeps nobody out.
     ///
     /// # Errors
     /// As [`Broker::admit`]. If the ID cannot be had for now, the link is closed.
@@ -133,7 +133,7 @@ impl Broker {
             Ok(None) => AdmissionError::Unavailable("id_contended"),
             Err(error) => error,
         };
-        tracing::info!(target: CONNECTIONS, ?node, peer = %link.remote_addr(), %error, "node not admitted");
+        tracing::info!(target: CONNECTIONS, ?node, remote_addr = %link.remote_addr(), %error, "node not admitted");
         match error {
             AdmissionError::Refused(refusal) => self.metrics.refusal(refusal.label()),
             AdmissionError::Unavailable(cause) => {
@@ -163,7 +163,7 @@ impl Broker {
     }
 
     /// Acquires the ID, contending with its holder as the policy says. `None` if the holder has not
-    /// said CONNECT, and neither has the newcomer: whoever does first gets the ID.
+    /// said CONNECT, and neither has the newcomer: the first one to do so gets the ID.
     async fn acquire(
         &self,
         node: &NodeId,

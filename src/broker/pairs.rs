@@ -1,6 +1,6 @@
 //! Pairs of nodes that an authorized attempt has opened to each other.
 //!
-//! Whoever answers an attempt must be heard even where it could not have made one itself, so the
+//! A node that answers an attempt must be heard even where it could not have made one itself, so the
 //! rest of the signaling passes both ways. A pair lasts as long as both connections do: it names
 //! their owners, so a node that comes back begins anew.
 

@@ -64,7 +64,7 @@ impl Broker {
             if NodeId::parse(to).is_ok_and(|node| self.directory.is_claimed(&node, owner)) {
                 return Outcome::InTransition;
             }
-            self.directory.heal(to, owner);
+            self.directory.release_stale(to, owner);
             return Outcome::NotHere;
         };
         let outcome = receiver.send_event(event.name(), argument);

@@ -96,7 +96,7 @@ impl Broker {
     }
 }
 
-/// The peer that `to` names. There is one way to write a name, the bridge's own, so that whoever
+/// The peer that `to` names. There is one way to write a name, the bridge's own, so that anyone who
 /// authorizes needs to know only one.
 fn peer_named(to: &str) -> Option<PeerId> {
     let is_upper = to.bytes().any(|digit| digit.is_ascii_uppercase());

@@ -50,7 +50,7 @@ impl FromStr for RtcFallback {
 
 /// A configuration that needs no webhook.
 #[derive(Debug, Clone)]
-pub enum OwnRtc {
+pub enum StaticRtc {
     /// The same for every node.
     Fixed(RtcConfiguration),
     /// With TURN credentials for each node.
@@ -77,7 +77,7 @@ impl std::fmt::Debug for TurnServers {
     }
 }
 
-impl OwnRtc {
+impl StaticRtc {
     fn configuration(&self, node: &NodeId) -> RtcConfiguration {
         match self {
             Self::Fixed(configuration) => configuration.clone(),
@@ -129,7 +129,7 @@ impl Broker {
     /// The node's RTC configuration, if no webhook has to be asked for it.
     pub(crate) fn rtc_configuration_at_once(&self, node: &NodeId) -> Option<RtcConfiguration> {
         let is_own = self.webhooks.rtc_configuration.is_none();
-        is_own.then(|| self.own_rtc.configuration(node))
+        is_own.then(|| self.static_rtc.configuration(node))
     }
 
     /// The node's RTC configuration; `None` if there is none and its connection is to be closed.
@@ -138,7 +138,7 @@ impl Broker {
         node: &NodeId,
         address: IpAddr,
     ) -> Option<RtcConfiguration> {
-        let own = || Some(self.own_rtc.configuration(node));
+        let own = || Some(self.static_rtc.configuration(node));
         let Some(webhook) = &self.webhooks.rtc_configuration else { return own() };
         match webhook.ask(node, address).await {
             Ok(configuration) => Some(configuration),

@@ -1,5 +1,5 @@
 //! The variables that name a file with the value of another: secrets are mounted as files by
-//! Docker, Kubernetes and systemd, and are not seen there by whoever lists a process's environment.
+//! Docker, Kubernetes and systemd, and are not seen there by anyone who lists a process's environment.
 
 /// What such a variable's name ends in.
 const SUFFIX: &str = "_FILE";

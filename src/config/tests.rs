@@ -193,7 +193,7 @@ fn turn_needs_servers_and_one_secret() {
     let rtc = |variables: &[(&str, &str)]| read(variables).map(|config| config.static_rtc);
     let urls = ("TURN_URLS", "turn:a:3478?transport=udp, turns:b");
     let own = rtc(&[urls, ("TURN_SECRET", "s"), ("STUN_URLS", "stun:c")]).unwrap();
-    let OwnRtc::Turn(servers) = own else { panic!("{own:?}") };
+    let StaticRtc::Turn(servers) = own else { panic!("{own:?}") };
     assert_eq!(servers.turn_urls, ["turn:a:3478?transport=udp", "turns:b"]);
     assert_eq!(
         (servers.secret.as_str(), servers.credential_ttl),
@@ -208,10 +208,10 @@ fn turn_needs_servers_and_one_secret() {
     };
     let secret = file("secret", " from a file\n");
     let own = rtc(&[urls, ("TURN_SECRET_FILE", &secret)]).unwrap();
-    assert!(matches!(own, OwnRtc::Turn(servers) if servers.secret == "from a file"));
+    assert!(matches!(own, StaticRtc::Turn(servers) if servers.secret == "from a file"));
     let written = file("rtc.json", r#"{"iceServers":[{"urls":"stun:d"}],"x":1}"#);
     let own = rtc(&[("RTC_CONFIGURATION_FILE", &written)]).unwrap();
-    assert!(matches!(own, OwnRtc::Fixed(rtc) if rtc.as_argument().as_str().contains("stun:d")));
+    assert!(matches!(own, StaticRtc::Fixed(rtc) if rtc.as_argument().as_str().contains("stun:d")));
 
     let empty = file("empty", "\n");
     let servers = file("no-servers.json", r#"{"iceServers":[]}"#);

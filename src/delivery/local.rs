@@ -75,7 +75,7 @@ impl LocalConnections {
     }
 
     /// Greets the node and lets its connection be sent to, in one step: nothing can be delivered
-    /// before the greeting, and whoever has been greeted can be reached. Returns whether the
+    /// before the greeting, and a node that has been greeted can be reached. Returns whether the
     /// connection is still registered and took the greeting.
     pub(crate) fn greet(
         &self,

@@ -65,7 +65,7 @@ struct Shared {
 /// What the sender of a message knows it by: the lane that it is in, and its number.
 pub(crate) type Ticket = (u64, u64);
 
-/// Whoever sends messages and is told what became of them.
+/// A sender of messages that is notified of their outcome.
 pub(crate) trait OnReply: Send + Sync {
     /// Takes the reply to the message with this ticket.
     fn on_reply(&self, ticket: Ticket, outcome: Outcome);
@@ -73,7 +73,7 @@ pub(crate) trait OnReply: Send + Sync {
 
 /// Where the reply to a message goes.
 pub(crate) struct ReplyTo {
-    /// Whoever sent it, if it is still there by then.
+    /// The sender, if it is still there by then.
     pub sender: Weak<dyn OnReply>,
     /// What the sender knows it by.
     pub ticket: Ticket,

@@ -87,7 +87,7 @@ struct Shared {
     claims: Claims,
     replicas: Replicas,
     locations: Cache<Box<str>, Owner>,
-    /// Whether IDs may be given out. Not while Redis is away, nor until the leases have been
+    /// Whether IDs may be given out. Not while Redis is unavailable, nor until the leases have been
     /// asserted after it was.
     is_ready: AtomicBool,
     is_closed: AtomicBool,
@@ -278,7 +278,7 @@ impl RedisDirectory {
         }
     }
 
-    /// The ID is the new owner's. Whoever had it here, and did not know that it was lost, learns
+    /// The ID is the new owner's. The node that had it here, and did not know that it was lost, learns
     /// it now.
     fn confirm(&self, node: &NodeId, owner: Owner, sent: Instant) {
         self.0.locations.invalidate(node.as_str());

@@ -187,7 +187,7 @@ impl Listener {
         let Some(upgrade) = arrival.take_upgrade() else { return linger(link).await };
         link.upgrade(parts.read_buf);
         if stop.is_cancelled() {
-            // Whoever closes all upgraded links may have looked before this was one.
+            // The shutdown, which closes all upgraded links, may have looked before this was one.
             link.handle().close(CloseReason::Draining);
         }
         match upgrade {

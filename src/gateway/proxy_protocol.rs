@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxys_own_connections_have_no_client() {
+    fn connections_of_the_proxy_itself_have_no_client() {
         for header in [&b"PROXY UNKNOWN\r\n"[..], b"PROXY UNKNOWN a b c\r\n"] {
             assert_eq!(parse(header), Ok(Some((Header::Local, header.len()))));
         }

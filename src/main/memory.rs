@@ -1,6 +1,6 @@
 //! Gives memory back that connections have left behind.
 //!
-//! glibc keeps what is freed for whoever asks next: after ten thousand nodes have left, the 160 MB
+//! glibc keeps freed memory for the next allocation: after ten thousand nodes have left, the 160 MB
 //! that they took would stay with the process for ever. It gives nearly all of it back when it is
 //! asked to, and is asked when many have left.
 

@@ -1,6 +1,6 @@
 //! The way of log lines to the standard output: a bounded queue, and a thread that writes.
 //!
-//! A pipe that nobody reads blocks whoever writes to it, and a full disk fails him. Here that is a
+//! A pipe that nobody reads blocks its writer, and a full disk fails it. Here that is a
 //! thread with nothing else to do: the threads that serve only append to the queue. Lines that find
 //! it full, or that cannot be written, are dropped and counted.
 

@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_little_in_work_comes_first() {
+    fn a_cause_with_little_in_work_comes_first() {
         let mut queue = FairQueue::new(100);
         for item in 0..4 {
             queue.push(FLOODER, item);
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_takes_from_whoever_has_most() {
+    fn a_full_queue_takes_from_the_cause_with_most() {
         let mut queue = FairQueue::new(4);
         for item in 0..4 {
             assert_eq!(queue.push(FLOODER, item), None);

@@ -63,7 +63,7 @@ impl Permits {
             state.last_id += 1;
             let id = state.last_id;
             let (hand_over, handed_over) = oneshot::channel();
-            // Whoever is evicted finds its channel closed.
+            // An evicted waiter finds its channel closed.
             drop(state.waiting.push(caller, Waiter { id, hand_over }));
             Place { permits: self, caller, id, handed_over }
         };

@@ -174,7 +174,7 @@ async fn origins_do_not_see_each_other() {
         let body = json!({"code": code, "side": "answerer", "answer": "x"});
         assert_eq!(other.post("/answer", &body).await.status, 404);
     }
-    // No header is the origin `unknown`, also for whoever names it so.
+    // No header is the origin `unknown`, also for anyone who names it so.
     offer(&mut Web::open(address).await, "u", "o").await;
     let mut unknown = Web::of(address, "unknown").await;
     assert_eq!(unknown.get("/").await.json()["topics"], json!([{"topic": "u", "count": 1}]));

@@ -197,7 +197,7 @@ async fn an_outage_of_redis_is_a_503_and_missed_changes_are_looked_for() {
     let poll = json!({"code": code, "side": "offerer", "wait": 30_000}).to_string();
     waiting.send("POST", "/poll", "", &poll).await;
     eventually("both wait", || metric(&here, WAITING) == 2.0).await;
-    // Whoever waits has a place, and then looks once more. What is asked behind that look is
+    // A poll that waits has a permit, and then looks once more. What is asked behind that look is
     // answered behind it.
     for _ in 0..2 {
         assert_eq!(web.get("/t/sessions").await.status, 200);

@@ -161,7 +161,7 @@ async fn new_sessions_of_a_topic_are_events() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_waits_is_answered_when_the_server_ends() {
+async fn a_poll_that_waits_is_answered_when_the_server_ends() {
     let server = start_discovery(&[]).await;
     let address = server.address();
     let mut web = Web::open(address).await;

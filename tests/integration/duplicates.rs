@@ -39,18 +39,18 @@ async fn a_silent_holder_is_closed_and_replaced_within_three_seconds() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_goodbye_is_no_sign_of_life() {
+async fn a_close_is_no_heartbeat() {
     let server = start().await;
-    for goodbye in [&frame(0x88, &[3, 232])[..], &frame(0x81, b"41"), &frame(0x81, b"1"), &[]] {
+    for close in [&frame(0x88, &[3, 232])[..], &frame(0x81, b"41"), &frame(0x81, b"1"), &[]] {
         let mut holder = Node::connect_settled(server.address(), "a").await;
         let newcomer = tokio::spawn(Node::try_connect(server.address(), "a"));
         assert_eq!(holder.next_unanswered().await, Frame::Ping);
-        holder.send_bytes(goodbye).await;
-        if goodbye.is_empty() {
+        holder.send_bytes(close).await;
+        if close.is_empty() {
             drop(holder);
         }
         let admitted = newcomer.await.unwrap();
-        assert!(admitted.is_ok(), "{goodbye:x?}: {:?}", admitted.err());
+        assert!(admitted.is_ok(), "{close:x?}: {:?}", admitted.err());
         drop(admitted);
         eventually("both are gone", || metric(&server, "crolang_nodes") == 0.0).await;
     }
@@ -62,7 +62,7 @@ async fn any_byte_is_a_sign_of_life() {
     let mut holder = Node::connect_settled(server.address(), "a").await;
     let newcomer = tokio::spawn(Node::try_connect(server.address(), "a"));
     assert_eq!(holder.next_unanswered().await, Frame::Ping);
-    // Not the pong, but half a frame: whoever writes it lives.
+    // Not the pong, but half a frame: a peer that writes it lives.
     holder.send_bytes(&[0x81]).await;
     assert_eq!(newcomer.await.unwrap().err().unwrap(), ALREADY_CONNECTED);
 }

@@ -97,7 +97,7 @@ async fn a_missed_heartbeat_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn whoever_sends_no_request_is_closed_after_five_seconds() {
+async fn a_client_that_sends_no_request_is_closed_after_five_seconds() {
     let server = start().await;
     let began = Instant::now();
     let mut strangers = tokio::task::JoinSet::new();
@@ -114,7 +114,7 @@ async fn whoever_sends_no_request_is_closed_after_five_seconds() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_leaves_while_it_is_being_authenticated_leaves_nothing() {
+async fn a_node_that_leaves_while_it_is_being_authenticated_leaves_nothing() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", silent.local_addr().unwrap());
     let server = start_with(|config| {
@@ -139,10 +139,10 @@ async fn whoever_leaves_while_it_is_being_authenticated_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_node_says_before_its_goodbye_is_relayed() {
+async fn what_a_node_sends_before_it_closes_is_relayed() {
     let server = start().await;
     let mut bob = Node::connect(server.address(), "bob").await;
-    for goodbye in [frame(0x88, &[3, 232]), frame(0x81, b"41"), frame(0x81, b"1")] {
+    for close in [frame(0x88, &[3, 232]), frame(0x81, b"41"), frame(0x81, b"1")] {
         let mut alice = Node::connect(server.address(), "alice").await;
         let message = |n| {
             format!(
@@ -151,7 +151,7 @@ async fn what_a_node_says_before_its_goodbye_is_relayed() {
             )
         };
         let mut all: Vec<u8> = (0..50).flat_map(|n| frame(0x81, message(n).as_bytes())).collect();
-        all.extend(goodbye);
+        all.extend(close);
         alice.send_bytes(&all).await;
         for n in 0..50 {
             assert_eq!(bob.text().await, message(n));

@@ -65,7 +65,7 @@ async fn come_and_leave(addresses: [SocketAddr; 2], number: usize, done: Arc<Don
         let mut node = match Node::try_connect(addresses[visit / 2 % 2], &id).await {
             Ok(node) => node,
             Err(answer) => {
-                // As official nodes do, it comes again.
+                // As official nodes do, it retries.
                 assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
                 sleep(Duration::from_millis(100)).await;
                 continue;

@@ -118,7 +118,7 @@ async fn what_cannot_arrive_is_not_ok() {
     assert_eq!(alice.ask(MESSAGE, &long).await, "[\"ERROR\"]");
     assert_eq!(alice.ask(MESSAGE, &to(bob.id).replace("alice", "eve")).await, "[\"ERROR\"]");
     bob.is_silent().await;
-    // One that nobody knows is sent to whoever is closest.
+    // One that nobody knows is sent to the closest peers.
     assert_eq!(alice.ask(MESSAGE, &to(id(0xb1))).await, "[\"OK\"]");
     assert_eq!(bob.message().await["to"], json!(id(0xb1)));
 }

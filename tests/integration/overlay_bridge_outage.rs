@@ -35,7 +35,7 @@ impl House {
         Self { redis, links, replicas }
     }
 
-    /// Whoever came is still there.
+    /// Every node that came is still there.
     fn nobody_was_disconnected(&self) {
         for replica in &self.replicas {
             let text = replica.metrics();

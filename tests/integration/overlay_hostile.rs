@@ -53,11 +53,11 @@ impl Bystanders {
                     bob.send_to(alice_id, user(json!("you too"))).await;
                 }
             };
-            let patience = tokio::time::sleep(SOON / 10);
+            let timeout = tokio::time::sleep(SOON / 10);
             tokio::select! {
                 () = asks => return,
                 () = answers => {}
-                () = patience => {}
+                () = timeout => {}
             }
         }
         panic!("they do not hear each other");
@@ -109,7 +109,7 @@ async fn odd_frames_end_their_own_channel_only() {
 }
 
 #[tokio::test]
-async fn whoever_sends_no_id_is_closed() {
+async fn a_peer_that_sends_no_id_is_closed() {
     let server = broker().await;
     for first in ["null", "\"\"", "{}", "[1]", "no JSON", "\"zz\""] {
         let mut socket = RawPeer::open(server.address()).await.unwrap();
@@ -234,7 +234,7 @@ impl Trap {
         format!("ws://{}/", self.0.local_addr().unwrap())
     }
 
-    /// Whoever came did so before this connection of our own.
+    /// Every peer that came did so before this connection of our own.
     async fn is_empty(&self) {
         let own = TcpStream::connect(self.0.local_addr().unwrap()).await.unwrap();
         let (_, first) = self.0.accept().await.unwrap();
@@ -276,7 +276,7 @@ async fn if_all_may_be_dialed_only_asked_answers_are_and_of_the_right_peer() {
         (&offer["to"], &offer["data"]),
         (&json!(id(5)), &json!({"type": "handshake-offer"}))
     );
-    // Somebody else's server: whoever answers there has another ID.
+    // Somebody else's server: the peer that answers there has another ID.
     let elsewhere = broker().await;
     let url = format!("ws://{}{PEERS}", elsewhere.address());
     for (from, url) in [(9, unasked.url()), (6, unasked.url()), (5, url), (5, unasked.url())] {
@@ -296,7 +296,7 @@ async fn if_all_may_be_dialed_only_asked_answers_are_and_of_the_right_peer() {
 async fn memory_is_bounded_whatever_strangers_claim() {
     let server = broker().await;
     let mut peer = RawPeer::connect(server.address(), id(9)).await;
-    // The pure parts show the bounds of nonces, routes and handshakes; here is that of hearsay.
+    // The pure parts show the bounds of nonces, routes and handshakes; here is that of candidates.
     for round in 0..30u8 {
         let ids: Vec<_> = (0..200u8)
             .map(|byte| {

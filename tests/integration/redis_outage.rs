@@ -136,7 +136,7 @@ impl Side {
         }
     }
 
-    /// Newcomers are asked to come again.
+    /// Newcomers are asked to retry.
     pub async fn turns_away(&mut self) {
         let answer = self.try_join("newcomer").await.unwrap_err();
         assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");

@@ -224,7 +224,7 @@ async fn a_broker_that_ends_leaves_nothing_in_redis() {
 /// What a node has seen that talks to the next one all the time.
 #[derive(Default)]
 struct Talk {
-    /// How often it was asked to come again, for each time that it came.
+    /// How often it was asked to retry, for each time that it came.
     turned_away: Vec<usize>,
     acked_ok: Vec<u64>,
     received: Vec<u64>,

@@ -16,7 +16,7 @@ use crate::support::{
 const ALREADY_CONNECTED: &str = "44{\"message\":\"client already connected\"}";
 
 /// The longest that a newcomer waits for its answer.
-const PATIENCE: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What comes without asking anybody who does not answer.
 const AT_ONCE: Duration = Duration::from_secs(1);
@@ -68,7 +68,7 @@ async fn a_holder_that_nobody_hears_is_replaced_from_every_replica_within_three_
     );
     for (entered, took) in [same, other] {
         assert!(entered.is_ok(), "{:?}", entered.err());
-        assert!(took < PATIENCE, "{took:?}");
+        assert!(took < TIMEOUT, "{took:?}");
         drop(entered);
     }
     assert_eq!((replaced(&replicas[0]), replaced(&replicas[1])), (2.0, 0.0));
@@ -148,7 +148,7 @@ async fn a_busy_holder_that_is_not_read_is_neither_replaced_nor_said_to_be_alive
     for (entered, took) in [same, other] {
         let answer = entered.err().unwrap();
         assert!(is_busy(&answer, "holder_busy"), "{answer}");
-        assert!(took < PATIENCE, "{took:?}");
+        assert!(took < TIMEOUT, "{took:?}");
     }
     for replica in &replicas {
         let busy = metric(replica, "crolang_rejections_total{cause=\"holder_busy\"}");
@@ -203,7 +203,7 @@ fn replica_key(redis: &RedisServer) -> String {
     format!("crolang:replica:{}", owner.split_once(':').unwrap().0)
 }
 
-/// Comes again after each 503 until it is in; how often that was.
+/// Retries after each 503 until it is in; how often that was.
 async fn comes_again(address: SocketAddr, id: &str) -> usize {
     let began = Instant::now();
     for times in 0.. {
@@ -213,7 +213,7 @@ async fn comes_again(address: SocketAddr, id: &str) -> usize {
             Err(KeptOut::Unavailable(_)) => {}
             Err(other) => panic!("{other:?}"),
         }
-        assert!(asked.elapsed() < PATIENCE, "{:?}", asked.elapsed());
+        assert!(asked.elapsed() < TIMEOUT, "{:?}", asked.elapsed());
         assert!(began.elapsed() < 2 * SOON, "not in time: it is in");
     }
     unreachable!()
@@ -304,7 +304,7 @@ async fn of_many_newcomers_on_all_replicas_one_gets_a_dead_holders_id() {
         }
     }
     let nodes = || replicas.iter().map(|replica| metric(replica, "crolang_nodes")).sum::<f64>();
-    eventually_within(PATIENCE, "one is left", || {
+    eventually_within(TIMEOUT, "one is left", || {
         nodes() == 1.0 && connected.iter().filter(|node| !node.is_over()).count() == 1
     })
     .await;

@@ -16,8 +16,8 @@ const ARGUMENT_BYTES: usize = 200;
 /// and its answer, are at most so many bytes each way.
 const MOST_BYTES_AROUND: f64 = 400.0;
 
-/// The upkeep of two replicas and the asking of this test cost at most so many bytes a second.
-const UPKEEP_BYTES: f64 = 50_000.0;
+/// The maintenance of two replicas and the asking of this test cost at most so many bytes a second.
+const MAINTENANCE_BYTES: f64 = 50_000.0;
 
 /// What Redis had done up to a moment.
 struct Count {
@@ -74,10 +74,10 @@ async fn send_in_bursts(redis: &RedisServer, alice: &mut Node, bob: &mut Node, b
         "{burst} at a time: {publishes:.3} PUBLISH and {others:.3} other commands, {bytes_in:.0} \
          bytes to Redis and {bytes_out:.0} from it for each message of {ARGUMENT_BYTES} bytes"
     );
-    let upkeep_commands = 40.0 * seconds / sent;
-    assert!(publishes <= 2.0 + upkeep_commands, "{publishes} PUBLISH for each message");
-    assert!(others <= upkeep_commands, "{others} other commands for each message");
-    let most = ARGUMENT_BYTES as f64 + MOST_BYTES_AROUND + UPKEEP_BYTES * seconds / sent;
+    let maintenance_commands = 40.0 * seconds / sent;
+    assert!(publishes <= 2.0 + maintenance_commands, "{publishes} PUBLISH for each message");
+    assert!(others <= maintenance_commands, "{others} other commands for each message");
+    let most = ARGUMENT_BYTES as f64 + MOST_BYTES_AROUND + MAINTENANCE_BYTES * seconds / sent;
     assert!(bytes_in <= most, "{bytes_in} bytes to Redis for each message");
     assert!(bytes_out <= most, "{bytes_out} bytes from Redis for each message");
     // Less than what has to go there would be a count that counts something else.

@@ -51,7 +51,7 @@ async fn garbage_is_counted_and_reaches_nobody() {
     }
     let whole = peer.frame(&[good(1)]);
     for length in [1, 2, 16, 17, 24, 26, 30, 38, 39, whole.len() / 2, whole.len() - 1] {
-        // A frame of its own each time: that it comes again is not why it is dropped.
+        // A frame of its own each time: that it is repeated is not why it is dropped.
         wrong.push((peer.frame(&[good(1)])[..length].to_vec(), "dropped_malformed"));
     }
     for argument in ["", "1", "{}", "null", "\"a", "\"\\x\"", "\"a\"]", "\"a\",1", "\"a\nb\""] {

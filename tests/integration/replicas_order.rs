@@ -215,7 +215,7 @@ async fn the_order_holds_while_the_receiver_moves_and_answers_are_late() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_moves_is_found_where_it_is() {
+async fn a_node_that_moves_is_found_where_it_is() {
     let redis = RedisServer::start().await;
     let replicas = [
         start_replica(&redis.url(), &[]).await,

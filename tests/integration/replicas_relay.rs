@@ -43,8 +43,8 @@ fn called_since(redis: &RedisServer, before: &HashMap<String, u64>) -> HashMap<S
     calls
 }
 
-/// The most commands of one kind that the upkeep of one replica has sent since then.
-fn upkeep(since: Instant) -> u64 {
+/// The most commands of one kind that the maintenance of one replica has sent since then.
+fn maintenance(since: Instant) -> u64 {
     2 * since.elapsed().as_secs() + 4
 }
 
@@ -124,7 +124,7 @@ async fn every_kind_of_ack_comes_for_nodes_on_other_replicas() {
         assert_eq!(alice.ask(event, &to("disabled")).await, "[\"ERROR\"]", "no authorization");
         hook.answer(|call| json!({"authorized": call.body["to"] != "refused"}));
     }
-    // Whoever was not to get anything has got nothing: this is the first that comes.
+    // Nodes that were to get nothing got nothing: this is the first that comes.
     for (id, node) in [("refused", &mut refused), ("disabled", &mut disabled)] {
         bob.send(&format!(r#"42["{MESSAGE}","{{\"to\":\"{id}\",\"last\":1}}"]"#)).await;
         assert!(node.text().await.contains("last"));
@@ -185,9 +185,9 @@ async fn presence_knows_the_nodes_of_all_replicas_by_one_command() {
     }
     let calls = called_since(&redis, &before);
     let mgets = calls["mget"];
-    assert!((QUESTIONS..=QUESTIONS + 3 * upkeep(began)).contains(&mgets), "{calls:?}");
+    assert!((QUESTIONS..=QUESTIONS + 3 * maintenance(began)).contains(&mgets), "{calls:?}");
     let others: u64 = calls.values().sum::<u64>() - mgets;
-    assert!(others <= 6 * upkeep(began), "{calls:?}");
+    assert!(others <= 6 * maintenance(began), "{calls:?}");
     drop(bob);
     until_free(&redis, "bob").await;
     assert_eq!(alice.ask(PRESENCE, question).await, answer(false));
@@ -227,7 +227,7 @@ async fn nodes_of_one_replica_cost_redis_nothing() {
         assert!(!presence.contains("false"), "{presence}");
     }
     let calls = called_since(&redis, &before);
-    assert!(calls.values().sum::<u64>() <= 2 * 4 * upkeep(began), "{calls:?}");
+    assert!(calls.values().sum::<u64>() <= 2 * 4 * maintenance(began), "{calls:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -244,9 +244,9 @@ async fn a_known_receiver_on_another_replica_costs_one_message_there_and_one_bac
     }
     let calls = called_since(&redis, &before);
     let publishes = calls["publish"];
-    assert!(publishes <= 2 * MESSAGES + 2 * upkeep(began), "{calls:?}");
+    assert!(publishes <= 2 * MESSAGES + 2 * maintenance(began), "{calls:?}");
     assert_eq!(calls.get("get").copied().unwrap_or(0), 0, "{calls:?}");
-    assert!(calls.values().sum::<u64>() - publishes <= 2 * 3 * upkeep(began), "{calls:?}");
+    assert!(calls.values().sum::<u64>() - publishes <= 2 * 3 * maintenance(began), "{calls:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -45,7 +45,7 @@ async fn what_was_acked_is_delivered_and_then_every_connection_is_closed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_does_not_read_is_cut_off_in_time() {
+async fn a_node_that_does_not_read_is_cut_off_in_time() {
     let server = start_with(|config| config.shutdown_timeout = Duration::from_secs(2)).await;
     let _bob = Node::connect(server.address(), "bob").await;
     let mut alice = Node::connect(server.address(), "alice").await;

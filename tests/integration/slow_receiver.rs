@@ -49,7 +49,7 @@ async fn its_senders_are_answered_and_it_is_closed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_reads_a_little_now_and_then_is_closed_too() {
+async fn a_node_that_reads_a_little_now_and_then_is_closed_too() {
     let server = start_with(|config| config.link.write_timeout = Duration::from_secs(2)).await;
     let bob = Node::connect(server.address(), "bob").await;
     socket2::SockRef::from(&bob.stream).set_recv_buffer_size(16 * 1024).unwrap();
@@ -105,7 +105,7 @@ async fn a_message_that_is_not_finished_in_time_ends_its_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_reads_again_gets_everything_that_was_acked() {
+async fn a_node_that_reads_again_gets_everything_that_was_acked() {
     let server = start().await;
     let mut bob = Node::connect(server.address(), "bob").await;
     let mut alice = Node::connect(server.address(), "alice").await;
@@ -131,7 +131,7 @@ async fn whoever_reads_again_gets_everything_that_was_acked() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_asks_without_reading_the_answers_is_slowed_down_and_loses_none() {
+async fn a_node_that_reads_no_answers_is_slowed_down_and_loses_none() {
     let server = start_with(|config| config.transport.ping_timeout = Duration::from_secs(60)).await;
     let mut alice = Node::connect(server.address(), "alice").await;
     let socket = socket2::SockRef::from(&alice.stream);

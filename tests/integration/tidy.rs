@@ -166,6 +166,70 @@ fn tests_that_promises_are_traced_to_are_there() {
     assert!(named > 20, "only {named} tests are named");
 }
 
+/// Words that this project does not use, each with the one that it does. `doc/glossary.md` has the
+/// words that remain. Decisions are history and keep the words of their time.
+const FORBIDDEN_WORDS: [(&str, &str); 18] = [
+    ("acquaintance", "known peer"),
+    ("by chance", "random"),
+    ("comes again", "retries, reconnects"),
+    ("come again", "retry, reconnect"),
+    ("farewell", "close"),
+    ("fate", "outcome"),
+    ("goodbye", "close"),
+    ("hearsay", "candidate"),
+    ("ownrtc", "static RTC configuration"),
+    ("parcel", "frame"),
+    ("patience", "timeout"),
+    ("peer = %link", "remote_addr"),
+    ("redis is away", "Redis is unavailable"),
+    ("sign of life", "heartbeat, liveness"),
+    ("signs of life", "heartbeats, liveness"),
+    ("thrown out", "disconnected"),
+    ("upkeep", "maintenance"),
+    ("whoever", "anyone who, a node that"),
+];
+
+#[test]
+fn one_word_per_idea() {
+    let mut found = Vec::new();
+    for (path, text) in ["rs", "md", "js", "cjs"].into_iter().flat_map(|kind| files("", kind)) {
+        let is_exempt = ["doc/decisions", "doc/benchmarks", "tests/integration/tidy.rs"]
+            .iter()
+            .any(|exempt| path.starts_with(exempt));
+        if is_exempt {
+            continue;
+        }
+        for (number, line) in text.lines().enumerate() {
+            let line = line.to_lowercase();
+            for (word, instead) in FORBIDDEN_WORDS {
+                if is_used(&line, word) {
+                    found.push(format!("{}:{}: {word}; say {instead}", path.display(), number + 1));
+                }
+            }
+        }
+    }
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+/// Whether a word is in the line, and not only as a part of a longer one.
+fn is_used(line: &str, word: &str) -> bool {
+    line.match_indices(word).any(|(at, _)| {
+        let is_letter = |c: Option<char>| c.is_some_and(char::is_alphabetic);
+        let behind = line[at + word.len()..].chars().next();
+        !is_letter(line[..at].chars().next_back()) && (behind == Some('s') || !is_letter(behind))
+    })
+}
+
+#[test]
+fn a_forbidden_word_is_found_in_names_too() {
+    for line in ["its fate", "fn fate_of(", "let fates", "(fate)"] {
+        assert!(is_used(line, "fate"), "{line}");
+    }
+    for line in ["", "fated", "sulfate", "outcome"] {
+        assert!(!is_used(line, "fate"), "{line}");
+    }
+}
+
 /// The text without its fenced code blocks.
 fn prose(text: &str) -> String {
     text.split("```").step_by(2).collect()

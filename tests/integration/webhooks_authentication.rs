@@ -201,7 +201,7 @@ async fn it_is_asked_before_the_id_is_looked_at() {
     hook.fault(Fault::Closed, json!({"authenticated": true})).await;
     let answer = Node::try_connect(server.address(), "alice").await.err().unwrap();
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
-    // Nobody asked the holder for a sign of life: the next thing it gets is its own ack.
+    // Nobody probed the holder: the next thing it gets is its own ack.
     holder.send(r#"427["SOCKET_MSG_EXCHANGE","{\"to\":\"bob\"}"]"#).await;
     assert_eq!(holder.next_unanswered().await, Frame::Text("437[\"NOT_CONNECTED\"]".into()));
     hook.answer(|_| json!({"authenticated": true}));
@@ -262,7 +262,7 @@ async fn nothing_happens_before_the_answer() {
 }
 
 #[tokio::test]
-async fn whoever_leaves_during_the_call_leaves_nothing_behind() {
+async fn a_node_that_leaves_during_the_call_leaves_nothing_behind() {
     let hook = open_door().await;
     let server =
         start_with_variables(&[(URL, &hook.url("/")), ("WEBHOOK_TIMEOUT_MS", "60000")]).await;

@@ -1,4 +1,4 @@
-//! Calls of webhooks are shared fairly: whoever causes many waits for them, and nobody else does.
+//! Calls of webhooks are shared fairly: a cause of many calls waits for them, and others do not.
 
 use std::net::SocketAddr;
 use std::time::Duration;

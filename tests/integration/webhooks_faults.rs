@@ -37,7 +37,7 @@ fn calm() -> Value {
     })
 }
 
-/// What a fault is committed on: a yes, and a name to be thrown out.
+/// What a fault is committed on: a yes, and a name to be disconnected.
 fn tempting() -> Value {
     let mut answer = calm();
     answer["invalidNodesIds"] = json!(["victim"]);
@@ -133,7 +133,7 @@ impl Bystanders {
         self.stop.store(true, Ordering::SeqCst);
         let mut times = self.times.await.unwrap();
         times.sort();
-        // Whoever waited for the hook would wait for its timeout.
+        // A node that waited for the hook would wait for its timeout.
         let median = times[times.len() / 2];
         assert!(median < TIMEOUT / 2, "{fault:?}: {median:?}");
     }

@@ -289,19 +289,19 @@ async fn long_messages_that_wait_for_answers_count_in_bytes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_leaves_with_calls_under_way_leaves_nothing_behind() {
+async fn a_node_that_leaves_with_calls_under_way_leaves_nothing_behind() {
     let hook = Hook::start(|_| yes()).await;
     let server = start(&hook).await;
     let bob = Node::connect(server.address(), "bob").await.live();
-    for goodbye in ["41", ""] {
+    for close in ["41", ""] {
         hook.hold();
         let before = hook.count();
         let mut alice = Node::connect(server.address(), "alice").await;
         let all: Vec<_> = (0..SIDE_BY_SIDE / 2).map(|n| message(n, "bob")).collect();
         alice.send_all(&all).await;
         hook.called(before + all.len()).await;
-        if !goodbye.is_empty() {
-            alice.send(goodbye).await;
+        if !close.is_empty() {
+            alice.send(close).await;
         }
         drop(alice);
         // The ID is free at once, while the calls still wait.
@@ -337,7 +337,7 @@ async fn a_live_node_that_waits_in_line_keeps_its_id() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_waits_in_line_and_leaves_is_gone_at_once() {
+async fn a_node_that_waits_in_line_and_leaves_is_gone_at_once() {
     let hook = Hook::start(|_| yes()).await;
     let server = start(&hook).await;
     for linger in [None, Some(Duration::ZERO)] {

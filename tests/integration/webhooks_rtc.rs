@@ -56,7 +56,7 @@ async fn it_is_asked_once_for_each_node_by_a_post_of_json() {
 }
 
 #[tokio::test]
-async fn whoever_is_refused_is_not_asked_about() {
+async fn a_node_that_is_refused_is_not_asked_about() {
     let hook = Hook::start(|_| stun("a")).await;
     let doorman = Hook::start(|_| json!({"authenticated": false})).await;
     let server = start_with_variables(&[
@@ -254,7 +254,7 @@ async fn what_it_sends_before_it_has_its_configuration_waits_until_then() {
     let server = start_with_variables(&[(URL, &hook.url("/"))]).await;
     let early = r#"421["SOCKET_MSG_EXCHANGE","{\"to\":\"bob\",\"early\":1}"]"#;
     let (mut alice, mut bob) = waiting(&hook, &server, &["40", early]).await;
-    // Whoever is not there yet cannot be answered: what it sends would come out of nowhere.
+    // A node that is not there yet cannot be answered: what it sends would come out of nowhere.
     for _ in 0..5 {
         let ack = bob.ask("SOCKET_MSG_EXCHANGE", r#"{"to":"alice"}"#).await;
         assert_eq!(ack, "[\"NOT_CONNECTED\"]");
@@ -266,7 +266,7 @@ async fn what_it_sends_before_it_has_its_configuration_waits_until_then() {
 }
 
 #[tokio::test]
-async fn whoever_leaves_during_the_call_leaves_nothing_behind() {
+async fn a_node_that_leaves_during_the_call_leaves_nothing_behind() {
     let hook = Hook::start(|_| stun("a")).await;
     let server =
         start_with_variables(&[(URL, &hook.url("/")), ("WEBHOOK_TIMEOUT_MS", "60000")]).await;

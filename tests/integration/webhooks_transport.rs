@@ -49,7 +49,7 @@ async fn a_certificate_for_the_right_name_from_a_trusted_authority_will_do() {
     assert_eq!(hook.bodies(), [json!({"id": "alice", "nodeId": "alice"})]);
     let hook = Hook::start_tls(authority.server("localhost"), |_| yes()).await;
     assert_eq!(kept_out(&hook.url("/").replace("127.0.0.1", "localhost"), ca).await, None);
-    // Whoever trusts an authority of its own still speaks plain HTTP where the URL says so.
+    // Anyone who trusts an authority of its own still speaks plain HTTP where the URL says so.
     let hook = Hook::start(|_| yes()).await;
     assert_eq!(kept_out(&hook.url("/"), ca).await, None);
 }

@@ -1,4 +1,4 @@
-//! Which nodes may stay? The validity webhook's rounds, and how a node is thrown out.
+//! Which nodes may stay? The validity webhook's rounds, and how a node is disconnected.
 
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ async fn next_round(hook: &Hook) -> Value {
     hook.bodies()[before].clone()
 }
 
-/// Reads what a node sees that is thrown out: the disconnect packet, then the end.
+/// Reads what a node sees that is disconnected: the disconnect packet, then the end.
 async fn assert_thrown_out(node: &mut Node) {
     assert_eq!(node.text().await, "41");
     assert!(matches!(node.next().await, Frame::End | Frame::Close));
@@ -96,7 +96,7 @@ async fn an_invalid_node_is_disconnected_for_good_and_nobody_else() {
     assert_thrown_out(&mut alice).await;
     assert_thrown_out(&mut bob).await;
     back_at_the_start(&server).await;
-    // Whoever is valid again may come again.
+    // A node that is valid again may reconnect.
     hook.answer(|_| invalid(&[]));
     let mut carol = Node::connect(address, "carol").await;
     let before = hook.count();
@@ -216,7 +216,7 @@ async fn many_nodes_are_asked_about_in_batches() {
 }
 
 #[tokio::test]
-async fn whoever_left_and_came_back_during_the_call_stays() {
+async fn a_node_that_left_and_came_back_during_the_call_stays() {
     let hook = Hook::start(|_| invalid(&[])).await;
     let server = start(&hook, "50").await;
     let alice = Node::connect(server.address(), "alice").await;

@@ -96,7 +96,7 @@ describe('the example webhook server', () => {
     assert.match((await audit)[0], /alice.*bob/);
   });
 
-  test('whoever is banned is thrown out and stays out', async () => {
+  test('a banned node is disconnected and stays out', async () => {
     disconnectAll();
     const carol = openSocket(broker, {
       query: { id: 'carol', ...NODE_QUERY, data: JSON.stringify({ token: 'c' }) },

@@ -17,7 +17,7 @@ const PEERS = { PEER_RELAY_PATH: '/peers', PEER_RELAY_BRIDGE: 'true' };
 const peersOf = (broker) => `ws://127.0.0.1:${broker.port}/peers`;
 
 /**
- * Whoever begins: the browser asks the broker, the broker asks the browser, or both ask at the same time. And whoever
+ * No matter who begins: the browser asks the broker, the broker asks the browser, or both ask at the same time. And anyone who
  * ends it: the browser, the broker, or the broker because of what the browser sends.
  */
 const CASES = {

@@ -122,7 +122,7 @@ describe('webhooks written for the original', () => {
     }
   });
 
-  test('whoever is no longer valid is disconnected and does not come back by itself', async () => {
+  test('a node that is no longer valid is disconnected and does not come back by itself', async () => {
     const alice = await comeIn(parts, 'alice');
     const id = freshId('bob');
     hooks.passes.set(id, 'b');
@@ -139,7 +139,7 @@ describe('webhooks written for the original', () => {
     assert.ok(alice.socket.connected);
   });
 
-  test('while the server is away newcomers come again and nobody is disconnected', async () => {
+  test('while the server is away newcomers retry and nobody is disconnected', async () => {
     const alice = await comeIn(parts, 'alice');
     const id = freshId('bob');
     hooks.passes.set(id, 'b');

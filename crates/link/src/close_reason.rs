@@ -11,7 +11,7 @@ pub enum CloseReason {
     WriteTimeout,
     /// The peer took longer than the message timeout for one message.
     MessageTimeout,
-    /// The peer gave no sign of life while another connection asked for its ID.
+    /// The peer was unresponsive while another connection asked for its ID.
     Replaced,
     /// The node left its namespace.
     NodeLeft,

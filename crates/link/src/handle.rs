@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::CloseReason;
 use crate::outbox::Outbox;
 
-/// The shortest time between two pings of liveness probes. Strangers cause probes: whoever asks for
+/// The shortest time between two pings of liveness probes. Strangers cause probes: anyone who asks for
 /// an ID makes its holder prove that it is alive.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -201,7 +201,7 @@ impl LinkHandle {
     /// Checks that the peer is alive: a WebSocket ping goes out between two frames, and any
     /// byte read afterwards is the reply (RFC 6455, 5.5.2: an endpoint must answer a ping).
     /// Returns whether it came within `timeout` of the ping. There is one ping in a
-    /// [`PING_INTERVAL`], however many ask: they share its reply.
+    /// second, however many ask: they share its reply.
     pub async fn probe(&self, timeout: Duration) -> bool {
         let shared = &*self.0;
         let _probe = Probe::begin(shared);

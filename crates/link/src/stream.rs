@@ -166,7 +166,7 @@ impl<S: Socket> Stream<S> {
     }
 
     /// Passes on what the transport may see, and buffers what it may not: so the peer's end, its
-    /// leaving and its signs of life are noticed all the same.
+    /// leaving and its heartbeats are noticed all the same.
     fn poll_incoming(
         &mut self,
         cx: &mut Context<'_>,

@@ -54,7 +54,7 @@ impl PeerId {
         Self(bytes)
     }
 
-    /// An ID by chance.
+    /// A random ID.
     pub fn random(random: &mut impl Rng) -> Self {
         Self(random.random())
     }
@@ -100,7 +100,7 @@ impl PeerId {
         self.0[at / 8] & (0x80 >> (at % 8)) != 0
     }
 
-    /// An ID by chance that has `common` bits in common with this one, from 0 to 159.
+    /// A random ID that has `common` bits in common with this one, from 0 to 159.
     pub(crate) fn random_in_bucket(&self, common: usize, random: &mut impl Rng) -> Self {
         let mut id = Self::random(random);
         for at in 0..=common {

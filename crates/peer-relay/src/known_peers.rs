@@ -156,7 +156,7 @@ mod tests {
         assert!(known.set_step(now, first[0], Step::Offered), "there is room for one's own");
         known.expire(now + HANDSHAKE_TIMEOUT);
         assert_eq!(known.handshakes.len(), 0);
-        // Old hearsay makes room.
+        // Old candidates make room.
         known.expire(now + CANDIDATE_TTL * 2);
         assert!(known.candidates().is_empty());
     }

@@ -93,7 +93,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn is_never_larger_than_two_generations_and_knows_the_last_one(
+        fn is_never_larger_than_two_maps_and_knows_the_last_one(
             keys in prop::collection::vec(0u16..500, 1..300), most in 1usize..50,
         ) {
             let start = Instant::now();

@@ -19,7 +19,7 @@ use super::message::{MAX_DATA_BYTES, Message};
 use super::outcome::Outcome;
 use super::rotating_map::RotatingMap;
 
-/// How many peers a message may have come by; whoever would be one more drops it.
+/// How many peers a message may have come by; a further peer drops it.
 pub(crate) const MAX_HOPS: usize = 20;
 
 /// To how many neighbours a message is passed on, beside the one that its receiver is known by.
@@ -94,12 +94,12 @@ impl<C: Clone> Router<C> {
         &self.neighbours
     }
 
-    /// One of these by chance.
+    /// A random one of these.
     pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> Option<T> {
         from.get(self.random.random_range(0..from.len().max(1))).copied()
     }
 
-    /// An ID by chance that has this many bits in common with the own one.
+    /// A random ID that has this many bits in common with the own one.
     pub(crate) fn random_in_bucket(&mut self, common: usize) -> PeerId {
         self.neighbours.own().random_in_bucket(common, &mut self.random)
     }
@@ -164,7 +164,7 @@ impl<C: Clone> Router<C> {
 
     fn next_hops(&mut self, now: Instant, message: &Message) -> Vec<C> {
         let is_new = |id: &PeerId| !message.path.contains(id);
-        // Whoever is a neighbour needs no one in between, who could only read along.
+        // A neighbour needs no peer in between, which could only read along.
         if is_new(&message.to)
             && let Some(channel) = self.neighbours.get(&message.to)
         {

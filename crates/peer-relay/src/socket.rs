@@ -17,7 +17,7 @@ use super::peer::{Events, Peer, PeerEvent, PeerSettings, SendError};
 /// The longest datagram, in bytes: each takes up to four characters in a message.
 pub const MAX_DATAGRAM_BYTES: usize = 15_000;
 
-/// Ports by chance are below this, as the original's are.
+/// Random ports are below this, as the original's are.
 const RANDOM_PORTS: u16 = 9999;
 
 /// Where a datagram comes from.
@@ -70,7 +70,7 @@ struct Datagram {
 }
 
 impl PeerSocket {
-    /// Starts a peer and binds a socket to it. Port 0 takes one by chance.
+    /// Starts a peer and binds a socket to it. Port 0 takes a random one.
     ///
     /// # Errors
     /// If the address in the settings cannot be listened on.
@@ -78,7 +78,7 @@ impl PeerSocket {
         Ok(Self::over(Peer::start(settings).await?, port))
     }
 
-    /// Binds a socket to a peer that runs. Port 0 takes one by chance.
+    /// Binds a socket to a peer that runs. Port 0 takes a random one.
     pub fn over(peer: Peer, port: u16) -> Self {
         let port = if port == 0 { rand::random_range(1..RANDOM_PORTS) } else { port };
         let events = tokio::sync::Mutex::new(peer.events());

@@ -3,7 +3,7 @@
 //!
 //! All commands go through one queue, so they are executed in the order in which they were sent;
 //! queued commands are sent in one pipeline. Nothing is retried here. The sender of a command
-//! learns whether it was executed ([`Value`](redis::Value)), was not
+//! learns whether it was executed ([`Value`]), was not
 //! ([`RedisFailure::Unavailable`], [`RedisFailure::Refused`]), or may have been
 //! ([`RedisFailure::Unanswered`]).
 //!

@@ -1,4 +1,4 @@
-//! Ports that stay with whoever has them, also while nobody listens there.
+//! Ports that stay with their owner, also while nobody listens there.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;

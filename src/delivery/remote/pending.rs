@@ -39,7 +39,7 @@ impl<W> Pending<W> {
         Ok(id)
     }
 
-    /// Whoever waits for the answer to this request.
+    /// The waiter for the reply to this request.
     pub(super) fn take(&self, id: u64) -> Option<W> {
         let mut waiters = self.lock();
         let place = usize::try_from(id.checked_sub(waiters.first_id)?).ok()?;
@@ -53,7 +53,7 @@ impl<W> Pending<W> {
     pub(super) fn expired(&self, timeout: Duration) -> Vec<W> {
         let mut expired = Vec::new();
         let mut waiters = self.lock();
-        // Whoever is at the front waits.
+        // The one at the front waits.
         while let Some((since, waiter)) = waiters.queue.front_mut() {
             if since.elapsed() <= timeout {
                 break;

@@ -1,6 +1,6 @@
 //! Where the nodes of other replicas are.
 //!
-//! Locations are remembered. One may be wrong by the time it is used: whoever finds nobody there
+//! Locations are remembered. One may be wrong by the time it is used: a replica that finds nobody there
 //! forgets it and asks again.
 
 use redis::Value;
@@ -28,7 +28,7 @@ impl RedisDirectory {
         };
         let Some(owner) = found else { return Ok(None) };
         if owner.replica == self.0.replica {
-            self.heal(node, owner);
+            self.release_stale(node, owner);
             return Ok(None);
         }
         let is_alive = self.0.replicas.was_alive(owner.replica)
@@ -52,7 +52,7 @@ impl RedisDirectory {
 
     /// An ID stands in this replica's name. If it is not claimed here, it is given back: its
     /// release was lost.
-    pub(in crate::directory) fn heal(&self, node: &str, owner: Owner) {
+    pub(in crate::directory) fn release_stale(&self, node: &str, owner: Owner) {
         if !self.0.claims.has(node, owner.connection)
             && let Ok(node) = NodeId::parse(node)
         {

@@ -1,5 +1,5 @@
 //! The lease protocol as a state machine: whatever happens to replicas, to their links and to
-//! Redis, in whatever order, an ID has one owner, and whoever leaves frees it.
+//! Redis, in whatever order, an ID has one owner, and a node that leaves frees it.
 //!
 //! Three replicas run the real directory, each on a runtime of its own that can be stopped, against
 //! a real Redis server, each through a proxy of its own that loses and holds up. A reference model

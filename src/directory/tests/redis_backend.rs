@@ -193,7 +193,7 @@ async fn a_replica_that_was_thought_dead_gives_up_what_others_have_taken() {
     let heir = cluster.views[1].somebody();
     let _heirs = cluster.views[1].directory.acquire(&node("a"), heir).await.unwrap();
     cluster.until_back(0).await;
-    // Whoever is ready has asserted what it has, and knows what it has lost.
+    // A replica that is ready has asserted what it has, and knows what it has lost.
     assert_eq!(cluster.views[0].lost.try_recv(), Ok(lost("a", owner)));
     assert!(cluster.views[0].lost.try_recv().is_err());
     assert_eq!((cluster.stands("a"), cluster.stands("b")), (heir.to_string(), owner.to_string()));
@@ -207,11 +207,11 @@ async fn what_stands_in_the_own_name_without_a_claim_is_free() {
     let owner = view.somebody();
     let _lease = view.directory.acquire(&node("a"), owner).await.unwrap();
     assert_eq!(cluster.stands("a"), owner.to_string());
-    // Whoever looks there frees it too.
+    // A lookup there frees it too.
     cluster.redis.command(&["SET", &key("b"), &view.somebody().to_string(), "PX", "60000"]);
     assert_eq!(view.directory.locate("b").await, Ok(None));
     eventually("it is freed", || cluster.stands("b").is_empty()).await;
-    view.directory.heal("a", owner);
+    view.directory.release_stale("a", owner);
     view.flush().await;
     assert_eq!(cluster.stands("a"), owner.to_string(), "what is claimed is not healed");
 }

@@ -115,9 +115,9 @@ pub enum KeptOut {
 }
 
 impl Client {
-    /// Connects a node, as far as that goes within `patience`.
-    pub async fn enter(address: SocketAddr, id: &str, patience: Duration) -> Result<Self, KeptOut> {
-        timeout(patience, Self::try_enter(address, id)).await.unwrap_or(Err(KeptOut::Lost))
+    /// Connects a node, as far as that goes within `limit`.
+    pub async fn enter(address: SocketAddr, id: &str, limit: Duration) -> Result<Self, KeptOut> {
+        timeout(limit, Self::try_enter(address, id)).await.unwrap_or(Err(KeptOut::Lost))
     }
 
     async fn try_enter(address: SocketAddr, id: &str) -> Result<Self, KeptOut> {
@@ -153,7 +153,7 @@ impl Client {
         self.stream.write_all(&bytes).await.map_err(|_| KeptOut::Lost)
     }
 
-    /// Sends an event that gets an answer from whoever serves the node. Returns when it was sent:
+    /// Sends an event that gets an answer from the replica that serves the node. Returns when it was sent:
     /// at that time the connection was alive.
     pub async fn ask(&mut self) -> Option<Instant> {
         self.asked += 1;

@@ -29,7 +29,7 @@ pub struct HaProxy {
 }
 
 impl HaProxy {
-    /// Passes connections on to whoever accepts any.
+    /// Passes connections on to any server that accepts one.
     pub async fn start(servers: &[SocketAddr]) -> Self {
         Self::start_with(Mode::Tcp, None, servers).await
     }

@@ -101,7 +101,7 @@ impl Node {
     }
 
     /// A connected node of which the broker has read every byte, so that from now on only what it
-    /// sends is a sign of life: the ack comes back behind the reply to the first heartbeat.
+    /// sends is a heartbeat: the ack comes back behind the reply to the first heartbeat.
     pub async fn connect_settled(address: SocketAddr, id: &str) -> Self {
         let mut node = Self::connect(address, id).await;
         assert_eq!(node.ask("SOCKET_MSG_EXCHANGE", "{}").await, "[\"ERROR\"]");

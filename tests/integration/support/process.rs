@@ -21,7 +21,7 @@ pub fn program(variables: &[(&str, &str)]) -> Command {
 pub struct Holdings {
     /// Open files, sockets among them.
     pub files: usize,
-    /// Tasks that have not ended, with that of whoever asks.
+    /// Tasks that have not ended, with that of the asking one.
     pub tasks: u64,
     /// Nodes that hold their ID.
     pub nodes: u64,
@@ -109,7 +109,7 @@ impl Process {
         least
     }
 
-    /// Waits until it holds no more than this. Whoever upgrades and does not send CONNECT leaves a
+    /// Waits until it holds no more than this. A client that upgrades and does not send CONNECT leaves a
     /// task of the library that waits for it for 10 s, and ends only then.
     pub async fn until_it_holds(&self, wanted: Holdings) {
         let began = Instant::now();

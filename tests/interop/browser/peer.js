@@ -15,7 +15,7 @@ const heard = [];
 const listeners = [];
 /** Messages from the broker are handled one after the other: a candidate must find its description in place. */
 let work = Promise.resolve();
-/** Resolves when the data channel is open, whoever began. */
+/** Resolves when the data channel is open, no matter who began. */
 let opened;
 const channelOpen = new Promise((resolve) => (opened = resolve));
 /** Resolves at the first candidate of the other side; the channel may open before it. */

@@ -1,6 +1,6 @@
 // The real broker as a child process: started on a free port, stopped by its own process id.
 // It gets a clean environment and an empty working directory, so that neither the variables nor a `.env` file of
-// whoever runs the tests can change what is tested.
+// anyone who runs the tests can change what is tested.
 
 import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';

@@ -46,7 +46,7 @@ pub enum Mode {
     Churn(Churn),
     /// Nodes connect and do nothing: what a connection costs
     Idle(Idle),
-    /// Nodes connect all at once and come again after a 503: a fleet that comes back
+    /// Nodes connect all at once and retry after a 503: a fleet that comes back
     Storm(Storm),
     /// Clients ask discovery, the HTTP interface of Rondevu
     Discovery(Discovery),

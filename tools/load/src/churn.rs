@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use crate::arguments::Churn;
-use crate::connection::{Connection, Deaf, say_goodbye};
+use crate::connection::{Connection, Deaf, send_close};
 use crate::door::NotIn;
 use crate::latency::Latencies;
 use crate::report::{Measured, Outcomes, Report};
@@ -15,7 +15,7 @@ use crate::run::{Moment, Run, Trouble};
 use crate::wrong::Wrongs;
 
 /// How long a node that leaves waits for the broker to close.
-const LEAVING_PATIENCE: Duration = Duration::from_secs(2);
+const LEAVING_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a node that is not in waits before the next one comes: a connection can be refused so
 /// fast that nothing else would get its turn.
@@ -68,10 +68,10 @@ async fn come_and_go(run: &Run, lane: usize, tally: &RefCell<Tally>) {
             tokio::time::sleep(BREATH).await;
             continue;
         };
-        say_goodbye(&connection.outbox());
+        send_close(&connection.outbox());
         // The broker closes: so it is what waits for stray packets afterwards, and this side does
         // not run out of ports.
-        let left = tokio::time::timeout(LEAVING_PATIENCE, connection.run(&mut Deaf)).await;
+        let left = tokio::time::timeout(LEAVING_TIMEOUT, connection.run(&mut Deaf)).await;
         let mut tally = tally.borrow_mut();
         match left {
             Ok(_) if tally.is_measuring => tally.to_be_out.record(in_ns, run.clock.now_ns()),

@@ -35,7 +35,7 @@ pub struct Connection {
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
 pub enum End {
-    /// The server said goodbye, or closed.
+    /// The server closed.
     #[error("the server closed the connection")]
     Closed,
     /// The connection broke.
@@ -62,8 +62,8 @@ impl Listener for Deaf {
     fn packet(&mut self, _: Packet<'_>) {}
 }
 
-/// Says goodbye; the server is the one to close.
-pub fn say_goodbye(outbox: &Rc<Outbox>) {
+/// Sends a close; the server is the one to end the connection.
+pub fn send_close(outbox: &Rc<Outbox>) {
     // 1000, a normal closure (RFC 6455, 7.4.1).
     outbox.put(|out| frame::write(Opcode::Close, &1000u16.to_be_bytes(), out));
     outbox.flush();
@@ -143,7 +143,7 @@ impl Connection {
                         self.outbox.put(|out| frame::write(Opcode::Text, b"3", out));
                         answers = true;
                     }
-                    Packet::Goodbye => return Ok(Break(())),
+                    Packet::Close => return Ok(Break(())),
                     packet => listener.packet(packet),
                 },
                 Opcode::Ping => {

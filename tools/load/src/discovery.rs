@@ -25,7 +25,7 @@ use site::Site;
 use work::Work;
 
 /// How long is waited, at the end, for answers that have not come.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Measures how discovery answers.
 ///
@@ -77,7 +77,7 @@ pub async fn run(run: &Run, asked: &Discovery) -> Result<Report, Trouble> {
     pacer.abort();
     let settled = async { while asking.join_next().await.is_some() {} };
     // What has not come by then is unanswered.
-    let _ = tokio::time::timeout(PATIENCE, settled).await;
+    let _ = tokio::time::timeout(TIMEOUT, settled).await;
     drop(asking);
 
     let mut measured = Measured { unit: "requests", ..Measured::default() };

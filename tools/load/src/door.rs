@@ -16,7 +16,7 @@ use crate::packet::Packet;
 use crate::wrong::Wrong;
 
 /// How long the way in may take: what the official client waits.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The longest answer that is read if it is no upgrade, in bytes.
 const MAX_ANSWER_BYTES: usize = 16 * 1024;
@@ -37,7 +37,7 @@ struct Broker {
 /// Why a node is not in.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotIn {
-    /// 503: it should come again.
+    /// 503: it should retry.
     #[error("503 {0}")]
     TurnedAway(String),
     /// Refused for good, with this message; or an answer that is neither an upgrade nor a 503.
@@ -93,7 +93,7 @@ impl Door {
     /// # Errors
     /// See [`NotIn`].
     pub async fn enter(&self, place: usize, id: &str) -> Result<Connection, NotIn> {
-        match tokio::time::timeout(PATIENCE, self.try_enter(place, id)).await {
+        match tokio::time::timeout(TIMEOUT, self.try_enter(place, id)).await {
             Ok(entered) => entered,
             Err(_) => Err(NotIn::Broken("not connected in time".into())),
         }
@@ -111,7 +111,7 @@ impl Door {
     /// # Errors
     /// [`NotIn::Broken`].
     pub async fn connect(&self, place: usize) -> Result<TcpStream, NotIn> {
-        let stream = tokio::time::timeout(PATIENCE, TcpStream::connect(self.at(place)?.address));
+        let stream = tokio::time::timeout(TIMEOUT, TcpStream::connect(self.at(place)?.address));
         let stream = stream.await.map_err(|_| NotIn::Broken("not connected in time".into()))??;
         stream.set_nodelay(true)?;
         Ok(stream)
@@ -213,7 +213,7 @@ impl Entrance {
                     self.bytes.drain(..taken);
                     return Ok(());
                 }
-                (Opcode::Text, Packet::Goodbye) | (Opcode::Close, _) => {
+                (Opcode::Text, Packet::Close) | (Opcode::Close, _) => {
                     return Err(NotIn::Broken("closed on the way in".into()));
                 }
                 _ => None,

@@ -30,7 +30,7 @@ use peers::{PeerInbox, Sent};
 use traffic::{Promise, Role, Sender, Traffic};
 
 /// How long is waited, at the end, for what has not come.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long is waited after all has come for what should not come.
 const LINGER: Duration = Duration::from_millis(100);
@@ -181,7 +181,7 @@ async fn drive(
     tokio::select! {
         () = settled => {}
         () = traffic.deserted() => {}
-        () = tokio::time::sleep(PATIENCE) => {}
+        () = tokio::time::sleep(TIMEOUT) => {}
     }
     traffic.finish();
 

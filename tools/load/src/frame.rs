@@ -14,7 +14,7 @@ pub enum Opcode {
     Text,
     /// Bytes; brokers send none.
     Binary,
-    /// The goodbye.
+    /// A close.
     Close,
     /// Asks for a pong.
     Ping,

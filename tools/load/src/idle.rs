@@ -17,7 +17,7 @@ use crate::run::{Run, Trouble};
 use crate::wrong::{Wrong, Wrongs};
 
 /// How long the nodes wait for the broker to close when they leave.
-const LEAVING_PATIENCE: Duration = Duration::from_secs(10);
+const LEAVING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A node that is in, and does nothing but to answer heartbeats.
 struct Node {
@@ -61,7 +61,7 @@ pub async fn run(run: &Run, idle: &Idle) -> Result<Report, Trouble> {
         node.leave();
     }
     let left = join_all(nodes.into_iter().map(|node| node.task));
-    if tokio::time::timeout(LEAVING_PATIENCE, left).await.is_err() {
+    if tokio::time::timeout(LEAVING_TIMEOUT, left).await.is_err() {
         tally.outcomes.borrow_mut().add("not all closed by the broker", 1);
     }
     run.stage.last("afterwards", idle.seconds.0, || 0).await;
@@ -105,9 +105,9 @@ impl Node {
         Self { outbox, task }
     }
 
-    /// Says goodbye.
+    /// Sends a close.
     fn leave(&self) {
-        connection::say_goodbye(&self.outbox);
+        connection::send_close(&self.outbox);
     }
 }
 

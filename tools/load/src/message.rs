@@ -1,6 +1,6 @@
 //! What senders send: frames that are built once, of which only the numbers change.
 //!
-//! A message carries a *stamp*, the sender's place and the message's number, so that whoever gets
+//! A message carries a *stamp*, the sender's place and the message's number, so that anyone who gets
 //! it can say whose it is and which; and everything else in it can be compared byte for byte.
 
 use serde_json::{Value, json};

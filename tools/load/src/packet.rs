@@ -6,8 +6,8 @@
 pub enum Packet<'a> {
     /// `0{...}`: Engine.IO is open.
     Open,
-    /// `1`, `41`: the server says goodbye.
-    Goodbye,
+    /// `1`, `41`: the server closes.
+    Close,
     /// `2`: a heartbeat, answered with `3`.
     Ping,
     /// `40{...}`: Socket.IO is connected.
@@ -32,7 +32,7 @@ impl<'a> Packet<'a> {
             [b'4', b'2', rest @ ..] => Self::Event(rest),
             [b'2'] => Self::Ping,
             [b'0', ..] => Self::Open,
-            [b'1'] | [b'4', b'1', ..] => Self::Goodbye,
+            [b'1'] | [b'4', b'1', ..] => Self::Close,
             [b'4', b'0', ..] => Self::Connected,
             [b'4', b'4', rest @ ..] => Self::Refused(rest),
             [b'{', ..] => Self::Message(text),
@@ -64,8 +64,8 @@ mod tests {
     fn packets_are_told_apart() {
         let cases: [(&str, Packet<'_>); 13] = [
             ("0{\"sid\":\"a\"}", Packet::Open),
-            ("1", Packet::Goodbye),
-            ("41", Packet::Goodbye),
+            ("1", Packet::Close),
+            ("41", Packet::Close),
             ("2", Packet::Ping),
             ("2probe", Packet::Other),
             ("40{\"sid\":\"a\"}", Packet::Connected),

@@ -1,4 +1,4 @@
-//! Nodes that connect all at once and come again until they are in: a fleet that comes back.
+//! Nodes that connect all at once and retry until they are in: a fleet that comes back.
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -21,7 +21,7 @@ pub(crate) enum End {
     Malformed,
     /// A frame was too long.
     TooLong,
-    /// The other side gave no sign of life.
+    /// The other side was unresponsive.
     Unresponsive,
     /// This peer ends.
     Stopped,

@@ -59,7 +59,7 @@ impl<C: Clone + PartialEq> Membership<C> {
         Outcome::Handled
     }
 
-    /// Negotiates with whom there is a handshake. Candidates are of no use here: whoever wants a
+    /// Negotiates with whom there is a handshake. Candidates are of no use here: anyone who wants a
     /// WebRTC channel to this peer has to come to its address.
     pub(crate) fn take_signal(
         &mut self,

@@ -61,7 +61,7 @@ fn a_new_neighbour_is_asked_for_peers_and_asks() {
     assert_eq!(sent(&actions), [(id(1), message::find_peers(&id(50)).get())]);
     peer.open(now, id(2), 2);
     peer.receive(now, id(1), from(1, 1, message::found_peers(&[id(3), id(50), id(2)])));
-    // The closest first, whoever asks included, oneself not.
+    // The closest first, the asking peer included, oneself not.
     let actions = peer.receive(now, id(1), from(1, 2, message::find_peers(&id(2))));
     assert_eq!(sent(&actions), [(id(1), message::found_peers(&[id(2), id(3), id(1)]).get())]);
     // Who left is not named any more.

@@ -39,7 +39,7 @@ pub(crate) async fn keep_connected(inner: Arc<Inner>, url: Url) {
             }
         }
         pause = next_pause(pause, began.elapsed(), is_connected);
-        // By chance, so that peers that lost the same one do not all come back at once.
+        // Random, so that peers that lost the same one do not all come back at once.
         let pause = pause.mul_f64(rand::random_range(0.5..1.0));
         tokio::select! {
             () = tokio::time::sleep(pause) => {}

@@ -1,4 +1,4 @@
-//! What whoever starts a peer decides.
+//! The settings of a peer.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -16,7 +16,7 @@ pub enum DialPolicy {
     /// Those of its bootstrap peers only.
     #[default]
     Bootstrap,
-    /// Also those that other peers send for themselves. Whoever can reach this peer can then make
+    /// Also those that other peers send for themselves. Anyone who can reach this peer can then make
     /// it connect to any address that it can reach.
     Any,
 }

@@ -51,7 +51,7 @@ fn the_two_closest_that_are_not_in_the_path_come_next() {
     let now = Instant::now();
     let route = router.receive(now, id(1), message(3, 9, &[9, 1], 1));
     assert_eq!(on(route), (vec![id(2), id(4)], vec![id(9), id(1), id(0)]));
-    // Whoever is a neighbour gets it alone.
+    // A neighbour gets it alone.
     let route = router.receive(now, id(1), message(8, 9, &[9, 1], 2));
     assert_eq!(on(route).0, [id(8)]);
     assert_eq!(on(router.send(now, id(3), user(RawValue::NULL))).0, [id(2), id(1)]);
@@ -90,7 +90,7 @@ fn a_message_is_taken_once_and_while_its_path_is_short() {
     // For this peer itself it may have come from anywhere.
     let path = [&path[..], &path, &path].concat();
     assert!(matches!(router.receive(now, id(1), message(0, 100, &path, 3)), Route::Here(_)));
-    // One's own nonce is known, and so is whoever pretends to be this peer.
+    // One's own nonce is known, and so is a peer that pretends to be this peer.
     let Route::On(_, own) = router.send(now, id(9), user(RawValue::NULL)) else { panic!() };
     assert_eq!(outcome(router.receive(now, id(1), own)), Outcome::Replayed);
     assert_eq!(outcome(router.receive(now, id(1), message(9, 0, &[0], 4))), Outcome::OwnMessage);
@@ -241,7 +241,7 @@ impl Network {
         journey
     }
 
-    /// Hops of messages between pairs by chance, and the mean number of copies.
+    /// Hops of messages between random pairs, and the mean number of copies.
     fn sample(&mut self, pairs: usize) -> (Vec<usize>, f64) {
         let (mut hops, mut copies) = (Vec::new(), 0);
         while hops.len() < pairs {

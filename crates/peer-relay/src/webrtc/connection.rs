@@ -212,7 +212,7 @@ impl Connection {
                     RTCPeerConnectionState::Failed | RTCPeerConnectionState::Closed,
                 ) => return Some(Event::Over),
                 RTCPeerConnectionEvent::OnDataChannel(RTCDataChannelEvent::OnOpen(id)) => {
-                    // There is one, whoever made it.
+                    // There is one, no matter who made it.
                     let is_first = *self.channel.get_or_insert(id) == id;
                     return Some(if is_first { Event::Open } else { Event::Odd });
                 }

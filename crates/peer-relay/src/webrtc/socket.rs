@@ -1,6 +1,6 @@
 //! The UDP socket of one connection, and which datagrams pass it.
 //!
-//! Whoever asks by STUN, and knows the password, is answered; that proves the address that the
+//! Anyone who asks by STUN, and knows the password, is answered; that proves the address that the
 //! question came from. Only to such addresses anything else is sent, and only from there it is
 //! taken. So nobody can make this side send to an address at which nobody asked for it.
 

@@ -196,7 +196,7 @@ impl World {
             for (replica, session, acquired) in join_all(newcomers).await {
                 winners.extend(acquired.map(|lease| (replica, session, lease)));
             }
-            // On a slow machine a session may break at any time; the newcomer comes again.
+            // On a slow machine a session may break at any time; the newcomer retries.
             if expected != Expected::Won || began.elapsed() > SETTLED {
                 break;
             }
@@ -229,12 +229,12 @@ impl World {
     }
 
     /// As the broker does it.
-    async fn acquire(&self, replica: usize, node: &NodeId, patience: Duration) -> Option<Lease> {
+    async fn acquire(&self, replica: usize, node: &NodeId, timeout: Duration) -> Option<Lease> {
         let view = &self.replicas[replica].view;
         let owner = view.somebody();
         let began = Instant::now();
         let mut acquired = view.directory.acquire(node, owner).await;
-        while began.elapsed() < patience {
+        while began.elapsed() < timeout {
             let holder = match acquired {
                 Ok(lease) => return Some(lease),
                 Err(AcquireError::Taken(holder)) => holder,

@@ -96,7 +96,7 @@ async fn handle(shared: &Shared, call: Call, stream: &mut dyn Stream) -> io::Res
             unless_gone(stream, tokio::time::sleep(delay)).await?;
             answer.to_string()
         }
-        // Whoever goes where a redirect leads finds the right answer there.
+        // A client that goes where a redirect leads finds the right answer there.
         Reply::Fault(Fault::Redirect(_), answer) if call.target == ELSEWHERE => answer.to_string(),
         Reply::Fault(fault, answer) => {
             return fault.commit(&answer.to_string(), stream, &shared.endless_bytes).await;

@@ -1,6 +1,6 @@
 //! What can be wrong with an answer, down to the byte.
 //!
-//! Where there is an answer at all, what would have been the right one is in it: whoever overlooks
+//! Where there is an answer at all, what would have been the right one is in it: a client that overlooks
 //! the fault takes it for a yes.
 
 use std::io;

@@ -1,7 +1,7 @@
 //! The way into the peer-relay network: TCP, the upgrade, the IDs of both sides, until the peer has
 //! shown that it knows of the newcomer.
 
-use super::{Door, Entrance, NotIn, PATIENCE};
+use super::{Door, Entrance, NotIn, TIMEOUT};
 use crate::connection::Connection;
 use crate::frame::{self, Opcode};
 use crate::peer::{PeerId, PeerMessage};
@@ -24,7 +24,7 @@ impl Door {
             let other = entrance.exchange_ids(own).await?;
             Ok((self.connection(entrance), other))
         };
-        match tokio::time::timeout(PATIENCE, joined).await {
+        match tokio::time::timeout(TIMEOUT, joined).await {
             Ok(joined) => joined,
             Err(_) => Err(NotIn::Broken("not connected in time".into())),
         }

@@ -12,13 +12,13 @@ use tokio::time::{interval, timeout};
 
 use super::traffic::Traffic;
 use crate::answer::{Answer, Verdict};
-use crate::connection::{Connection, Deaf, Listener, say_goodbye};
+use crate::connection::{Connection, Deaf, Listener, send_close};
 use crate::message::{Message, Route};
 use crate::packet::Packet;
 use crate::run::Run;
 
 /// How long a stranger waits for its ack, and then for the broker to close.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Bytes of a stranger's message.
 const SIZE: usize = 200;
@@ -51,10 +51,10 @@ async fn visit(run: &Run, place: usize) -> String {
     let outbox = connection.outbox();
     outbox.put(|out| message.write(0, out));
     outbox.flush();
-    let outcome = timeout(PATIENCE, first_ack(&mut connection)).await;
-    say_goodbye(&outbox);
+    let outcome = timeout(TIMEOUT, first_ack(&mut connection)).await;
+    send_close(&outbox);
     // A broker that does not close it loses it all the same, when it is dropped.
-    let _ = timeout(PATIENCE, connection.run(&mut Deaf)).await;
+    let _ = timeout(TIMEOUT, connection.run(&mut Deaf)).await;
     outcome.unwrap_or_else(|_| "no ack".into())
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::process::Command;
 
-/// The longest that a run of a second may take, with all its patience.
+/// The longest that a run of a second may take, with all its timeouts.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// What a run said.

@@ -104,7 +104,7 @@ impl Network {
         }
     }
 
-    /// Sends between pairs by chance; how many arrived.
+    /// Sends between random pairs; how many arrived.
     fn sample(&mut self, pairs: usize, random: &mut StdRng) -> usize {
         let here: Vec<_> = (0..self.peers.len()).filter(|peer| !self.left.contains(peer)).collect();
         self.delivered.clear();
