@@ -176,12 +176,12 @@ mod tests {
     fn names_that_are_nearly_right_are_found() {
         let settings = settings(
             &[("REDIS_URLS", "x"), ("PATH", "/bin"), ("REDIS_PORT", "6379"), ("PORT", "1")],
-            &[("MAX_CONECTIONS", "1"), ("port", "1"), ("TURN_SECRET_FILE", "x")],
+            &[("MAX_CONNECTION", "1"), ("port", "1"), ("TURN_SECRET_FILE", "x")],
         );
         let found: Vec<_> =
             settings.misspelled().into_iter().map(|it| (it.name, it.nearest)).collect();
         let expected =
-            [("MAX_CONECTIONS", "MAX_CONNECTIONS"), ("REDIS_URLS", "REDIS_URL"), ("port", "PORT")];
+            [("MAX_CONNECTION", "MAX_CONNECTIONS"), ("REDIS_URLS", "REDIS_URL"), ("port", "PORT")];
         assert_eq!(found, expected.map(|(name, nearest)| (name.to_owned(), nearest)));
     }
 }

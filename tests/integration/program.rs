@@ -65,7 +65,7 @@ async fn arguments() {
     {
         assert!(settings.lines().any(|it| it == line), "{settings}");
     }
-    let (code, _, err) = with("--check-config", &[("MAX_CONECTIONS", "5")]).await;
+    let (code, _, err) = with("--check-config", &[("MAX_CONNECTION", "5")]).await;
     assert_eq!(code, Some(0));
     assert!(err.contains("did you mean MAX_CONNECTIONS?"), "{err}");
 }
