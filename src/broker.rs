@@ -44,6 +44,7 @@ use redis_session::Refusal;
 
 use crate::delivery::{LocalConnections, Remote};
 use crate::directory::Directory;
+use crate::memory_budget::MemoryBudget;
 use crate::metrics::Metrics;
 use crate::node::ReplicaId;
 use crate::overlay::Peer;
@@ -82,6 +83,7 @@ pub(crate) struct Broker {
     pairs: OpenPairs,
     webhooks: Webhooks,
     static_rtc: StaticRtc,
+    memory: MemoryBudget,
     metrics: Metrics,
     /// Owns what is looked up for nodes beside their messages. Each task ends with its connection.
     lookups: TaskTracker,
@@ -123,10 +125,16 @@ impl Broker {
             pairs: OpenPairs::new(),
             webhooks,
             static_rtc,
+            memory: MemoryBudget::new(Some(u64::MAX), &metrics),
             metrics,
             lookups: TaskTracker::new(),
             draining: AtomicBool::new(false),
         }
+    }
+
+    /// The same, which admits newcomers and messages only as long as `memory` does.
+    pub(crate) fn within(self, memory: MemoryBudget) -> Self {
+        Self { memory, ..self }
     }
 
     /// The same, whose nodes also reach the peers that `peer` reaches.

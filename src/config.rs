@@ -38,6 +38,9 @@ use env_file::read_env_file;
 use link::LinkLimits;
 use reader::Reader;
 
+/// The least limit of memory, in bytes.
+const MIN_MEMORY_LIMIT: u64 = 32 << 20;
+
 /// The most threads that can be asked for; more than the cores there are make nothing faster.
 const MAX_WORKER_THREADS: usize = 1024;
 
@@ -57,6 +60,9 @@ pub struct Config {
     pub log_format: LogFormat,
     /// The most connections at a time.
     pub max_connections: usize,
+    /// The memory that the process may have, in bytes; `None` for three quarters of what the container
+    /// or the machine has.
+    pub memory_limit: Option<u64>,
     /// How long the end of the process may take.
     pub shutdown_timeout: Duration,
     /// The limits of each connection.
@@ -154,6 +160,9 @@ impl Config {
             log_level: reader.parsed("LOG_LEVEL"),
             log_format: reader.parsed("LOG_FORMAT"),
             max_connections: reader.number("MAX_CONNECTIONS", 1),
+            memory_limit: reader.optional("MEMORY_LIMIT_BYTES", |text| {
+                text.parse().ok().filter(|bytes| *bytes >= MIN_MEMORY_LIMIT)
+            }),
             shutdown_timeout: reader.milliseconds("SHUTDOWN_TIMEOUT_MS", 1),
             link,
             listener: listener::read(&mut reader),

@@ -39,6 +39,8 @@ pub(crate) enum Outcome {
     Disabled,
     /// It is not a message, or its `from` is not its sender.
     Invalid,
+    /// The process has too little memory left.
+    NoMemory,
     /// The authorization webhook said no.
     Unauthorized,
     /// The authorization webhook gave no answer.
@@ -72,6 +74,7 @@ impl Outcome {
             Self::NotLocated
                 | Self::Disabled
                 | Self::Invalid
+                | Self::NoMemory
                 | Self::Unauthorized
                 | Self::AuthorizationFailed
                 | Self::NameOfANode

@@ -53,6 +53,7 @@ mod delivery;
 mod directory;
 mod gateway;
 mod http;
+mod memory_budget;
 mod metrics;
 mod node;
 mod overlay;

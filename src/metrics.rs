@@ -32,6 +32,8 @@ struct Inner {
     nodes: Gauge,
     tasks: Gauge,
     log_lines_dropped: Family<Labels, Count>,
+    memory_used: Gauge,
+    memory_limit: Family<Labels, Count>,
     admissions: Count,
     refusals: Family<Labels, Count>,
     rejections: Family<Labels, Count>,
@@ -72,6 +74,8 @@ impl Metrics {
             nodes: Gauge::default(),
             tasks: Gauge::default(),
             log_lines_dropped: Family::default(),
+            memory_used: Gauge::default(),
+            memory_limit: Family::default(),
             admissions: Count::default(),
             refusals: Family::default(),
             rejections: Family::default(),
@@ -103,6 +107,16 @@ impl Metrics {
             "log_lines_dropped",
             "Lines of the process's log that were dropped, by cause",
             inner.log_lines_dropped.clone(),
+        );
+        registry.register(
+            "memory_used_bytes",
+            "Memory that the process has",
+            inner.memory_used.clone(),
+        );
+        registry.register(
+            "memory_limit",
+            "What was done to stay below the limit of memory, by action",
+            inner.memory_limit.clone(),
         );
         registry.register("admissions", "Nodes that got their ID", inner.admissions.clone());
         registry.register(
@@ -158,6 +172,16 @@ impl Metrics {
     /// So many tasks of the process have not ended.
     pub(crate) fn tasks(&self, tasks: usize) {
         self.0.tasks.set(i64::try_from(tasks).unwrap_or(i64::MAX));
+    }
+
+    /// The process has so much memory, in bytes.
+    pub(crate) fn memory_used(&self, bytes: u64) {
+        self.0.memory_used.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// How often this was done to stay below the limit of memory.
+    pub(crate) fn memory_limit(&self, action: &'static str) -> Count {
+        self.0.memory_limit.get_or_create_owned(&[("action", action)])
     }
 
     /// A node was refused for good.

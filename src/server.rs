@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::directory::Directory;
 use crate::gateway::{self, Listener};
 use crate::http;
+use crate::memory_budget::MemoryBudget;
 use crate::metrics::Metrics;
 use crate::node::ReplicaId;
 use crate::overlay::Peer;
@@ -91,6 +92,7 @@ impl Server {
             None => None,
         };
         let peer = start_peer(config, &links, &metrics).await.map_err(bind_error)?;
+        let memory = MemoryBudget::new(config.memory_limit, &metrics);
         let broker = Broker::new(
             replica,
             config.broker,
@@ -99,7 +101,8 @@ impl Server {
             Webhooks::new(&config.webhooks, &metrics)?,
             config.static_rtc.clone(),
             metrics.clone(),
-        );
+        )
+        .within(memory.clone());
         let bridge = peer.clone().filter(|_| config.peer_relay.bridge);
         let peer_events = bridge.as_ref().map(Peer::events);
         let broker = Arc::new(match bridge {
@@ -129,7 +132,7 @@ impl Server {
 
         let (checked, interval) = (broker.clone(), config.webhooks.validity_check_interval);
         let check = async move { checked.check_validity_every(interval).await };
-        let mut maintenance = vec![spawn(check)];
+        let mut maintenance = vec![spawn(check), spawn(memory.keep(links.clone()))];
         maintenance.extend(peer_events.map(|events| spawn(broker.clone().serve_peers(events))));
         maintenance.extend(cluster.into_iter().flat_map(|cluster| cluster.run(&broker)));
         Ok(Self {

@@ -95,6 +95,9 @@ impl Broker {
         if self.is_draining() {
             return Err(AdmissionError::Unavailable("draining"));
         }
+        if !self.memory.admits_newcomers() {
+            return Err(AdmissionError::Unavailable("memory_limit"));
+        }
         self.authenticate(handshake, link.remote_addr().ip()).await?;
         let node = handshake.id.clone();
         let owner = Owner { replica: self.replica, connection: ConnectionId::next() };

@@ -46,6 +46,7 @@ impl Broker {
             Some(from) if from != sender.name.as_str() => Err(Outcome::Invalid),
             // Nobody has such an ID, so nobody is asked: no webhook, cache or log ever copies it.
             _ if !NodeId::may_be(&envelope.to) => Err(Outcome::NotConnected),
+            _ if !self.memory.admits_message() => Err(Outcome::NoMemory),
             _ => Ok((envelope, payload)),
         }
     }

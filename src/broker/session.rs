@@ -157,6 +157,9 @@ impl Session {
         let Ok(question) = self.broker.question(payload) else {
             return self.ack(Some(ack_id), Ack::Error);
         };
+        if !self.broker.memory.admits_message() {
+            return self.ack(Some(ack_id), Ack::Error);
+        }
         if let Some(answer) = self.broker.known_presence(&question) {
             return self.connection.send_ack(ack_id, JsonStringBuf::new(&answer).as_json());
         }

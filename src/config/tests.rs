@@ -97,6 +97,7 @@ fn each_kind_of_wrong_value_is_a_error() {
             "DISCOVERY_MAX_REQUESTS_PER_SECOND" => &counts[1..],
             "STUN_URLS" => &["x", "stun:", "turn:h", "stun:h,", "stun:h,x", "stun://h", "stun:h:0"],
             "TURN_URLS" => &["x", "turn:", "stun:h", "turn:h", "turn:h?transport=sctp"],
+            "MEMORY_LIMIT_BYTES" => &["0", "33554431", "-1", "1.5", "x", "1GB"],
             "TURN_SECRET" => &["a secret without servers"],
             "PEER_RELAY_PATH" => &[
                 "x",

@@ -52,12 +52,13 @@ fn every_file_says_what_lives_in_it_and_is_short() {
 }
 
 /// The modules from bottom to top; each may import those before it, and itself.
-const LAYERS: [&str; 16] = [
+const LAYERS: [&str; 17] = [
     "telemetry",
     "secret_url",
     "node",
     "protocol",
     "metrics",
+    "memory_budget",
     "sharded",
     "circuit_breaker",
     "directory",

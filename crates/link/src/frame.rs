@@ -115,6 +115,11 @@ impl FrameScanner {
         self.frame.is_none() && self.header_bytes == 0
     }
 
+    /// The bytes of the message that has begun and not ended.
+    pub(super) fn message_bytes(&self) -> u64 {
+        self.message.bytes
+    }
+
     /// Whether a message or a frame has begun and not ended.
     pub(super) fn is_within_message(&self) -> bool {
         self.is_message_begun || !self.is_between_frames()

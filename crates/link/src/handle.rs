@@ -48,6 +48,10 @@ pub(crate) struct Shared {
     pub(crate) queued_ack_bytes: AtomicUsize,
     pub(crate) pending_events: AtomicUsize,
     pub(crate) pending_event_bytes: AtomicUsize,
+    /// Bytes that were read and wait for the rest of their message, or for being passed on.
+    pub(crate) incoming_bytes: AtomicUsize,
+    /// Too much memory is in use, and this link is one of those that hold most.
+    is_paused_for_memory: AtomicBool,
     /// Wakes the task that reads.
     pub(crate) reader: AtomicWaker,
     /// Wakes the task whose write waits for the peer.
@@ -112,6 +116,8 @@ impl LinkHandle {
             queued_ack_bytes: AtomicUsize::new(0),
             pending_events: AtomicUsize::new(0),
             pending_event_bytes: AtomicUsize::new(0),
+            incoming_bytes: AtomicUsize::new(0),
+            is_paused_for_memory: AtomicBool::new(false),
             reader: AtomicWaker::new(),
             writer: AtomicWaker::new(),
             ping_due: AtomicBool::new(false),
@@ -154,6 +160,23 @@ impl LinkHandle {
                 on_close(reason);
             }
         }
+    }
+
+    /// Returns how many bytes are held for the connection: unwritten, pending, unfinished.
+    pub(crate) fn held_bytes(&self) -> usize {
+        let shared = &*self.0;
+        shared.waiting_bytes()
+            + shared.pending_event_bytes.load(Ordering::Relaxed)
+            + shared.incoming_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Pauses or resumes the reading for want of memory. Returns whether it was the other way.
+    pub(crate) fn pause_for_memory(&self, pauses: bool) -> bool {
+        let is_changed = self.0.is_paused_for_memory.swap(pauses, Ordering::AcqRel) != pauses;
+        if is_changed && !pauses {
+            self.0.reader.wake();
+        }
+        is_changed
     }
 
     /// Ends the connection for the rest of the program now, and its transport as soon as what is
@@ -296,6 +319,10 @@ impl Shared {
         self.reader.wake();
         self.writer.wake();
         self.activity.notify_waiters();
+    }
+
+    pub(crate) fn is_paused_for_memory(&self) -> bool {
+        self.is_paused_for_memory.load(Ordering::Relaxed)
     }
 
     pub(crate) fn is_closed_by_peer(&self) -> bool {

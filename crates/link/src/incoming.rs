@@ -150,6 +150,11 @@ impl Incoming {
         MAX_BUFFERED_BYTES.saturating_sub(self.buffered.len())
     }
 
+    /// Bytes of the message that the peer has begun, and of what is buffered.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.scanner.message_bytes() as usize + self.buffered.len()
+    }
+
     /// The number of the message that the peer has begun and not finished.
     pub(crate) fn begun_message(&self) -> Option<u32> {
         self.scanner.is_within_message().then_some(self.messages)

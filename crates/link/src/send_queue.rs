@@ -173,10 +173,11 @@ impl Shared {
         self.queued_ack_bytes.load(Ordering::Acquire) >= MAX_QUEUED_ACK_BYTES
             || self.pending_events.load(Ordering::Acquire) >= MAX_PENDING_EVENTS
             || self.pending_event_bytes.load(Ordering::Acquire) >= MAX_PENDING_EVENT_BYTES
+            || self.is_paused_for_memory()
     }
 
     /// What waits to be written, by the link or by others, in bytes.
-    fn waiting_bytes(&self) -> usize {
+    pub(crate) fn waiting_bytes(&self) -> usize {
         self.queued_bytes.load(Ordering::SeqCst) + self.reserved_bytes.load(Ordering::SeqCst)
     }
 

@@ -8,6 +8,9 @@ use tokio::sync::Notify;
 
 use crate::{CloseReason, Link, LinkHandle, LinkLimits, Socket};
 
+/// What a link has to hold at least, in bytes, to be paused for want of memory.
+const MIN_PAUSED_BYTES: usize = 16 * 1024;
+
 /// The set of open links.
 #[derive(Clone)]
 pub struct LinkSet(Arc<Inner>);
@@ -110,6 +113,21 @@ impl LinkSet {
     /// Returns the handles of all open links.
     pub fn handles(&self) -> Vec<LinkHandle> {
         self.lock().open.values().cloned().collect()
+    }
+
+    /// Pauses the reading of the links that hold most, so that they hold `bytes` together, and resumes
+    /// that of all others. Returns how many were paused now.
+    pub fn pause_largest(&self, bytes: usize) -> usize {
+        let handles = self.handles();
+        let mut held: Vec<_> = handles.iter().map(|link| (link.held_bytes(), link)).collect();
+        held.sort_unstable_by_key(|(held, _)| std::cmp::Reverse(*held));
+        let (mut sum, mut newly) = (0, 0);
+        for (held, link) in held {
+            let pauses = sum < bytes && held >= MIN_PAUSED_BYTES;
+            sum += held;
+            newly += usize::from(link.pause_for_memory(pauses) && pauses);
+        }
+        newly
     }
 
     /// Kills every open link.

@@ -257,6 +257,8 @@ impl<S: Socket> Stream<S> {
             self.handle.0.record_received(std::mem::take(&mut self.unrecorded_bytes));
         }
         if polled.is_pending() {
+            let held = self.incoming.as_ref().map_or(0, Incoming::held_bytes);
+            self.handle.0.incoming_bytes.store(held, Ordering::Relaxed);
             if let Poll::Ready(Err(error)) = self.poll_send(cx) {
                 return Poll::Ready(Err(error));
             }

@@ -59,6 +59,12 @@ pub(super) const VARIABLES: &[Variable] = &[
         about: "The maximum number of connections at a time; further ones get 503.",
     },
     Variable {
+        name: "MEMORY_LIMIT_BYTES",
+        default: "",
+        allowed: "a whole number of bytes, 33554432 or more",
+        about: "The memory that the process may have; if not set, three quarters of what its container or the machine has. From four fifths of it, reading pauses on the connections that hold most and newcomers get 503; from nineteen twentieths, messages get ERROR.",
+    },
+    Variable {
         name: "MAX_QUEUED_BYTES",
         default: "1048576",
         allowed: COUNT,

@@ -1,0 +1,178 @@
+//! The budget of the process's memory, and what happens towards it.
+//!
+//! Every part has limits of its own, for each connection; many connections together may still want
+//! more than there is. So the memory that the process really has is looked at many times a second.
+//! Near the limit, reading pauses on the connections that hold most, and newcomers are rejected;
+//! nearer, messages are answered `ERROR`. Nobody who is connected is cut off for it: what is held
+//! leaves or runs into its deadline.
+//!
+//! The hot path only loads a level that hardly ever changes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::time::MissedTickBehavior;
+
+use crate::metrics::{Count, Metrics};
+use link::LinkSet;
+
+/// The time between two looks. At a gigabyte a second, 50 MB come between them.
+const CHECK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// The shortest time between two requests that the allocator give back what is free.
+const TRIM_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The size of a page, in bytes.
+const PAGE_BYTES: u64 = 4096;
+
+/// The budget; a cheap handle.
+#[derive(Clone)]
+pub(crate) struct MemoryBudget(Arc<Inner>);
+
+struct Inner {
+    limit: u64,
+    level: AtomicU8,
+    metrics: Metrics,
+    refused_messages: Count,
+}
+
+/// How near the limit is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Level {
+    Normal = 0,
+    /// Above four fifths: reading pauses where most is held, newcomers are rejected.
+    High = 1,
+    /// Above nineteen twentieths: messages are refused too.
+    Critical = 2,
+}
+
+impl Level {
+    fn of(used: u64, limit: u64) -> Self {
+        match used.saturating_mul(20) / limit.max(1) {
+            0..16 => Self::Normal,
+            16..19 => Self::High,
+            _ => Self::Critical,
+        }
+    }
+}
+
+impl MemoryBudget {
+    /// A budget of `limit` bytes, or of three quarters of what the container or the machine has.
+    pub(crate) fn new(limit: Option<u64>, metrics: &Metrics) -> Self {
+        let limit = limit.or_else(|| Some(available_bytes()? / 4 * 3)).unwrap_or(u64::MAX);
+        let refused_messages = metrics.memory_limit("refused_message");
+        let (level, metrics) = (AtomicU8::new(Level::Normal as u8), metrics.clone());
+        Self(Arc::new(Inner { limit, level, metrics, refused_messages }))
+    }
+
+    /// Whether there is memory for newcomers.
+    pub(crate) fn admits_newcomers(&self) -> bool {
+        self.0.level.load(Ordering::Relaxed) < Level::High as u8
+    }
+
+    /// Whether there is memory for a message. One for which there is none is counted.
+    pub(crate) fn admits_message(&self) -> bool {
+        let admits = self.0.level.load(Ordering::Relaxed) < Level::Critical as u8;
+        if !admits {
+            self.0.refused_messages.inc();
+        }
+        admits
+    }
+
+    /// Keeps the level up to date, and pauses the links of `links` that hold most while it is high.
+    /// Ends only where the system does not say how much memory the process has.
+    pub(crate) async fn keep(self, links: LinkSet) {
+        let paused = self.0.metrics.memory_limit("paused_reading");
+        let mut ticks = tokio::time::interval(CHECK_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut before, mut last_trim) = (Level::Normal, None::<Instant>);
+        loop {
+            ticks.tick().await;
+            let Some(mut used) = resident_bytes() else { return };
+            let mut level = Level::of(used, self.0.limit);
+            if level > Level::Normal && last_trim.is_none_or(|at| at.elapsed() > TRIM_INTERVAL) {
+                last_trim = Some(Instant::now());
+                // What was freed may still count. It takes milliseconds.
+                let _ = tokio::task::spawn_blocking(malloc_trim::trim).await;
+                used = resident_bytes().unwrap_or(used);
+                level = Level::of(used, self.0.limit);
+            }
+            self.0.level.store(level as u8, Ordering::Relaxed);
+            self.0.metrics.memory_used(used);
+            if level > Level::Normal {
+                let excess = used.saturating_sub(self.0.limit / 5 * 4);
+                let newly = links.pause_largest(usize::try_from(excess).unwrap_or(usize::MAX));
+                paused.inc_by(newly as u64);
+            } else if before > Level::Normal {
+                links.pause_largest(0);
+            }
+            if level != before {
+                tracing::warn!(?level, used, limit = self.0.limit, "memory");
+            }
+            before = level;
+        }
+    }
+}
+
+/// How much memory the process has: proc(5), `/proc/self/statm`, the second field.
+fn resident_bytes() -> Option<u64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
+    Some(pages * PAGE_BYTES)
+}
+
+/// How much memory the process may have: the least of the machine's and of its cgroups' limits.
+fn available_bytes() -> Option<u64> {
+    let read = |path: &str| std::fs::read_to_string(path).ok();
+    let meminfo = read("/proc/meminfo").unwrap_or_default();
+    let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let total = total.and_then(|kb| kb.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    let groups = read("/proc/self/cgroup").unwrap_or_default();
+    let limits = groups.lines().flat_map(limit_files).filter_map(|path| read(&path));
+    let limits = limits.filter_map(|limit| limit.trim().parse::<u64>().ok());
+    total.map(|kb| kb * 1024).into_iter().chain(limits).min()
+}
+
+/// Where the limits of a cgroup of version 2 or 1 stand: cgroups(7), `/proc/[pid]/cgroup`. Inside a
+/// container the group is mounted at the root.
+fn limit_files(group: &str) -> Vec<String> {
+    let mut fields = group.splitn(3, ':').skip(1);
+    let (root, file) = match fields.next() {
+        Some("") => ("/sys/fs/cgroup", "memory.max"),
+        Some("memory") => ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
+        _ => return Vec::new(),
+    };
+    let path = fields.next().unwrap_or_default().trim_end_matches('/');
+    vec![format!("{root}{path}/{file}"), format!("{root}/{file}")]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_are_shares_of_the_limit() {
+        let levels = [0, 799, 800, 949, 950, 2_000].map(|used| Level::of(used, 1_000));
+        use Level::*;
+        assert_eq!(levels, [Normal, Normal, High, High, Critical, Critical]);
+        assert_eq!(Level::of(u64::MAX / 2, u64::MAX), Normal);
+    }
+
+    #[test]
+    fn limits_of_both_kinds_of_cgroups_are_found() {
+        assert_eq!(
+            limit_files("0::/a/b"),
+            ["/sys/fs/cgroup/a/b/memory.max", "/sys/fs/cgroup/memory.max"]
+        );
+        let first = "/sys/fs/cgroup/memory/x/memory.limit_in_bytes";
+        assert_eq!(limit_files("5:memory:/x")[0], first);
+        assert!(limit_files("3:cpu:/x").is_empty() && limit_files("").is_empty());
+    }
+
+    #[test]
+    fn the_process_has_memory_and_less_than_the_machine() {
+        let (used, available) = (resident_bytes().unwrap(), available_bytes().unwrap());
+        assert!(used > 0 && used < available, "{used} {available}");
+    }
+}
