@@ -59,81 +59,103 @@ fn parse(text: &str) -> Result<Url, String> {
 /// Asks once.
 pub(super) fn check(config: &Config, arguments: &ArgMatches) -> Result<(), HealthError> {
     if let Some(url) = arguments.get_one::<Url>("url") {
-        let host = url.host_str().ok_or_else(|| HealthError::NoHost(url.clone()))?;
-        let address = format!("{host}:{}", url.port_or_known_default().unwrap_or(80));
-        return expect_ok(&address, url.path());
+        return expect_ok(&Target::of_url(url)?, url.path());
     }
     match process::first() {
         Some(process) if process.is_peer => process.addresses.iter().try_for_each(|address| {
-            let address = reachable(*address).to_string();
-            status(&address, "/")
-                .map(drop)
-                .map_err(|source| HealthError::Unreachable { address, source })
+            let target = Target::listening_at(*address);
+            target.status("/").map(drop).map_err(|source| target.unreachable(source))
         }),
         Some(process) if !process.addresses.is_empty() => process
             .addresses
             .iter()
-            .try_for_each(|address| expect_ok(&reachable(*address).to_string(), "/health")),
+            .try_for_each(|address| expect_ok(&Target::listening_at(*address), "/health")),
         _ if config.port == 0 => Err(HealthError::NoAddress),
         _ => {
-            let address = reachable(SocketAddr::new(config.host, config.port));
-            expect_ok(&address.to_string(), "/health")
+            let address = SocketAddr::new(config.host, config.port);
+            expect_ok(&Target::listening_at(address), "/health")
         }
     }
 }
 
-/// The address at which a server on this machine that listens there is reached.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
-    if address.ip().is_unspecified() {
-        address.set_ip(match address.ip() {
-            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-        });
-    }
-    address
-}
-
-fn expect_ok(address: &str, path: &str) -> Result<(), HealthError> {
-    let address = address.to_owned();
-    match status(&address, path) {
+fn expect_ok(target: &Target, path: &str) -> Result<(), HealthError> {
+    match target.status(path) {
         Ok(status) if status.split(' ').nth(1) == Some("200") => Ok(()),
-        Ok(status) => Err(HealthError::Unhealthy { address, status }),
-        Err(source) => Err(HealthError::Unreachable { address, source }),
+        Ok(status) => Err(HealthError::Unhealthy { address: target.name.clone(), status }),
+        Err(source) => Err(target.unreachable(source)),
     }
 }
 
-/// The status line of the response to a request.
-fn status(address: &str, path: &str) -> io::Result<String> {
-    let deadline = Instant::now() + TIMEOUT;
-    let mut stream = connect(address, deadline)?;
-    stream.set_write_timeout(Some(TIMEOUT))?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes())?;
-    let mut head = Vec::new();
-    let mut buffer = [0; MAX_STATUS_BYTES];
-    while head.len() < MAX_STATUS_BYTES && !head.contains(&b'\n') {
-        stream.set_read_timeout(Some(remaining(deadline)?))?;
-        match stream.read(&mut buffer)? {
-            0 => break,
-            count => head.extend(buffer.iter().take(count)),
-        }
-    }
-    if head.is_empty() {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    let head = String::from_utf8_lossy(&head);
-    Ok(head.lines().next().unwrap_or_default().to_owned())
+/// A server to ask.
+struct Target {
+    /// Its host and port.
+    name: String,
+    /// Where it may be reached, in the order to try.
+    addresses: Vec<SocketAddr>,
 }
 
-fn connect(address: &str, deadline: Instant) -> io::Result<TcpStream> {
-    let mut failed = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    for address in address.to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, remaining(deadline)?) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => failed = error,
+impl Target {
+    fn of_url(url: &Url) -> Result<Self, HealthError> {
+        let host = url.host_str().ok_or_else(|| HealthError::NoHost(url.clone()))?;
+        let name = format!("{host}:{}", url.port_or_known_default().unwrap_or(80));
+        match name.to_socket_addrs() {
+            Ok(addresses) => Ok(Self { addresses: addresses.collect(), name }),
+            Err(source) => Err(HealthError::Unreachable { address: name, source }),
         }
     }
-    Err(failed)
+
+    /// A server on this machine. One that listens on all addresses of IPv6 has those of IPv4 too, and
+    /// may have only those: containers often have no IPv6 address at all.
+    fn listening_at(address: SocketAddr) -> Self {
+        let port = address.port();
+        let (v4, v6) = (Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into());
+        let hosts = match address.ip() {
+            ip if !ip.is_unspecified() => vec![ip],
+            IpAddr::V4(_) => vec![v4],
+            IpAddr::V6(_) => vec![v4, v6],
+        };
+        let addresses = hosts.into_iter().map(|host| SocketAddr::new(host, port)).collect();
+        Self { name: address.to_string(), addresses }
+    }
+
+    fn unreachable(&self, source: io::Error) -> HealthError {
+        HealthError::Unreachable { address: self.name.clone(), source }
+    }
+
+    /// The status line of the response to a request.
+    fn status(&self, path: &str) -> io::Result<String> {
+        let deadline = Instant::now() + TIMEOUT;
+        let mut stream = self.connect(deadline)?;
+        stream.set_write_timeout(Some(TIMEOUT))?;
+        let host = &self.name;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes())?;
+        let mut head = Vec::new();
+        let mut buffer = [0; MAX_STATUS_BYTES];
+        while head.len() < MAX_STATUS_BYTES && !head.contains(&b'\n') {
+            stream.set_read_timeout(Some(remaining(deadline)?))?;
+            match stream.read(&mut buffer)? {
+                0 => break,
+                count => head.extend(buffer.iter().take(count)),
+            }
+        }
+        if head.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let head = String::from_utf8_lossy(&head);
+        Ok(head.lines().next().unwrap_or_default().to_owned())
+    }
+
+    fn connect(&self, deadline: Instant) -> io::Result<TcpStream> {
+        let mut failed = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        for address in &self.addresses {
+            match TcpStream::connect_timeout(address, remaining(deadline)?) {
+                Ok(stream) => return Ok(stream),
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed)
+    }
 }
 
 fn remaining(deadline: Instant) -> io::Result<Duration> {
