@@ -1,38 +1,64 @@
-# syntax=docker/dockerfile:1
+# The broker in an image with nothing else: one static program, certificates, and a folder for data.
+#
+#   docker build --tag crolang-broker .
+#
+# Any builder will do: no frontend is fetched, and no cache mounts are used. Other platforms are cross-built,
+# which needs BuildKit. Without a network: `cargo vendor`, with what it prints in .cargo/config.toml, and
+# RUST_IMAGE from a mirror.
+ARG RUST_IMAGE=rust:1-bookworm
 
-# Builds for whatever platform the image is built for: no target triple is named anywhere, so
-# `docker buildx build --platform linux/amd64,linux/arm64 .` needs nothing more than this file.
-
-# --- build ---------------------------------------------------------------------------------------
-# The same Debian release as below: the binary links to its C library.
-FROM rust:1-bookworm AS build
-ARG TARGETARCH
+# --- what the dependencies are built from --------------------------------------------------------
+# Manifests and empty sources. The layer that is built from them is used again until a manifest changes,
+# because its key is what is copied, not the step that made it.
+FROM --platform=${BUILDPLATFORM:-linux/amd64} ${RUST_IMAGE} AS manifests
 WORKDIR /src
 COPY . .
+RUN mkdir /manifests \
+    && find . -maxdepth 1 '(' -name .cargo -o -name vendor ')' -exec cp --recursive '{}' /manifests/ ';' \
+    && find . -path ./vendor -prune -o '(' -name Cargo.toml -o -name Cargo.lock ')' -exec cp --parents '{}' /manifests/ ';' \
+    && find . -path ./vendor -prune -o -regextype posix-extended \
+        -regex '.*/(src/(lib|main)|(benches|examples|tests)/([^/]*|[^/]*/main))[.]rs' -print \
+    | while read -r root; do mkdir -p "/manifests/${root%/*}" && echo 'fn main() {}' >"/manifests/$root"; done
 
-# Dependencies are kept in cache mounts rather than in a layer of their own: a layer would need stub
-# sources for every target that Cargo.toml names, and would be rebuilt whole for one new dependency.
-# The target folder is kept apart per architecture, because one builder may serve several.
-#
-# The kept target folder outlives the source tree it was built from, and cargo compares times, not
-# contents: without the touch an older checkout could be answered with the newer one's binary.
-RUN --mount=type=cache,id=cargo-registry,target=/usr/local/cargo/registry \
-    --mount=type=cache,id=crolang-broker-target-${TARGETARCH},target=/src/target,sharing=locked \
-    touch src/main.rs src/lib.rs \
-    && cargo build --release --locked --package crolang-broker --bin crolang-broker \
-    && install -D target/release/crolang-broker /out/crolang-broker
+# --- build ---------------------------------------------------------------------------------------
+FROM --platform=${BUILDPLATFORM:-linux/amd64} ${RUST_IMAGE} AS dependencies
+ARG TARGETARCH
+ARG TARGETVARIANT
+# Cargo features of the broker, separated by commas: webrtc.
+ARG FEATURES=
+WORKDIR /src
+COPY scripts/build-static scripts/build-static
+COPY --from=manifests /manifests .
+# A builder that names no target builds for this machine.
+RUN echo "${TARGETARCH:-$(dpkg --print-architecture)}${TARGETVARIANT}" >/architecture \
+    && scripts/build-static "$(cat /architecture)" --features "$FEATURES" --package crolang-broker --bin crolang-broker
+
+FROM dependencies AS build
+COPY crates crates
+COPY src src
+# Cargo compares times, and the sources may be older than the empty ones that were just built.
+RUN find crates src -name '*.rs' -exec touch '{}' + \
+    && scripts/build-static "$(cat /architecture)" --features "$FEATURES" --package crolang-broker --bin crolang-broker \
+    && install -D target/*/release/crolang-broker /out/usr/local/bin/crolang-broker
+# Webhooks and Redis may be reached over TLS.
+RUN install -D --mode=644 /etc/ssl/certs/ca-certificates.crt /out/etc/ssl/certs/ca-certificates.crt \
+    && mkdir -p /out/app /data \
+    # STORAGE_PATH's default is data.db in the working directory. A link, not a variable, so that a `.env` file
+    # can still set it.
+    && ln -s /data/data.db /out/app/data.db
+COPY LICENSE.md /out/usr/share/doc/crolang-broker/LICENSE.md
 
 # --- the example of webhooks -----------------------------------------------------------------------
 # Only for `--target webhook-server`: the broker's own image takes nothing from here.
-FROM build AS build-webhook-server
-ARG TARGETARCH
-RUN --mount=type=cache,id=cargo-registry,target=/usr/local/cargo/registry \
-    --mount=type=cache,id=crolang-broker-target-${TARGETARCH},target=/src/target,sharing=locked \
-    touch examples/webhook-server/main.rs \
-    && cargo build --release --locked --package crolang-broker --example webhook-server \
-    && install -D target/release/examples/webhook-server /out/webhook-server
+FROM dependencies AS build-webhook-server
+RUN scripts/build-static "$(cat /architecture)" --package crolang-broker --example webhook-server
+# It uses nothing of the broker, whose sources stay empty here.
+COPY examples/webhook-server examples/webhook-server
+RUN find examples -name '*.rs' -exec touch '{}' + \
+    && scripts/build-static "$(cat /architecture)" --package crolang-broker --example webhook-server \
+    && install -D target/*/release/examples/webhook-server /out/webhook-server
 
-FROM debian:bookworm-slim AS webhook-server
+FROM scratch AS webhook-server
 COPY --from=build-webhook-server /out/webhook-server /usr/local/bin/webhook-server
 USER 10001:10001
 # Its own default, localhost, would be nobody but the container itself.
@@ -42,38 +68,34 @@ STOPSIGNAL SIGTERM
 ENTRYPOINT ["/usr/local/bin/webhook-server"]
 
 # --- run -----------------------------------------------------------------------------------------
-# Debian slim rather than a distroless image: its bash makes the health check below possible without
-# another program, and a shell in the image helps whoever has to look at a broker that misbehaves.
-FROM debian:bookworm-slim
+FROM scratch
+COPY --from=build /out/ /
+# A fresh volume takes its owner from here.
+COPY --from=build --chown=10001:10001 /data /data
 
-# Webhooks and Redis may be reached over TLS, and the slim image trusts nobody.
-COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
-COPY --from=build /src/LICENSE.md /usr/share/doc/crolang-broker/LICENSE.md
-COPY --from=build /out/crolang-broker /usr/local/bin/crolang-broker
-
-# A number, not a name: Kubernetes' runAsNonRoot can only check numbers. The user needs no entry in
-# /etc/passwd and owns nothing in the image; the broker writes no files.
+# A number, not a name: Kubernetes' runAsNonRoot can only check numbers.
 USER 10001:10001
 
 # A `.env` mounted here is read at the start.
 WORKDIR /app
-
+VOLUME /data
 EXPOSE 8080
 
 # The broker drains on SIGTERM. It runs as process 1, so the signal reaches it without a shell between.
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["/usr/local/bin/crolang-broker"]
 
-# Asks /health over bash's own /dev/tcp, since the image has neither curl nor wget. It looks at the
-# container's PORT; with a PORT from a mounted `.env` file, override the check.
-HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 \
-    CMD ["/bin/bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/${PORT:-8080} && printf 'GET /health HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: close\\r\\n\\r\\n' >&3 && read -r _ status _ <&3 && [ \"$status\" = 200 ]"]
+# Finds where the broker or the peer listens, whatever PORT is and wherever it is set.
+HEALTHCHECK --interval=5s --timeout=4s --start-period=10s --retries=3 \
+    CMD ["/usr/local/bin/crolang-broker", "health"]
 
 # Last, so that a new version or commit rebuilds no layer above.
-ARG VERSION=dev
+ARG VERSION=0.1.0
 ARG REVISION=unknown
+ARG SOURCE=unknown
 LABEL org.opencontainers.image.title="crolang-broker" \
       org.opencontainers.image.description="A Socket.IO rendezvous broker for peer-to-peer programs" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}"
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.source="${SOURCE}"

@@ -21,6 +21,9 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 /// The start of a response is enough: its status line.
 const MAX_STATUS_BYTES: usize = 64;
 
+/// How a connection ends that a peer closes.
+const CLOSED: [io::ErrorKind; 2] = [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset];
+
 /// Why the broker does not count as healthy.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HealthError {
@@ -41,7 +44,7 @@ pub(super) fn command() -> Command {
         .after_help(
             "Without a URL it asks process 1 where that is this program, as in a container, and \
              otherwise the broker at HOST and PORT of this configuration. A peer is healthy if it \
-             answers at all.",
+             answers, or closes the connection.",
         )
         .arg(
             Arg::new("url")
@@ -64,7 +67,11 @@ pub(super) fn check(config: &Config, arguments: &ArgMatches) -> Result<(), Healt
     match process::first() {
         Some(process) if process.is_peer => process.addresses.iter().try_for_each(|address| {
             let target = Target::listening_at(*address);
-            target.status("/").map(drop).map_err(|source| target.unreachable(source))
+            match target.status("/") {
+                // What is no WebSocket is closed without a response, by a process that lives.
+                Err(error) if !CLOSED.contains(&error.kind()) => Err(target.unreachable(error)),
+                _ => Ok(()),
+            }
         }),
         Some(process) if !process.addresses.is_empty() => process
             .addresses
