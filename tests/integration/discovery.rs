@@ -32,6 +32,20 @@ async fn without_a_storage_there_is_no_route() {
 }
 
 #[tokio::test]
+async fn later_clients_say_peer_id_and_ask_for_topics() {
+    let server = start_discovery(&[]).await;
+    let mut web = Web::open(server.address()).await;
+    let offered = json!({"peerId": "peer-1", "offer": "o"});
+    let code = web.post("/chess/offer", &offered).await.json()["code"].clone();
+    let session = web.get("/chess/sessions").await.json()["sessions"][0].clone();
+    assert_eq!((&session["code"], &session["peerId"]), (&code, &json!("peer-1")));
+    assert_eq!(session["info"], "peer-1");
+    let page = web.get("/topics?page=2&limit=1").await.json();
+    let pagination = json!({"page": 2, "limit": 1, "total": 1, "hasMore": false});
+    assert_eq!(page, json!({"topics": [], "pagination": pagination}));
+}
+
+#[tokio::test]
 async fn two_peers_meet() {
     for storage in ["memory", "sqlite"] {
         let folder = tempfile::tempdir().unwrap();
@@ -57,6 +71,7 @@ async fn two_peers_meet() {
             "pagination": {"page": 1, "limit": 100, "total": 1, "hasMore": false}
         });
         assert_eq!(bob.get("/").await.json(), topics);
+        assert_eq!(bob.get("/topics").await.json(), topics);
         let listed = bob.get("/lobby/sessions").await;
         assert_eq!(listed.header("content-type"), "application/json");
         let listed = listed.json();
@@ -66,11 +81,14 @@ async fn two_peers_meet() {
         assert_eq!(expires - created, 300_000);
         let expected = json!({
             "code": code, "info": "i", "offer": "the offer", "offerCandidates": ["from alice"],
-            "createdAt": created, "expiresAt": expires
+            "createdAt": created, "expiresAt": expires, "peerId": "i"
         });
         assert_eq!(listed, json!({"sessions": [expected]}));
         let names: Vec<_> = session.as_object().unwrap().keys().cloned().collect();
-        assert_eq!(names, ["code", "info", "offer", "offerCandidates", "createdAt", "expiresAt"]);
+        assert_eq!(
+            names,
+            ["code", "info", "offer", "offerCandidates", "createdAt", "expiresAt", "peerId"]
+        );
 
         let polled = alice.post("/poll", &side("offerer", json!({}))).await;
         assert_eq!(polled.text, r#"{"answer":null,"answerCandidates":[]}"#);

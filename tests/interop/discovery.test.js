@@ -33,7 +33,7 @@ describe('discovery with fetch', () => {
     const { sessions } = (await ask(`${path}/sessions`)).body;
     assert.equal(sessions.length, 1);
     const { createdAt, expiresAt, ...rest } = sessions[0];
-    assert.deepEqual(rest, { code, info, offer: 'offer', offerCandidates: [lonely] });
+    assert.deepEqual(rest, { code, info, offer: 'offer', offerCandidates: [lonely], peerId: info });
     assert.equal(expiresAt - createdAt, 300_000);
     assert.ok(Math.abs(createdAt - Date.now()) < 60_000);
 

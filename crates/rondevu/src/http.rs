@@ -145,6 +145,7 @@ impl Discovery {
         let route = |endpoint, route: MethodRouter<Context>| route.route_layer(counted(endpoint));
         let mut endpoints = Router::new()
             .route(&at("/"), route("topics", get(routes::topics)))
+            .route(&at("/topics"), route("topics", get(routes::named_topics)))
             .route(&at("/{topic}/sessions"), route("sessions", get(routes::sessions)))
             .route(&at("/{topic}/events"), route("events", get(routes::events)))
             .route(&at("/{topic}/offer"), route("offer", post(routes::offer)))

@@ -54,7 +54,7 @@ impl BasePath {
         let Some(inside) = path.strip_prefix(self.as_str()) else { return false };
         matches!(
             inside.split('/').collect::<Vec<_>>()[..],
-            [""] | ["", "" | "answer" | "poll" | "health"]
+            [""] | ["", "" | "topics" | "answer" | "poll" | "health"]
                 | ["", _, "sessions" | "events" | "offer"]
         )
     }
@@ -83,7 +83,9 @@ mod tests {
     #[test]
     fn endpoints_are_below_the_base_path() {
         let has = |base: &str, path: &str| base.parse::<BasePath>().unwrap().has_endpoint(path);
-        for path in ["/", "/answer", "/poll", "/t/offer", "/health", "/discovery/openapi.json"] {
+        for path in
+            ["/", "/topics", "/answer", "/poll", "/t/offer", "/health", "/discovery/openapi.json"]
+        {
             assert!(has("/", path), "{path}");
         }
         assert!(!has("/", "/peers") && !has("/", "/a/b") && !has("/", "/a/b/offer"));

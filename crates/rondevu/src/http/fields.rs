@@ -14,6 +14,7 @@ const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 #[derive(Debug, Default)]
 pub(super) struct Fields<'a> {
     pub(super) info: Option<&'a RawValue>,
+    pub(super) peer_id: Option<&'a RawValue>,
     pub(super) offer: Option<&'a RawValue>,
     pub(super) code: Option<&'a RawValue>,
     pub(super) side: Option<&'a RawValue>,
@@ -51,6 +52,7 @@ impl<'de> Visitor<'de> for FieldsVisitor {
         while let Some(name) = map.next_key::<Name>()? {
             let field = match name {
                 Name::Info => &mut fields.info,
+                Name::PeerId => &mut fields.peer_id,
                 Name::Offer => &mut fields.offer,
                 Name::Code => &mut fields.code,
                 Name::Side => &mut fields.side,
@@ -69,9 +71,10 @@ impl<'de> Visitor<'de> for FieldsVisitor {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "camelCase")]
 enum Name {
     Info,
+    PeerId,
     Offer,
     Code,
     Side,

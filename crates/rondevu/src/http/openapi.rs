@@ -20,6 +20,7 @@ pub(super) const PATH: &str = "/discovery/openapi.json";
     ),
     paths(
         routes::topics,
+        routes::named_topics,
         routes::sessions,
         routes::events,
         routes::offer,

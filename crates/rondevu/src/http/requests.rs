@@ -21,7 +21,8 @@ const MAX_WAIT_MS: f64 = 30_000.0;
 #[derive(Debug, PartialEq, ToSchema)]
 #[schema(as = OfferBody)]
 pub(super) struct OfferRequest {
-    /// What the offerer says about itself; lengths are in UTF-16 units.
+    /// What the offerer says about itself; lengths are in UTF-16 units. Later clients call it
+    /// `peerId`, which counts where there is no `info`.
     #[schema(value_type = String, min_length = 1, max_length = 1024)]
     pub(super) info: JsonText,
     /// The offerer's description, which the server does not interpret.
@@ -32,7 +33,8 @@ pub(super) struct OfferRequest {
 impl FromBody for OfferRequest {
     fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let fields = Fields::parse(body);
-        let info = fields.info.and_then(JsonText::new).ok_or(ApiError::MissingInfo)?;
+        let info = fields.info.filter(|info| info.get() != "null").or(fields.peer_id);
+        let info = info.and_then(JsonText::new).ok_or(ApiError::MissingInfo)?;
         if info.utf16_len() > MAX_INFO_UNITS {
             return Err(ApiError::InfoTooLong);
         }
@@ -183,6 +185,18 @@ mod tests {
         }
         let offer = OfferRequest::parse(br#"{"info":"a","offer":"\u0062","more":1}"#).unwrap();
         assert_eq!((offer.info.as_json(), offer.offer.as_json()), (r#""a""#, r#""\u0062""#));
+        for (body, info) in [
+            (r#"{"peerId":"p","offer":"o"}"#, r#""p""#),
+            (r#"{"peerId":"p","info":null,"offer":"o"}"#, r#""p""#),
+            (r#"{"peerId":"p","info":"i","offer":"o"}"#, r#""i""#),
+        ] {
+            assert_eq!(
+                OfferRequest::parse(body.as_bytes()).unwrap().info.as_json(),
+                info,
+                "{body}"
+            );
+        }
+        assert_eq!(error(r#"{"peerId":1,"offer":"o"}"#), ApiError::MissingInfo);
     }
 
     #[test]

@@ -27,12 +27,16 @@ pub(super) struct ListedSession {
     /// When the session expires, in milliseconds since 1970.
     #[schema(value_type = u64)]
     expires_at: Timestamp,
+    /// The same as `info`, by the name that later clients read.
+    #[schema(value_type = String)]
+    peer_id: JsonText,
 }
 
 impl From<Session> for ListedSession {
     fn from(session: Session) -> Self {
         Self {
             code: session.code,
+            peer_id: session.info.clone(),
             info: session.info,
             offer: session.offer,
             offer_candidates: session.offer_candidates,

@@ -41,6 +41,28 @@ pub(super) async fn topics(
     Ok(Json(TopicsReply::new(topics, page)))
 }
 
+/// Lists the topics as `GET /` does, where later clients ask for them.
+#[utoipa::path(
+    get,
+    path = "/topics",
+    params(
+        ("page" = Option<String>, Query, description = "which page, as in `GET /`"),
+        ("limit" = Option<String>, Query, description = "how many on a page, as in `GET /`"),
+    ),
+    responses(
+        (status = 200, body = TopicsReply),
+        (status = "4XX", body = ErrorReply),
+        (status = "5XX", body = ErrorReply),
+    )
+)]
+pub(super) async fn named_topics(
+    context: State<Context>,
+    caller: Caller,
+    page: Page,
+) -> Result<Json<TopicsReply>, ApiError> {
+    topics(context, caller, page).await
+}
+
 /// Lists the sessions of a topic that have no answer yet, newest first.
 #[utoipa::path(
     get,

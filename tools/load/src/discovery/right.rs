@@ -57,6 +57,8 @@ struct Session {
     offer_candidates: Vec<Value>,
     created_at: u64,
     expires_at: u64,
+    /// The same as `info`; Rondevu's first version has none.
+    peer_id: Option<String>,
 }
 
 impl Right {
@@ -120,6 +122,7 @@ fn are(sessions: Vec<Session>, codes: &[String], offer: &str) -> bool {
             && session.offer == offer
             && session.offer_candidates.is_empty()
             && session.created_at < session.expires_at
+            && session.peer_id.as_ref().is_none_or(|peer_id| *peer_id == session.info)
     };
     let are_same = sessions.iter().all(is_same);
     let mut listed: Vec<_> = sessions.into_iter().map(|session| session.code).collect();
