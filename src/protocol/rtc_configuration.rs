@@ -23,6 +23,14 @@ pub enum InvalidRtcConfiguration {
     /// A URL that browsers do not take.
     #[error("a URL in iceServers is not one of RFC 7064 or RFC 7065")]
     Url,
+    /// A TURN server without the credentials that browsers ask for.
+    #[error(
+        "a TURN server in iceServers has no username, one of more than 509 bytes, or no password"
+    )]
+    Credentials,
+    /// A field whose text is none that the official nodes or browsers know.
+    #[error("{0} has an unknown value")]
+    Unknown(&'static str),
     /// A field that has to be a text if it is there.
     #[error("{0} is not a text")]
     NoText(&'static str),
@@ -30,6 +38,17 @@ pub enum InvalidRtcConfiguration {
     #[error("iceCandidatePoolSize is not a whole number from 0 to 255")]
     PoolSize,
 }
+
+/// The longest user name of a TURN server that browsers take, in bytes.
+const MAX_USERNAME_BYTES: usize = 509;
+
+/// The policies, and the values of each. Browsers do not know `nohost` and `none`; the official node
+/// on the JVM does.
+const POLICIES: [(&str, &[&str]); 3] = [
+    ("iceTransportPolicy", &["all", "relay", "nohost", "none"]),
+    ("bundlePolicy", &["balanced", "max-compat", "max-bundle"]),
+    ("rtcpMuxPolicy", &["require", "negotiate"]),
+];
 
 /// The fields in the order in which the nodes have always got them.
 #[derive(Serialize)]
@@ -102,7 +121,13 @@ impl RtcConfiguration {
         for server in servers.ok_or(InvalidRtcConfiguration::NoServers)? {
             check_server(server)?;
         }
-        check_texts(&configuration, &["iceTransportPolicy", "bundlePolicy", "rtcpMuxPolicy"])?;
+        for (policy, values) in POLICIES {
+            check_texts(&configuration, &[policy])?;
+            let value = configuration.get(policy).and_then(Value::as_str);
+            if value.is_some_and(|value| !values.contains(&value)) {
+                return Err(InvalidRtcConfiguration::Unknown(policy));
+            }
+        }
         if let Some(size) = configuration.get("iceCandidatePoolSize")
             && size.as_u64().is_none_or(|size| size > u8::MAX.into())
         {
@@ -130,13 +155,23 @@ fn check_server(server: &mut Value) -> Result<(), InvalidRtcConfiguration> {
         *urls = Value::Array(vec![urls.take()]);
     }
     let urls = urls.as_array().filter(|urls| !urls.is_empty());
+    let mut is_turn = false;
     for url in urls.ok_or(InvalidRtcConfiguration::NoUrls)? {
         let url = url.as_str().ok_or(InvalidRtcConfiguration::NoUrls)?;
-        if !is_stun_url(url) && !is_turn_url(url) {
+        if is_turn_url(url) {
+            is_turn = true;
+        } else if !is_stun_url(url) {
             return Err(InvalidRtcConfiguration::Url);
         }
     }
-    check_texts(server, &["username", "password", "credential", "credentialType"])
+    check_texts(server, &["username", "password", "credential", "credentialType"])?;
+    let bytes = |field| server.get(field).and_then(Value::as_str).map_or(0, str::len);
+    let has_credentials = (1..=MAX_USERNAME_BYTES).contains(&bytes("username"))
+        && bytes("password").max(bytes("credential")) > 0;
+    if is_turn && !has_credentials {
+        return Err(InvalidRtcConfiguration::Credentials);
+    }
+    Ok(())
 }
 
 fn check_texts(object: &Value, names: &[&'static str]) -> Result<(), InvalidRtcConfiguration> {
@@ -167,7 +202,7 @@ mod tests {
 
     #[test]
     fn unknown_fields_and_their_order_are_kept() {
-        let json = "{\n  \"x\": 1.0,\n  \"iceServers\": [\n    {\n      \"urls\": [\n        \"turn:b\"\n      ],\n      \"b\": null\n    },\n    {\n      \"urls\": [\n        \"stun:a\"\n      ]\n    }\n  ]\n}";
+        let json = "{\n  \"x\": 1.0,\n  \"iceServers\": [\n    {\n      \"urls\": [\n        \"turn:b\"\n      ],\n      \"username\": \"u\",\n      \"credential\": \"p\",\n      \"b\": null\n    },\n    {\n      \"urls\": [\n        \"stun:a\"\n      ]\n    }\n  ]\n}";
         let configuration =
             RtcConfiguration::from_json(serde_json::from_str(json).unwrap()).unwrap();
         assert_eq!(text(&configuration), json);
@@ -204,6 +239,10 @@ mod tests {
             (r#"{"urls":"turn:a","username":1}"#, Invalid::NoText("username")),
             (r#"{"urls":"turn:a","password":null}"#, Invalid::NoText("password")),
             (r#"{"urls":"turn:a","credential":{}}"#, Invalid::NoText("credential")),
+            (r#"{"urls":"turn:a"}"#, Invalid::Credentials),
+            (r#"{"urls":["stun:a","turns:a"],"username":"u"}"#, Invalid::Credentials),
+            (r#"{"urls":"turn:a","username":"","password":"p"}"#, Invalid::Credentials),
+            (r#"{"urls":"turn:a","username":"u","credential":""}"#, Invalid::Credentials),
         ] {
             let json = format!(r#"{{"iceServers":[{{"urls":"stun:a"}},{server}]}}"#);
             assert_eq!(wrong(&json), error, "{json}");
@@ -212,6 +251,9 @@ mod tests {
             (r#""iceTransportPolicy":1"#, Invalid::NoText("iceTransportPolicy")),
             (r#""bundlePolicy":null"#, Invalid::NoText("bundlePolicy")),
             (r#""rtcpMuxPolicy":[]"#, Invalid::NoText("rtcpMuxPolicy")),
+            (r#""iceTransportPolicy":"public""#, Invalid::Unknown("iceTransportPolicy")),
+            (r#""bundlePolicy":"""#, Invalid::Unknown("bundlePolicy")),
+            (r#""rtcpMuxPolicy":"Require""#, Invalid::Unknown("rtcpMuxPolicy")),
             (r#""iceCandidatePoolSize":"10""#, Invalid::PoolSize),
             (r#""iceCandidatePoolSize":1.5"#, Invalid::PoolSize),
             (r#""iceCandidatePoolSize":-1"#, Invalid::PoolSize),

@@ -76,7 +76,7 @@ async fn good_answers_reach_the_node_with_all_their_fields_indented_by_two() {
         "iceServers": [
             {"urls": ["stun:a.example", "stun:b.example"]},
             {"urls": ["turns:t.example:5349?transport=tcp"], "username": "u", "password": "p"},
-            {"urls": ["turn:b.example"], "credential": "\"quoted\"\n", "credentialType": "password"},
+            {"urls": ["turn:b.example"], "username": "v", "credential": "\"quoted\"\n", "credentialType": "password"},
         ],
         "iceTransportPolicy": "relay",
         "bundlePolicy": "max-bundle",
@@ -138,6 +138,8 @@ fn useless() -> Vec<Value> {
         json!({"iceServers": [{"urls": ["stun:a"]}, {}]}),
         json!({"iceServers": [{"urls": ["stun://a"]}]}),
         json!({"iceServers": [{"urls": ["turn:a"], "username": 1}]}),
+        json!({"iceServers": [{"urls": ["turn:a"], "username": "u"}]}),
+        json!({"iceServers": [{"urls": ["stun:a"]}], "iceTransportPolicy": "public"}),
         json!({"iceServers": [{"urls": ["stun:a"]}], "bundlePolicy": null}),
         json!({"iceServers": [{"urls": ["stun:a"]}], "iceCandidatePoolSize": 1.5}),
         json!({"rtcConfiguration": null}),
