@@ -54,9 +54,12 @@ impl Handshake {
     /// [`Refusal::TooLong`] with the first of `version`, `runtime`, `data` that is too long; `data`
     /// may have `max_data_bytes`.
     pub(crate) fn parse(query: &str, max_data_bytes: usize) -> Result<Self, Refusal> {
-        let id = value(query, "id").and_then(|text| NodeId::parse(&text).ok());
         let version = value(query, "version");
         let runtime = value(query, "runtime");
+        let id = value(query, "id").and_then(|id| {
+            let is_jvm = runtime.as_deref() == Some("JVM");
+            NodeId::parse(&if is_jvm { with_outer_pluses(id) } else { id }).ok()
+        });
         let handshake = Self {
             id: id.ok_or(Refusal::Missing(RequiredKey::Id))?,
             version: version.ok_or(Refusal::Missing(RequiredKey::Version))?,
@@ -73,6 +76,19 @@ impl Handshake {
             None => Ok(handshake),
         }
     }
+}
+
+/// Puts back the pluses at the ends of an ID. Official nodes on the JVM do not encode theirs, so a
+/// plus has become a blank on the way. Inside an ID nobody can tell the two apart; at its ends there
+/// are no blanks, because no such ID could be addressed.
+fn with_outer_pluses(id: String) -> String {
+    let inner = id.trim_matches(' ');
+    if inner.len() == id.len() || inner.is_empty() {
+        return id;
+    }
+    let leading = id.len() - id.trim_start_matches(' ').len();
+    let trailing = id.len() - leading - inner.len();
+    format!("{}{inner}{}", "+".repeat(leading), "+".repeat(trailing))
 }
 
 /// The value of `key` if it is there exactly once and is UTF-8; it may be empty.
@@ -153,6 +169,28 @@ mod tests {
         {
             assert_eq!(missing(&format!("{id}&version=1&runtime=r")), RequiredKey::Id, "{id}");
         }
+    }
+
+    #[test]
+    fn pluses_at_the_ends_of_an_id_of_the_jvm_are_put_back() {
+        let id = |id: &str, runtime: &str| {
+            let handshake = parse(&format!("id={id}&version=1&runtime={runtime}"));
+            handshake.ok().map(|handshake| handshake.id.as_str().to_owned())
+        };
+        for (sent, expected) in [
+            ("+39333", "+39333"),
+            // So the Java client writes what it has decoded itself.
+            ("%2039333", "+39333"),
+            ("+a%20b%20+", "+a b++"),
+            ("a+b", "a b"),
+            ("a%2Bb", "a+b"),
+            ("100%", "100%"),
+            ("a%25b", "a%b"),
+        ] {
+            assert_eq!(id(sent, "JVM").as_deref(), Some(expected), "{sent}");
+        }
+        assert_eq!(id("+", "JVM"), None);
+        assert_eq!(id("+39333", "NODEJS"), None, "it encodes, so this is a blank");
     }
 
     #[test]

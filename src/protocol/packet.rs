@@ -152,7 +152,45 @@ mod tests {
         assert_eq!(EventPacket::parse(r#"["A\u0042"]"#).unwrap().name, "AB");
     }
 
+    /// A string as JSON, with escapes where `escaped` says so.
+    fn written(text: &str, escaped: &[bool]) -> String {
+        let mut units = [0; 2];
+        let characters = text.chars().zip(escaped.iter().cycle()).map(|(character, escaped)| {
+            match *escaped || character < ' ' || "\"\\".contains(character) {
+                true => character
+                    .encode_utf16(&mut units)
+                    .iter()
+                    .fold(String::new(), |all, unit| format!("{all}\\u{unit:04x}")),
+                false => character.to_string(),
+            }
+        });
+        format!("\"{}\"", characters.collect::<String>())
+    }
+
     proptest! {
+        /// The oracle reads the array into a tree.
+        #[test]
+        fn every_form_of_a_packet_is_read_as_serde_json_reads_it(
+            name in "(SOCKET_MSG_EXCHANGE|[a-z\"\\\\é😀]{0,6})",
+            argument in "\\PC{0,12}",
+            escaped in prop::collection::vec(any::<bool>(), 1..8),
+            blanks in prop::collection::vec("[ \t\r\n]{0,2}", 5),
+            more in prop::option::of("(null|1|\"x\"|\\{\\}|\\[\\])"),
+        ) {
+            let (name_json, argument_json) = (written(&name, &escaped), written(&argument, &escaped));
+            let more = more.map_or(String::new(), |more| format!(",{more}"));
+            let [a, b, c, d, e] = &blanks[..] else { unreachable!() };
+            let text = format!("{a}[{b}{name_json}{c},{d}{argument_json}{more}{e}]");
+            let tree: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
+            let packet = EventPacket::parse(&text).unwrap();
+            prop_assert_eq!(&*packet.name, tree[0].as_str().unwrap());
+            let expected = (tree.len() == 2).then_some(argument_json);
+            prop_assert_eq!(packet.payload.map(|it| it.json().as_str().to_owned()), expected);
+            if tree.len() == 2 {
+                prop_assert_eq!(tree[1].as_str(), Some(&*argument));
+            }
+        }
+
         #[test]
         fn no_text_panics(text in r#"[\[\]"E,:{}0-9\\u\PC]{0,60}"#) {
             if let Ok(packet) = EventPacket::parse(&text) {

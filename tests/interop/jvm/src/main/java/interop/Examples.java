@@ -42,6 +42,7 @@ public final class Examples {
             case "duplicates": duplicates(); break;
             case "reconnect": reconnect(); break;
             case "authentication": authentication(); break;
+            case "plus": plus(); break;
             case "platform": platform(); break;
             default: throw new IllegalArgumentException(name);
         }
@@ -182,6 +183,17 @@ public final class Examples {
         try (Node alice = Node.connect(here, "alice", "{\"token\":\"secret\"}")) {
             equal("authentication failed", refusal(here, "bob", "{\"token\":\"wrong\"}"), "wrong token");
             check(alice.isConnected("alice"), "alice");
+        }
+    }
+
+    /** The query is not encoded, so the plus becomes a blank on the way. */
+    private void plus() throws Exception {
+        try (Node alice = Node.connect(here, "+39333"); Node bob = Node.connect(there, "bob")) {
+            equal("OK", alice.say("bob", "hello"), "with its own ID as the sender");
+            equal("+39333", bob.next("SOCKET_MSG_EXCHANGE").getString("from"), "sender");
+            equal("OK", bob.say("+39333", "hello"), "to an ID with a plus");
+            equal("hello", alice.heard(), "for an ID with a plus");
+            check(bob.isConnected("+39333"), "presence");
         }
     }
 
