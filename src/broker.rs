@@ -16,6 +16,7 @@
 //! - `rtc`: the RTC configuration that a node is given.
 //! - `presence`: a node asks which others are connected.
 //! - `bridge`: nodes and the peers of the peer-relay network send to each other.
+//! - `replacements`: how often an ID was replaced of late.
 //! - `replicas`: what other replicas ask of this one.
 //! - `maintenance`: what is done from time to time.
 
@@ -28,6 +29,7 @@ mod maintenance;
 mod pairs;
 mod pipeline;
 mod presence;
+mod replacements;
 mod replicas;
 mod route;
 mod rtc;
@@ -48,14 +50,18 @@ use crate::memory_budget::MemoryBudget;
 use crate::metrics::Metrics;
 use crate::node::ReplicaId;
 use crate::overlay::Peer;
+use crate::protocol::SupportedNodes;
 use crate::webhooks::Webhooks;
 use link::CloseReason;
 use pairs::OpenPairs;
+use replacements::Replacements;
 use tokio_util::task::TaskTracker;
 
 /// What an operator decides about the broker.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct BrokerSettings {
+    /// Which nodes may come.
+    pub supported_nodes: SupportedNodes,
     /// Whether the signaling events pass.
     pub signaling_enabled: bool,
     /// Whether messages are relayed.
@@ -81,6 +87,7 @@ pub(crate) struct Broker {
     /// The way to the peers of the peer-relay network, if nodes have one.
     peer: Option<Peer>,
     pairs: OpenPairs,
+    replacements: Replacements,
     webhooks: Webhooks,
     static_rtc: StaticRtc,
     memory: MemoryBudget,
@@ -123,6 +130,7 @@ impl Broker {
             remote,
             peer: None,
             pairs: OpenPairs::new(),
+            replacements: Replacements::new(),
             webhooks,
             static_rtc,
             memory: MemoryBudget::new(Some(u64::MAX), &metrics),

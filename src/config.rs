@@ -7,6 +7,7 @@
 mod cluster;
 mod discovery;
 mod env_file;
+mod host;
 mod listener;
 mod peer_relay;
 mod reader;
@@ -17,6 +18,7 @@ mod variable;
 mod variables;
 mod webhooks;
 
+pub use host::Host;
 pub use peer_relay::PeerRelayConfig;
 pub use settings::{Misspelled, Origin, Setting, Settings};
 pub use variable::Variable;
@@ -24,7 +26,6 @@ pub use variables::VARIABLES;
 
 use std::ffi::OsString;
 use std::fmt;
-use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::Duration;
@@ -32,6 +33,7 @@ use std::time::Duration;
 use crate::broker::{BrokerSettings, StaticRtc};
 use crate::cluster::ClusterSettings;
 use crate::gateway::{ListenerSettings, TransportSettings};
+use crate::protocol::SupportedNodes;
 use crate::telemetry::{LogFormat, LogLevel};
 use crate::webhooks::WebhookSettings;
 use env_file::read_env_file;
@@ -48,8 +50,8 @@ const MAX_WORKER_THREADS: usize = 1024;
 /// a similar name; durations are set in milliseconds, as the variable's ending says.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The address to listen on.
-    pub host: IpAddr,
+    /// The address to listen on, or a name for it.
+    pub host: Host,
     /// The TCP port to listen on; 0 takes a free one.
     pub port: u16,
     /// The number of threads that serve; `None` for as many as there are cores.
@@ -171,6 +173,10 @@ impl Config {
                 ping_timeout: reader.milliseconds("PING_TIMEOUT_MS", 1),
             },
             broker: BrokerSettings {
+                supported_nodes: SupportedNodes {
+                    runtimes: reader.items("ALLOWED_RUNTIMES", |runtime| !runtime.is_empty()),
+                    min_version: reader.optional("MIN_NODE_VERSION", |text| text.parse().ok()),
+                },
                 signaling_enabled: reader.switch("P2P_CONNECTION_ENABLED"),
                 relay_enabled: reader.switch("WEBSOCKET_RELAY_ENABLED"),
                 max_data_bytes: reader.number("MAX_DATA_BYTES", 1),

@@ -67,7 +67,7 @@ mod webhooks;
 pub use broker::{BrokerSettings, DuplicateIdPolicy, RtcFallback, StaticRtc, TurnServers};
 pub use cluster::ClusterSettings;
 pub use config::{
-    Config, ConfigError, ConfigErrors, Misspelled, Origin, PeerRelayConfig, Setting, Settings,
+    Config, ConfigError, ConfigErrors, Host, Misspelled, Origin, PeerRelayConfig, Setting, Settings,
     Source, VARIABLES, Variable,
 };
 pub use directory::LeaseSettings;
@@ -75,7 +75,7 @@ pub use gateway::{InvalidNetworks, ListenerSettings, Networks, ProxyProtocol, Tr
 pub use link::LinkLimits;
 #[cfg(feature = "overlay")]
 pub use peer_relay;
-pub use protocol::{InvalidRtcConfiguration, RtcConfiguration};
+pub use protocol::{InvalidRtcConfiguration, NodeVersion, RtcConfiguration, SupportedNodes};
 pub use redis_session::{InvalidRedisSettings, RedisMode, RedisSettings, SentinelSettings};
 pub use secret_url::SecretUrl;
 pub use server::{Server, StartError};

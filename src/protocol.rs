@@ -12,6 +12,7 @@ mod packet;
 mod presence;
 mod rtc_configuration;
 mod scan;
+mod supported_nodes;
 
 pub(crate) use envelope::Envelope;
 pub(crate) use handshake::{Handshake, RequiredKey};
@@ -21,6 +22,7 @@ pub(crate) use packet::{EventPacket, Payload};
 pub(crate) use presence::{InvalidQuestion, Question};
 pub(crate) use rtc_configuration::IceServer;
 pub use rtc_configuration::{InvalidRtcConfiguration, RtcConfiguration};
+pub use supported_nodes::{NodeVersion, SupportedNodes};
 
 use std::fmt;
 
@@ -150,6 +152,8 @@ pub(crate) enum Refusal {
     Missing(RequiredKey),
     /// The value of this key is too long.
     TooLong(&'static str),
+    /// The operator does not support the node's platform or version.
+    Unsupported,
     /// The authentication webhook said no.
     AuthenticationFailed,
     /// A live connection has the ID.
@@ -162,6 +166,7 @@ impl Refusal {
         match self {
             Refusal::Missing(_) => "missing_value",
             Refusal::TooLong(_) => "too_long_value",
+            Refusal::Unsupported => "unsupported",
             Refusal::AuthenticationFailed => "authentication_failed",
             Refusal::AlreadyConnected => "already_connected",
         }
@@ -181,6 +186,7 @@ impl fmt::Display for Refusal {
             Refusal::TooLong(key) => {
                 write!(f, "server side exception: Error: Too long OnConnectionData value: {key}")
             }
+            Refusal::Unsupported => f.write_str("unsupported architecture"),
             Refusal::AuthenticationFailed => f.write_str("authentication failed"),
             Refusal::AlreadyConnected => f.write_str("client already connected"),
         }
@@ -214,6 +220,7 @@ mod tests {
             Refusal::TooLong("data").to_string(),
             "server side exception: Error: Too long OnConnectionData value: data"
         );
+        assert_eq!(Refusal::Unsupported.to_string(), "unsupported architecture");
         assert_eq!(Refusal::AuthenticationFailed.to_string(), "authentication failed");
         assert_eq!(Refusal::AlreadyConnected.to_string(), "client already connected");
     }

@@ -77,9 +77,9 @@ impl Server {
     /// # Errors
     /// See [`StartError`].
     pub async fn bind(config: &Config) -> Result<Self, StartError> {
-        let address = SocketAddr::new(config.host, config.port);
+        let address = SocketAddr::new(config.host.address().await, config.port);
         let bind_error = |source| StartError::Bind { address, source };
-        let listener = gateway::bind(config.host, config.port).map_err(bind_error)?;
+        let listener = gateway::bind(address.ip(), config.port).map_err(bind_error)?;
         let local_address = listener.local_addr().map_err(bind_error)?;
 
         let metrics = Metrics::new();
@@ -95,7 +95,7 @@ impl Server {
         let memory = MemoryBudget::new(config.memory_limit, &metrics);
         let broker = Broker::new(
             replica,
-            config.broker,
+            config.broker.clone(),
             cluster.as_ref().map_or_else(Directory::memory, Cluster::directory),
             cluster.as_ref().map(Cluster::remote),
             Webhooks::new(&config.webhooks, &metrics)?,

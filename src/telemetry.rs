@@ -4,6 +4,7 @@
 //! itself (its module's path as the target), [`CONNECTIONS`], and [`EVENTS`] with those of discovery. No line ever has
 //! the content of a message, the `data` of a handshake or a secret in it.
 
+mod json_lines;
 mod queue;
 
 pub use queue::LogGuard;
@@ -21,6 +22,7 @@ use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
+use json_lines::JsonLines;
 use queue::LogQueue;
 
 /// The target of lines on nodes that come and go.
@@ -145,7 +147,7 @@ fn lines<S: Subscriber + for<'a> LookupSpan<'a>>(
             use io::IsTerminal;
             lines.with_ansi(io::stdout().is_terminal()).boxed()
         }
-        LogFormat::Json => lines.json().boxed(),
+        LogFormat::Json => lines.event_format(JsonLines).boxed(),
     }
 }
 

@@ -63,7 +63,7 @@ impl Broker {
     /// Gives the node its ID, for as long as `link` is open.
     ///
     /// # Errors
-    /// [`AdmissionError::Refused`] if the authentication webhook says no, or another connection
+    /// [`AdmissionError::Refused`] if the node is not supported, the authentication webhook says no, or another connection
     /// holds the ID and keeps it; [`AdmissionError::Unavailable`] if the webhook gives no answer,
     /// the broker is shutting down, Redis is unavailable or the ID is contended.
     pub(crate) async fn admit(
@@ -97,6 +97,9 @@ impl Broker {
         }
         if !self.memory.admits_newcomers() {
             return Err(AdmissionError::Unavailable("memory_limit"));
+        }
+        if !self.settings.supported_nodes.include(handshake) {
+            return Err(AdmissionError::Refused(Refusal::Unsupported));
         }
         self.authenticate(handshake, link.remote_addr().ip()).await?;
         let node = handshake.id.clone();
@@ -242,7 +245,8 @@ impl Broker {
         if self.settings.duplicate_id_policy == DuplicateIdPolicy::Reject {
             return HolderStatus::Alive;
         }
-        if !newcomer.replaces {
+        let replaces = newcomer.replaces && !self.replacements.are_in_a_row(node);
+        if !replaces {
             if link.probe(PROBE_TIMEOUT).await {
                 return HolderStatus::Alive;
             }
@@ -251,7 +255,13 @@ impl Broker {
                 return HolderStatus::Busy;
             }
         }
-        link.kill(CloseReason::Replaced);
+        match self.connections.connection(node.as_str()) {
+            Some((owner, connection)) if replaces && owner.connection == holder.connection => {
+                self.replacements.record(node);
+                connection.disconnect(CloseReason::Replaced);
+            }
+            _ => link.kill(CloseReason::Replaced),
+        }
         HolderStatus::Gone
     }
 

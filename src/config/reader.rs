@@ -104,12 +104,21 @@ impl<S: Source> Reader<S> {
 
     /// A list separated by commas, of texts that are `valid`.
     pub(super) fn list(&mut self, name: &'static str, valid: impl Fn(&str) -> bool) -> Vec<String> {
-        let Some(text) = self.text(variable(name)) else { return Vec::new() };
+        self.items(name, valid).unwrap_or_default()
+    }
+
+    /// As [`Reader::list`]; `None` if it is not set.
+    pub(super) fn items(
+        &mut self,
+        name: &'static str,
+        valid: impl Fn(&str) -> bool,
+    ) -> Option<Vec<String>> {
+        let text = self.text(variable(name))?;
         let items: Vec<_> = text.split(',').map(|item| item.trim().to_owned()).collect();
         if !items.iter().all(|item| valid(item)) {
             self.error(variable(name), format!("{text:?} is not valid"));
         }
-        items
+        Some(items)
     }
 
     /// A variable that does not go together with another.

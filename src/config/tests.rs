@@ -18,7 +18,7 @@ fn read(variables: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
 #[test]
 fn an_empty_environment_gives_the_defaults_of_the_contract() {
     let config = Config::default();
-    assert_eq!((config.host, config.port), (IpAddr::from([0, 0, 0, 0]), 8080));
+    assert_eq!((config.host, config.port), ([0, 0, 0, 0].into(), 8080));
     assert_eq!(config.log_level, LogLevel::Minimal);
     assert!(config.cluster.is_none() && config.webhooks.names().is_empty());
     assert_eq!(config.webhooks.validity_check_interval, Duration::from_secs(30));
@@ -44,7 +44,7 @@ fn values_are_read_without_their_outer_blanks_and_blank_is_not_set() {
         ("RTC_CONFIGURATION_RESOLVER_WEBHOOK_URL", "https://user:word@hooks.test:444/rtc?token=t"),
     ])
     .unwrap();
-    assert_eq!((config.host, config.port), ("::1".parse().unwrap(), 9090));
+    assert_eq!((config.host, config.port), (Host::Address("::1".parse().unwrap()), 9090));
     assert!(!config.broker.signaling_enabled);
     assert_eq!(config.broker.duplicate_id_policy, DuplicateIdPolicy::Replace);
     assert!(config.cluster.is_none());
@@ -62,12 +62,14 @@ fn each_kind_of_wrong_value_is_a_error() {
     for variable in VARIABLES {
         let wrong: &[&str] = match variable.name {
             "PORT" => &["-1", "65536", "x", "80 80"],
-            "HOST" => &["localhost", "1.2.3", "[::1]", "0.0.0.0:1"],
+            "HOST" => &["a host", "1.2.3", "[::1]", "0.0.0.0:1"],
             "WORKER_THREADS" => &["0", "-1", "x", "1025"],
             "TRUSTED_PROXIES" => &[",", "10.0.0.0/33", "localhost", "10.0.0.1:80"],
             "PROXY_PROTOCOL" => &["on", "optional"],
             "LOG_LEVEL" => &["4", "-1", "debug", "01x"],
             "LOG_FORMAT" => &["xml", "JSON5"],
+            "ALLOWED_RUNTIMES" => &[",", "JVM,"],
+            "MIN_NODE_VERSION" => &["x", "1.x", "-1", "1.2.3.4", "v1"],
             "DUPLICATE_ID_POLICY" => &["maybe", "0"],
             "REDIS_URL" => &[
                 "x",
@@ -92,7 +94,7 @@ fn each_kind_of_wrong_value_is_a_error() {
             "STORAGE_TYPE" => &["redis", "postgres", "MEMORY"],
             "STORAGE_PATH" => &[":temp:", "file:data.db"],
             "SESSION_TIMEOUT" => &milliseconds,
-            "CORS_ORIGINS" => &[",", "https://a,", "https://a b"],
+            "CORS_ORIGINS" => &[",", "https://a,", "https://a b", "https://a/", "a.test"],
             "DISCOVERY_PATH" => &["x", "/x/", "/a b", "/health", "/socket.io/x"],
             "DISCOVERY_MAX_REQUESTS_PER_SECOND" => &counts[1..],
             "STUN_URLS" => &["x", "stun:", "turn:h", "stun:h,", "stun:h,x", "stun://h", "stun:h:0"],

@@ -86,6 +86,9 @@ async fn upgrade(
     ConnectInfo(client): ConnectInfo<SocketAddr>,
     request: Request,
 ) -> Response {
+    if request.method() == Method::OPTIONS {
+        return preflight(request.headers());
+    }
     let switch = match check(&request) {
         Ok(switch) => switch,
         Err(error) => {
@@ -116,6 +119,22 @@ async fn upgrade(
     request.extensions_mut().insert(decision);
     arrival.upgrade_with(Upgrade::SocketIo(request));
     switch.into_response()
+}
+
+/// Answers a browser's preflight as the original does, whose polling pages of other origins used. No
+/// page needs it for a WebSocket, but checks of proxies and monitors do ask.
+fn preflight(request: &HeaderMap) -> Response {
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    let headers = response.headers_mut();
+    let any = HeaderValue::from_static("*");
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, any.clone());
+    headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, any);
+    headers.insert(header::VARY, HeaderValue::from_static("Access-Control-Request-Headers"));
+    if let Some(requested) = request.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, requested.clone());
+    }
+    response
 }
 
 /// What is wrong with a request, in the words and numbers of Engine.IO.

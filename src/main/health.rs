@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs}
 use std::time::{Duration, Instant};
 
 use clap::{Arg, ArgMatches, Command};
-use crolang_broker::Config;
+use crolang_broker::{Config, Host};
 use url::Url;
 
 #[path = "health/process.rs"]
@@ -79,8 +79,13 @@ pub(super) fn check(config: &Config, arguments: &ArgMatches) -> Result<(), Healt
             .try_for_each(|address| expect_ok(&Target::listening_at(*address), "/health")),
         _ if config.port == 0 => Err(HealthError::NoAddress),
         _ => {
-            let address = SocketAddr::new(config.host, config.port);
-            expect_ok(&Target::listening_at(address), "/health")
+            let named = match &config.host {
+                Host::Address(ip) => Ok(Target::listening_at(SocketAddr::new(*ip, config.port))),
+                Host::Name(name) => Target::named(format!("{name}:{}", config.port)),
+            };
+            // A name without addresses means all of this machine's.
+            let all = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), config.port);
+            expect_ok(&named.unwrap_or_else(|_| Target::listening_at(all)), "/health")
         }
     }
 }
@@ -104,7 +109,10 @@ struct Target {
 impl Target {
     fn of_url(url: &Url) -> Result<Self, HealthError> {
         let host = url.host_str().ok_or_else(|| HealthError::NoHost(url.clone()))?;
-        let name = format!("{host}:{}", url.port_or_known_default().unwrap_or(80));
+        Self::named(format!("{host}:{}", url.port_or_known_default().unwrap_or(80)))
+    }
+
+    fn named(name: String) -> Result<Self, HealthError> {
         match name.to_socket_addrs() {
             Ok(addresses) => Ok(Self { addresses: addresses.collect(), name }),
             Err(source) => Err(HealthError::Unreachable { address: name, source }),

@@ -50,11 +50,12 @@ fn parse(text: &str) -> Result<Argument, String> {
 /// Runs the peer until a signal comes.
 pub(super) async fn run(config: &Config, arguments: &ArgMatches) -> Result<(), Box<dyn Error>> {
     let mut signals = Signals::listen()?;
+    let host = config.host.address().await;
     let mut listen = None;
     let mut bootstrap = Vec::new();
     for argument in arguments.get_many::<Argument>("peers").into_iter().flatten() {
         match argument {
-            Argument::Port(port) => listen = Some(SocketAddr::new(config.host, *port)),
+            Argument::Port(port) => listen = Some(SocketAddr::new(host, *port)),
             Argument::Url(url) => bootstrap.push(url.clone()),
         }
     }
@@ -70,7 +71,7 @@ pub(super) async fn run(config: &Config, arguments: &ArgMatches) -> Result<(), B
             .or_else(|| Url::parse("ws://localhost:0").ok().filter(|_| listen.is_some())),
         ..configured
     };
-    let address = listen.unwrap_or(SocketAddr::new(config.host, 0));
+    let address = listen.unwrap_or(SocketAddr::new(host, 0));
     let started = Peer::start(settings).await;
     let peer = started.map_err(|source| StartError::Bind { address, source })?;
     let mut events = peer.events();

@@ -175,9 +175,30 @@ async fn reject_never_asks_the_holder() {
 async fn replace_always_replaces() {
     let server =
         start_with(|config| config.broker.duplicate_id_policy = DuplicateIdPolicy::Replace).await;
-    let holder = Node::connect(server.address(), "a").await.live();
+    let mut holder = Node::connect(server.address(), "a").await;
     let mut newcomer = Node::connect(server.address(), "a").await;
-    holder.ended().await;
+    assert_eq!(holder.text().await, "41", "it is told to stay away");
+    holder.end().await;
     newcomer.send(r#"421["SOCKET_MSG_EXCHANGE","{\"to\":\"a\"}"]"#).await;
     assert!(newcomer.text().await.starts_with("42[\"SOCKET_MSG_EXCHANGE\""));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_that_replace_each_other_are_parted() {
+    let server =
+        start_with(|config| config.broker.duplicate_id_policy = DuplicateIdPolicy::Replace).await;
+    let mut holder = Node::connect(server.address(), "a").await.live();
+    for _ in 0..5 {
+        let newcomer = Node::connect(server.address(), "a").await.live();
+        holder.ended().await;
+        holder = newcomer;
+    }
+    for _ in 0..20 {
+        let refusal = Node::try_connect(server.address(), "a").await.err().unwrap();
+        assert_eq!(refusal, ALREADY_CONNECTED);
+    }
+    assert!(!holder.is_over());
+    let other = Node::connect(server.address(), "b").await.live();
+    Node::connect(server.address(), "b").await;
+    other.ended().await;
 }

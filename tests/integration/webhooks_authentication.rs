@@ -342,3 +342,28 @@ fn wrong_values_are_errors_that_name_the_variable() {
         assert!(!errors.contains("canary"), "{errors}");
     }
 }
+
+#[tokio::test]
+async fn nodes_that_are_not_supported_are_refused_and_nobody_is_asked() {
+    let hook = open_door().await;
+    let variables =
+        [(URL, &*hook.url("/")), ("ALLOWED_RUNTIMES", "JVM, BROWSER"), ("MIN_NODE_VERSION", "1.2")];
+    let server = start_with_variables(&variables).await;
+    let enter = async |runtime: &str, version: &str| {
+        let query = format!("&id=a&version={version}&runtime={runtime}");
+        enter(server.address(), &query).await.map(drop)
+    };
+    for (runtime, version) in
+        [("NODEJS", "1.2.0"), ("", "1.2.0"), ("JVM", "1.1.9"), ("JVM", "1.2.0-beta"), ("JVM", "")]
+    {
+        let refusal = enter(runtime, version).await.unwrap_err();
+        assert_eq!(refusal, r#"44{"message":"unsupported architecture"}"#, "{runtime} {version}");
+    }
+    assert_eq!(hook.count(), 0);
+    assert_eq!(metric(&server, r#"crolang_refusals_total{cause="unsupported"}"#), 5.0);
+    for (runtime, version) in [("JVM", "1.2.0"), ("browser", "2")] {
+        enter(runtime, version).await.unwrap();
+        eventually("it has left", || metric(&server, "crolang_nodes") == 0.0).await;
+    }
+    assert_eq!(hook.count(), 2);
+}

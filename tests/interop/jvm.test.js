@@ -61,7 +61,7 @@ async function stopAll(...parts) {
   for (const part of parts) await part.stop();
 }
 
-const PROGRAMS = ['connect', 'direct', 'refusals', 'presence', 'messages', 'large', 'duplicates'];
+const PROGRAMS = ['connect', 'direct', 'refusals', 'presence', 'messages', 'large', 'duplicates', 'plus'];
 
 describe('JVM nodes on one broker', () => {
   const broker = new Broker(HEARTBEATS);
@@ -87,6 +87,14 @@ describe('JVM nodes on two replicas', () => {
   for (const name of PROGRAMS) test(name, () => run(name, urls()));
 
   test('reconnect', () => runAndRestart(urls(), replicas[0]));
+});
+
+describe('JVM nodes where others are supported', () => {
+  const broker = new Broker({ ALLOWED_RUNTIMES: 'BROWSER' });
+  before(() => broker.start());
+  after(() => broker.stop());
+
+  test('platform', () => run('platform', [broker.url, broker.url]));
 });
 
 describe('JVM nodes and an authentication webhook', () => {

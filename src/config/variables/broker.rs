@@ -13,8 +13,8 @@ pub(super) const VARIABLES: &[Variable] = &[
     Variable {
         name: "HOST",
         default: "0.0.0.0",
-        allowed: "an IP address",
-        about: "The address to listen on; 0.0.0.0 means all addresses, including those of IPv6 if there are any.",
+        allowed: "an IP address or the name of a host",
+        about: "The address to listen on; 0.0.0.0 means all addresses, including those of IPv6 if there are any. Of a name, the first address that this machine has, IPv4 before IPv6; shells set HOST to all kinds of names, so one without such an address means all addresses, with a warning in the log.",
     },
     Variable {
         name: "WORKER_THREADS",
@@ -47,10 +47,22 @@ pub(super) const VARIABLES: &[Variable] = &[
         about: "Whether nodes may send each other messages through the broker; if not, they are acked DISABLED.",
     },
     Variable {
+        name: "ALLOWED_RUNTIMES",
+        default: "",
+        allowed: "names, separated by commas",
+        about: "The platforms whose nodes may connect, as they name themselves, in any case: JVM for instance. Others are refused for good with unsupported architecture, before authentication. If not set, all may.",
+    },
+    Variable {
+        name: "MIN_NODE_VERSION",
+        default: "",
+        allowed: "a version such as 1, 1.2 or 1.2.0-beta",
+        about: "The oldest version of the node library that may connect, in the order of Semantic Versioning. Older nodes, and those whose version cannot be read, are refused as by ALLOWED_RUNTIMES.",
+    },
+    Variable {
         name: "DUPLICATE_ID_POLICY",
         default: "probe",
         allowed: "probe, reject or replace",
-        about: "What to do when an ID is already in use. probe: refuse the new connection if the holder answers a ping within 2 s, and replace the holder otherwise; reject: always refuse the new connection; replace: always replace the holder.",
+        about: "What to do when an ID is already in use. probe: refuse the new connection if the holder answers a ping within 2 s, and replace the holder otherwise; reject: always refuse the new connection; replace: always replace the holder, which is told to stay away by Socket.IO's disconnect packet; if an ID is replaced for the sixth time without a pause of 30 s, as by two programs that cannot be told so, as probe.",
     },
     Variable {
         name: "MAX_CONNECTIONS",

@@ -25,7 +25,7 @@ pub(super) const VARIABLES: &[Variable] = &[
     Variable {
         name: "CORS_ORIGINS",
         default: "*",
-        allowed: "* or origins separated by commas",
+        allowed: "* or origins as browsers send them (https://app.example.org), separated by commas",
         about: "The origins whose web pages may read discovery's answers.",
     },
     Variable {

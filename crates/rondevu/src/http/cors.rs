@@ -2,6 +2,7 @@
 //!
 //! As in Rondevu, with credentials; so an allowed origin is named, never `*` (Fetch standard, 3.3.5).
 
+use std::net::Ipv6Addr;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,15 +36,55 @@ impl FromStr for AllowedOrigins {
 
     fn from_str(text: &str) -> Result<Self, InvalidOrigins> {
         let origins: Vec<_> = text.split(',').map(|origin| origin.trim().to_owned()).collect();
-        let is_usable = |origin: &String| {
-            !origin.is_empty() && origin.bytes().all(|byte| byte.is_ascii_graphic())
-        };
-        match origins.iter().all(is_usable) {
+        match origins.iter().all(|origin| origin == "*" || can_be_sent(origin)) {
             true if origins.iter().any(|origin| origin == "*") => Ok(Self::All),
             true => Ok(Self::Some(origins.into())),
             false => Err(InvalidOrigins),
         }
     }
+}
+
+/// Whether a browser can send this origin: `null`, or a scheme and a host without anything behind
+/// its port, in lower case and without the scheme's own port (HTML standard, "serialization of an
+/// origin"). Any other would be configured and never match.
+fn can_be_sent(origin: &str) -> bool {
+    if origin == "null" {
+        return true;
+    }
+    let Some((scheme, authority)) = origin.split_once("://") else { return false };
+    let is_scheme = scheme.starts_with(|first: char| first.is_ascii_lowercase())
+        && scheme
+            .bytes()
+            .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'+' | b'-' | b'.'));
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (authority, None),
+    };
+    let is_host = match host.strip_prefix('[') {
+        Some(rest) => rest
+            .strip_suffix(']')
+            .and_then(|address| {
+                address.parse::<Ipv6Addr>().ok().filter(|it| it.to_string() == address)
+            })
+            .is_some(),
+        None => {
+            !host.is_empty()
+                && host.bytes().all(|byte| {
+                    byte.is_ascii_graphic()
+                        && !byte.is_ascii_uppercase()
+                        && !b"/?#@*:[]\\%".contains(&byte)
+                })
+        }
+    };
+    let own_port = match scheme {
+        "http" | "ws" => Some(80),
+        "https" | "wss" => Some(443),
+        _ => None,
+    };
+    let is_port = port.is_none_or(|text| {
+        text.parse::<u16>().is_ok_and(|port| port.to_string() == text && Some(port) != own_port)
+    });
+    is_scheme && is_host && is_port
 }
 
 impl AllowedOrigins {
@@ -103,7 +144,42 @@ mod tests {
         {
             assert_eq!(listed.allows(&HeaderValue::from_static(origin)), is_allowed, "{origin}");
         }
-        for invalid in ["", ",", "https://a,", "https://a b"] {
+        for sent in [
+            "null",
+            "https://app.example.org",
+            "https://app.example.org:8443",
+            "http://[::1]:3000",
+            "http://localhost",
+            "https://xn--bcher-kva.example",
+            "chrome-extension://abcdefghijklmnop",
+            "capacitor://localhost",
+        ] {
+            assert!(origins(sent).is_ok(), "{sent}");
+        }
+        for invalid in [
+            "",
+            ",",
+            "https://a,",
+            "https://a b",
+            "https://a/",
+            "https://a/b",
+            "a",
+            "a:8080",
+            "https://",
+            "https://:1",
+            "https://a:443",
+            "http://a:080",
+            "http://a:80",
+            "http://a:65536",
+            "https://A",
+            "HTTPS://a",
+            "https://*.a",
+            "https://u@a",
+            "https://a?b",
+            "http://[::0001]",
+            "http://::1",
+            "https://bücher.example",
+        ] {
             assert_eq!(origins(invalid), Err(InvalidOrigins), "{invalid}");
         }
     }
