@@ -67,8 +67,8 @@ mod webhooks;
 pub use broker::{BrokerSettings, DuplicateIdPolicy, RtcFallback, StaticRtc, TurnServers};
 pub use cluster::ClusterSettings;
 pub use config::{
-    Config, ConfigError, ConfigErrors, Host, Misspelled, Origin, PeerRelayConfig, Setting, Settings,
-    Source, VARIABLES, Variable,
+    Config, ConfigError, ConfigErrors, Host, Misspelled, Origin, PeerRelayConfig, Setting,
+    Settings, Source, VARIABLES, Variable,
 };
 pub use directory::LeaseSettings;
 pub use gateway::{InvalidNetworks, ListenerSettings, Networks, ProxyProtocol, TransportSettings};

@@ -3,6 +3,7 @@
 //! Synchronous on purpose. The library calls this where it reads the connection, one event after
 //! the other; a task for each event would let them overtake each other.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use socketioxide::adapter::LocalAdapter;
@@ -25,6 +26,10 @@ impl MessageHandler<LocalAdapter, Events> for Events {
 fn read(value: &Value) -> Option<EventPacket<'_>> {
     let Value::Str(text, attachments) = value else { return None };
     let mut packet = EventPacket::parse(text).ok()?;
+    if packet.name.contains(link::ESCAPE) {
+        let json = format!("\"{}\"", link::json_name(&packet.name));
+        packet.name = Cow::Owned(serde_json::from_str(&json).ok()?);
+    }
     if attachments.is_some() {
         packet.payload = None;
     }

@@ -188,3 +188,26 @@ async fn ack_ids_of_all_lengths_come_back() {
         assert_eq!(alice.text().await, format!("43{id}[\"ERROR\"]"));
     }
 }
+
+#[tokio::test]
+async fn an_event_is_read_in_every_form_of_its_json() {
+    let server = start().await;
+    let (mut alice, mut bob) = pair(&server).await;
+    let argument = r#""{\"to\":\"bob\"}""#;
+    let escaped: String = RELAYED_EVENT.bytes().map(|byte| format!("\\u{byte:04x}")).collect();
+    for packet in [
+        format!(r#"421 ["{RELAYED_EVENT}",{argument}]"#),
+        format!("421\t\n[ \"{RELAYED_EVENT}\" , {argument} ]"),
+        format!(r#"421["{escaped}",{argument}]"#),
+        format!(r#"421  ["{escaped}",{argument}]"#),
+    ] {
+        alice.send(&packet).await;
+        assert_eq!(alice.text().await, "431[\"OK\"]", "{packet}");
+        assert_eq!(bob.text().await, format!("42[\"{RELAYED_EVENT}\",{argument}]"));
+    }
+    for name in [r"\u00e9v\u00e9nement", r#"a\"b\\"#, r"\ud83d\ude00", r"\ud83d", r"\q"] {
+        alice.send(&format!(r#"422["{name}","x"]"#)).await;
+        assert_eq!(alice.text().await, "432[\"ERROR\"]", "{name}");
+    }
+    assert_eq!(alice.ask_raw(&format!(r#"["{RELAYED_EVENT}",{argument}]"#)).await, "[\"OK\"]");
+}

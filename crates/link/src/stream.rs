@@ -16,6 +16,7 @@ use crate::CloseReason;
 use crate::closing::Timers;
 use crate::handle::{Gate, LinkHandle, Phase};
 use crate::incoming::{Incoming, Received};
+use crate::names::NameRewriter;
 use crate::output::Output;
 use crate::set::Slot;
 use crate::write_deadline::WriteDeadline;
@@ -50,6 +51,7 @@ pub(crate) struct Stream<S: Socket> {
     pub(crate) handle: LinkHandle,
     /// Both are set once the stream carries WebSocket frames.
     pub(crate) incoming: Option<Incoming>,
+    names: NameRewriter,
     pub(crate) output: Option<Output>,
     /// The peer has said that it leaves. What it sent before is passed on all the same.
     pub(crate) is_leaving: bool,
@@ -73,6 +75,7 @@ impl<S: Socket> Link<S> {
             socket,
             handle,
             incoming: None,
+            names: NameRewriter::default(),
             output: None,
             is_leaving: false,
             read_bytes: 0,
@@ -101,6 +104,8 @@ impl<S: Socket> Link<S> {
     pub fn upgrade(&mut self, read_ahead: Bytes) {
         let stream = &mut *self.0;
         let mut incoming = Incoming::default();
+        let mut read_ahead = read_ahead.to_vec();
+        stream.names.rewrite(&mut read_ahead);
         match incoming.receive(&read_ahead, None) {
             Received::Ordinary => {}
             Received::Leave => stream.handle.close(CloseReason::NodeLeft),
@@ -189,9 +194,9 @@ impl<S: Socket> Stream<S> {
             let mut scratch = [MaybeUninit::uninit(); READ_BYTES];
             let mut scratch = ReadBuf::uninit(&mut scratch[..capacity.min(READ_BYTES)]);
             let polled = self.poll_socket(cx, &mut scratch);
-            let (read, Some(incoming)) = (scratch.filled(), &mut self.incoming) else {
-                return polled;
-            };
+            let Some(incoming) = &mut self.incoming else { return polled };
+            self.names.rewrite(scratch.filled_mut());
+            let read = scratch.filled();
             if read.is_empty() {
                 return polled;
             }
