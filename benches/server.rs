@@ -16,8 +16,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use crolang_broker::Config;
-use crolang_broker::Server;
+use crolang_broker::{Config, ListenerSettings, Server};
 use pair::{MOST_AT_ONCE, Pair, from_client, upgrade};
 use peer_relay::PeerId;
 use serde_json::json;
@@ -31,6 +30,7 @@ fn start(runtime: &Runtime) -> Server {
     let mut config = Config { host: [127, 0, 0, 1].into(), port: 0, ..Config::default() };
     config.transport.ping_interval = Duration::from_secs(3600);
     config.peer_relay.path = Some(PEERS.into());
+    config.listener = ListenerSettings::default();
     runtime.block_on(Server::bind(&config)).unwrap()
 }
 

@@ -26,6 +26,7 @@ pub use variables::VARIABLES;
 
 use std::ffi::OsString;
 use std::fmt;
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::Duration;
@@ -71,6 +72,8 @@ pub struct Config {
     pub link: LinkLimits,
     /// What holds for connections before they are WebSockets.
     pub listener: ListenerSettings,
+    /// The address of a second listener, for operators.
+    pub internal_addr: Option<SocketAddr>,
     /// How Socket.IO is spoken on a connection.
     pub transport: TransportSettings,
     /// What the broker allows.
@@ -168,6 +171,7 @@ impl Config {
             shutdown_timeout: reader.milliseconds("SHUTDOWN_TIMEOUT_MS", 1),
             link,
             listener: listener::read(&mut reader),
+            internal_addr: listener::internal_addr(&mut reader),
             transport: TransportSettings {
                 ping_interval: reader.milliseconds("PING_INTERVAL_MS", 1),
                 ping_timeout: reader.milliseconds("PING_TIMEOUT_MS", 1),

@@ -19,11 +19,32 @@ use crate::gateway;
 use crate::metrics::Metrics;
 use crate::overlay::Peer;
 
-/// Builds the router of everything that is served over HTTP. `peer_relay` is a path, and the peer
-/// that is reached there.
+/// Builds the router of everything that is served to everybody. `peer_relay` is a path, and the peer
+/// that is reached there; `for_operators` is what only operators should see, unless it has a listener
+/// of its own.
 pub(crate) fn router(
     broker: &Arc<Broker>,
     peer_relay: Option<(&str, Peer)>,
+    discovery: Option<&Discovery>,
+    for_operators: Option<Router>,
+    metrics: &Metrics,
+) -> Router {
+    let mut router = gateway::socket_io_routes(broker.clone(), metrics.clone());
+    if let Some(for_operators) = for_operators {
+        router = router.merge(for_operators);
+    }
+    if let Some((path, peer)) = peer_relay {
+        router = router.merge(gateway::peer_relay_route(path, peer, metrics.clone()));
+    }
+    match discovery {
+        Some(discovery) => router.merge(discovery.router()),
+        None => router.merge(health_route()),
+    }
+}
+
+/// Builds the router of what is for operators: readiness and metrics.
+pub(crate) fn operators_router(
+    broker: &Arc<Broker>,
     discovery: Option<&Discovery>,
     metrics: &Metrics,
 ) -> Router {
@@ -42,21 +63,14 @@ pub(crate) fn router(
             }
         }
     };
-    let mut router = gateway::socket_io_routes(broker.clone(), metrics.clone())
+    Router::new()
         .route("/readyz", get(async move || readiness(ready())))
-        .route("/metrics", get(scrape).with_state(metrics.clone()));
-    if let Some((path, peer)) = peer_relay {
-        router = router.merge(gateway::peer_relay_route(path, peer, metrics.clone()));
-    }
-    match discovery {
-        Some(discovery) => router.merge(discovery.router()),
-        None => router.merge(health_route()),
-    }
+        .route("/metrics", get(scrape).with_state(metrics.clone()))
 }
 
 /// The route by which everybody learns that the broker runs. Discovery has the same, with CORS
 /// headers.
-fn health_route() -> Router {
+pub(crate) fn health_route() -> Router {
     Router::new().route("/health", get(health))
 }
 

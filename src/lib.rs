@@ -71,7 +71,10 @@ pub use config::{
     Settings, Source, VARIABLES, Variable,
 };
 pub use directory::LeaseSettings;
-pub use gateway::{InvalidNetworks, ListenerSettings, Networks, ProxyProtocol, TransportSettings};
+pub use gateway::{
+    AddressLimits, InvalidNetworks, InvalidOrigins, ListenerSettings, Networks, ProxyProtocol,
+    TransportSettings, WebSocketOrigins,
+};
 pub use link::LinkLimits;
 #[cfg(feature = "overlay")]
 pub use peer_relay;

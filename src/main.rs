@@ -121,6 +121,14 @@ fn announce(config: &Config, server: &Server) {
     if let (Some(peer), Some(path)) = (server.peer(), &config.peer_relay.path) {
         tracing::info!(id = %peer.id(), path, "a peer of the peer-relay network");
     }
+    tracing::info!(
+        connections = server.places(),
+        max_connections = config.max_connections,
+        "places, as far as the limits allow"
+    );
+    if let Some(address) = server.internal_address() {
+        tracing::info!(%address, "listening for operators");
+    }
     tracing::info!(address = %server.address(), "listening");
 }
 

@@ -194,6 +194,11 @@ impl Metrics {
         self.0.rejections.get_or_create(&[("cause", cause)]).inc();
     }
 
+    /// A node was refused because its authentication failed a moment ago.
+    pub(crate) fn authentication_cache_hit(&self) {
+        self.webhook_call("authentication", "cached");
+    }
+
     /// A webhook was called, or could not be.
     pub(crate) fn webhook_call(&self, hook: &'static str, outcome: &'static str) {
         self.0.webhook_calls.get_or_create(&[("hook", hook), ("outcome", outcome)]).inc();

@@ -2,28 +2,36 @@
 //!
 //! The only file that knows both the configuration and all parts.
 
+mod descriptors;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use rondevu::{Discovery, OpenError};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::broker::Broker;
 use crate::cluster::{Cluster, RedisUnusable};
 use crate::config::Config;
 use crate::directory::Directory;
-use crate::gateway::{self, Listener};
+use crate::gateway::{self, Addresses, Listener, ListenerSettings};
 use crate::http;
 use crate::memory_budget::MemoryBudget;
 use crate::metrics::Metrics;
 use crate::node::ReplicaId;
 use crate::overlay::Peer;
 use crate::webhooks::{ClientError, Webhooks};
+use descriptors::Places;
 use link::{CloseReason, LinkSet};
+
+/// The most connections to the listener for operators.
+const MAX_INTERNAL_CONNECTIONS: usize = 16;
 
 /// The share of the shutdown timeout that is left for what has to be cut off.
 const CUT_OFF_SHARE: u32 = 10;
@@ -38,7 +46,10 @@ pub struct Server {
     metrics: Metrics,
     stop: CancellationToken,
     tasks: TaskTracker,
+    places: usize,
     listener: JoinHandle<()>,
+    internal_address: Option<SocketAddr>,
+    _internal: Option<(AbortOnDropHandle<()>, DropGuard)>,
     discovery: Option<Discovery>,
     _maintenance: Vec<AbortOnDropHandle<()>>,
 }
@@ -81,9 +92,11 @@ impl Server {
         let bind_error = |source| StartError::Bind { address, source };
         let listener = gateway::bind(address.ip(), config.port).map_err(bind_error)?;
         let local_address = listener.local_addr().map_err(bind_error)?;
+        let internal = config.internal_addr.map(bind_internal).transpose()?;
 
         let metrics = Metrics::new();
-        let links = LinkSet::new(config.link, config.max_connections);
+        let places = Places::of(config);
+        let links = LinkSet::new(config.link, places.connections);
         let replica = ReplicaId::random();
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
@@ -115,19 +128,39 @@ impl Server {
             }
             None => None,
         };
+        let for_operators = http::operators_router(&broker, discovery.as_ref(), &metrics);
+        let (for_operators, internal_app) = match internal {
+            Some(_) => (None, for_operators.merge(http::health_route())),
+            None => (Some(for_operators), Router::new()),
+        };
+        let channels = config.peer_relay.max_channels();
         let gateway = Listener {
-            settings: Arc::new(config.listener.clone()),
+            addresses: Addresses::new(config.listener.clone(), places.connections, channels).into(),
             links: links.clone(),
+            refusals: LinkSet::new(config.link, places.refusals),
             app: http::router(
                 &broker,
                 config.peer_relay.path.as_deref().zip(peer.clone()),
                 discovery.as_ref(),
+                for_operators,
                 &metrics,
             ),
             socket_io: gateway::socket_io(config.transport),
             metrics: metrics.clone(),
             tasks: tasks.clone(),
         };
+        let internal_address = internal.as_ref().map(|(_, address)| *address);
+        let internal = internal.map(|(listener, _)| {
+            let gateway = Listener {
+                addresses: Addresses::new(ListenerSettings::default(), usize::MAX, 0).into(),
+                links: LinkSet::new(config.link, MAX_INTERNAL_CONNECTIONS),
+                app: internal_app,
+                ..gateway.clone()
+            };
+            // Until the very end: operators want to see the drain.
+            let end = CancellationToken::new();
+            (spawn(gateway.run(listener, end.clone())), end.drop_guard())
+        });
         let listener = tokio::spawn(gateway.run(listener, stop.clone()));
 
         let (checked, interval) = (broker.clone(), config.webhooks.validity_check_interval);
@@ -144,7 +177,10 @@ impl Server {
             metrics,
             stop,
             tasks,
+            places: places.connections,
             listener,
+            internal_address,
+            _internal: internal,
             discovery,
             _maintenance: maintenance,
         })
@@ -153,6 +189,17 @@ impl Server {
     /// The address that the server listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The address of the listener for operators, if there is one.
+    pub fn internal_address(&self) -> Option<SocketAddr> {
+        self.internal_address
+    }
+
+    /// Returns how many connections there is a place for: `MAX_CONNECTIONS`, or fewer if the process
+    /// may not open that many files.
+    pub fn places(&self) -> usize {
+        self.places
     }
 
     /// Returns all metrics in the text format that Prometheus scrapes (OpenMetrics 1.0).
@@ -230,6 +277,12 @@ async fn start_peer(
 #[cfg(not(feature = "overlay"))]
 async fn start_peer(_: &Config, _: &LinkSet, _: &Metrics) -> io::Result<Option<Peer>> {
     Ok(None)
+}
+
+fn bind_internal(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let bound = gateway::bind(address.ip(), address.port());
+    let bound = bound.and_then(|listener| listener.local_addr().map(|local| (listener, local)));
+    bound.map_err(|source| StartError::Bind { address, source })
 }
 
 fn spawn(task: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {

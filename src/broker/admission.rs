@@ -60,7 +60,8 @@ pub(crate) enum AdmissionError {
 }
 
 impl Broker {
-    /// Gives the node its ID, for as long as `link` is open.
+    /// Gives the node its ID, for as long as `link` is open. Drops `permit` once the node is
+    /// authenticated.
     ///
     /// # Errors
     /// [`AdmissionError::Refused`] if the node is not supported, the authentication webhook says no, or another connection
@@ -70,8 +71,9 @@ impl Broker {
         self: &Arc<Self>,
         handshake: &Handshake,
         link: &LinkHandle,
+        permit: impl Send,
     ) -> Result<Arc<Session>, AdmissionError> {
-        let admitted = self.try_admit(handshake, link).await;
+        let admitted = self.try_admit(handshake, link, permit).await;
         match &admitted {
             Ok(session) => {
                 let Handshake { id: node, version, runtime, .. } = handshake;
@@ -91,6 +93,7 @@ impl Broker {
         self: &Arc<Self>,
         handshake: &Handshake,
         link: &LinkHandle,
+        permit: impl Send,
     ) -> Result<Arc<Session>, AdmissionError> {
         if self.is_draining() {
             return Err(AdmissionError::Unavailable("draining"));
@@ -102,6 +105,7 @@ impl Broker {
             return Err(AdmissionError::Refused(Refusal::Unsupported));
         }
         self.authenticate(handshake, link.remote_addr().ip()).await?;
+        drop(permit);
         let node = handshake.id.clone();
         let owner = Owner { replica: self.replica, connection: ConnectionId::next() };
         let connection = Connection::new(link.clone());

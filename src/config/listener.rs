@@ -1,19 +1,40 @@
 //! The part of the configuration that is about connections before they are WebSockets.
 
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+
 use super::Source;
 use super::reader::Reader;
-use crate::gateway::{ListenerSettings, ProxyProtocol};
+use crate::gateway::{AddressLimits, ListenerSettings, ProxyProtocol};
 
 pub(super) fn read(reader: &mut Reader<impl Source>) -> ListenerSettings {
+    let count = |text: &str| text.parse().ok().filter(|count: &u32| *count > 0);
+    let max = |reader: &mut Reader<_>, name| reader.optional(name, count).map(|max| max as usize);
+    let max_connects = reader.number("MAX_CONNECTS_PER_SECOND_PER_ADDRESS", 0);
     let settings = ListenerSettings {
         trusted_proxies: reader
             .optional("TRUSTED_PROXIES", |text| text.parse().ok())
             .unwrap_or_default(),
         proxy_protocol: reader.parsed("PROXY_PROTOCOL"),
         http_idle_timeout: reader.milliseconds("HTTP_IDLE_TIMEOUT_MS", 1),
+        banned: reader.optional("BANNED_ADDRESSES", |text| text.parse().ok()).unwrap_or_default(),
+        allowed_origins: reader.parsed("ALLOWED_ORIGINS"),
+        limits: AddressLimits {
+            max_connections: max(reader, "MAX_CONNECTIONS_PER_ADDRESS"),
+            max_connects_per_second: u32::try_from(max_connects).ok().and_then(NonZeroU32::new),
+            max_unfinished_heads: reader.number("MAX_UNFINISHED_HEADS_PER_ADDRESS", 1),
+            max_admissions: reader.number("MAX_ADMISSIONS_PER_ADDRESS", 1),
+            max_channels: max(reader, "PEER_RELAY_MAX_CHANNELS_PER_ADDRESS"),
+            failure_ttl: reader.milliseconds("AUTHENTICATION_FAILURE_CACHE_TTL_MS", 0),
+        },
     };
     if settings.proxy_protocol != ProxyProtocol::Off && settings.trusted_proxies.is_empty() {
         reader.conflict("PROXY_PROTOCOL", "TRUSTED_PROXIES names nobody who may speak it");
     }
     settings
+}
+
+/// Reads the address of the listener for operators.
+pub(super) fn internal_addr(reader: &mut Reader<impl Source>) -> Option<SocketAddr> {
+    reader.optional("INTERNAL_ADDR", |text| text.parse().ok())
 }

@@ -43,6 +43,15 @@ impl PeerRelayConfig {
             bridge: reader.switch("PEER_RELAY_BRIDGE"),
         }
     }
+
+    /// Returns how many channels there may be; none in a build without the network.
+    pub(crate) fn max_channels(&self) -> usize {
+        #[cfg(feature = "overlay")]
+        let channels = self.peer.max_channels;
+        #[cfg(not(feature = "overlay"))]
+        let channels = 0;
+        channels
+    }
 }
 
 #[cfg(feature = "overlay")]

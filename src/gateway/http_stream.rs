@@ -19,15 +19,13 @@ use hyper::body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// How long a client may take to send the head of a request.
-pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// The stream that hyper reads and writes.
 pub(super) struct HttpStream<S> {
     stream: S,
     /// Bytes that were read before hyper took over.
     read_ahead: BytesMut,
     progress: Progress,
+    head_timeout: Duration,
     idle_timeout: Duration,
     /// The state that the deadline was set for.
     timed: State,
@@ -124,15 +122,17 @@ impl HttpBody for AnswerBody {
 }
 
 impl<S> HttpStream<S> {
-    /// `read_ahead` was read of the stream already.
+    /// `read_ahead` was read of the stream already. The timeouts are those of a request's head, and
+    /// between two requests.
     pub(super) fn new(
         stream: S,
         read_ahead: BytesMut,
         progress: Progress,
-        idle_timeout: Duration,
+        (head_timeout, idle_timeout): (Duration, Duration),
     ) -> Self {
-        let deadline = Box::pin(sleep_until(Instant::now() + HEAD_TIMEOUT));
-        Self { stream, read_ahead, progress, idle_timeout, timed: State::Head, deadline }
+        let deadline = Box::pin(sleep_until(Instant::now() + head_timeout));
+        let timed = State::Head;
+        Self { stream, read_ahead, progress, head_timeout, idle_timeout, timed, deadline }
     }
 
     pub(super) fn into_inner(self) -> S {
@@ -145,7 +145,7 @@ impl<S> HttpStream<S> {
             return;
         }
         match state {
-            State::Head => self.deadline.as_mut().reset(Instant::now() + HEAD_TIMEOUT),
+            State::Head => self.deadline.as_mut().reset(Instant::now() + self.head_timeout),
             State::Idle => self.deadline.as_mut().reset(Instant::now() + self.idle_timeout),
             State::Answering => {}
         }

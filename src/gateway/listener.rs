@@ -5,34 +5,36 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use bytes::BytesMut;
 use hyper::Request;
 use hyper::body::Incoming;
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::TokioIo;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::SockRef;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service as _;
 
+use super::addresses::{Addresses, Holding, Permit};
 use super::forwarded::client_addr;
-use super::http_stream::{HEAD_TIMEOUT, HttpStream, Progress};
+use super::http_stream::{HttpStream, Progress};
 use super::namespace::SocketIoService;
-use super::networks::Networks;
 use super::proxy_protocol::{ProxyProtocol, read_header};
+use super::rejection::Rejection;
+use super::settings::ListenerSettings;
 use super::upgrade::{Arrival, Upgrade};
 use crate::metrics::Metrics;
 use link::{CloseReason, Link, LinkSet};
@@ -40,11 +42,11 @@ use link::{CloseReason, Link, LinkSet};
 /// How long a request that is under way when the drain begins may take.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long a client may take to send the head of a request, or a proxy its header.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The most bytes of a request's head. A handshake's `data` travels in it.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
-
-/// Connections that wait to be accepted; a whole fleet may come back at once.
-const BACKLOG: i32 = 4096;
 
 /// What the kernel may hold of unsent bytes for one connection: enough to keep it busy, and no
 /// megabytes for a peer that does not read.
@@ -53,52 +55,24 @@ const MAX_UNSENT_BYTES: u32 = 128 * 1024;
 /// The pause after a failed accept, most often for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// The answer where there is no room for another connection.
-const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+/// How long a client that is turned away may take to send the head of its request: there are few
+/// places for these.
+const REFUSED_HEAD_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Opens a listening socket. The unspecified IPv4 address stands for IPv6 too, where there is
-/// any.
-///
-/// # Errors
-/// Whatever the operating system says, most often that the port is taken.
-pub(crate) fn bind(host: IpAddr, port: u16) -> io::Result<TcpListener> {
-    if host.is_unspecified() && host.is_ipv4() {
-        match bind_to((Ipv6Addr::UNSPECIFIED, port).into()) {
-            Err(error) if error.kind() != io::ErrorKind::AddrInUse => {}
-            bound => return bound,
-        }
-    }
-    bind_to((host, port).into())
-}
+/// The time between two log lines on failed accepts.
+const ACCEPT_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-fn bind_to(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(!address.ip().is_unspecified())?;
-    }
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
-}
-
-/// What an operator decides about connections before they are WebSockets.
-#[derive(Debug, Clone)]
-pub struct ListenerSettings {
-    /// The proxies whose word on the addresses of clients is taken.
-    pub trusted_proxies: Networks,
-    /// Whether these proxies speak the PROXY protocol.
-    pub proxy_protocol: ProxyProtocol,
-    /// How long a connection may be idle between two requests.
-    pub http_idle_timeout: Duration,
-}
+/// What is served to everybody: whoever restarts processes that do not answer must not restart one
+/// that is merely full.
+const HEALTH: &str = "/health";
 
 /// Everything that a connection needs on its way.
 #[derive(Clone)]
 pub(crate) struct Listener {
-    pub(crate) settings: Arc<ListenerSettings>,
+    pub(crate) addresses: Arc<Addresses>,
     pub(crate) links: LinkSet,
+    /// Connections that are told why they are turned away.
+    pub(crate) refusals: LinkSet,
     /// What answers requests.
     pub(crate) app: Router,
     /// What takes over a connection that was upgraded.
@@ -109,9 +83,24 @@ pub(crate) struct Listener {
     pub(crate) tasks: TaskTracker,
 }
 
+/// What a connection holds: for good, and until its first request has come.
+type Permits = (Permit, Permit);
+
+/// A connection to be told why it is turned away, with a permit for that if it has one.
+struct Refused(Rejection, Option<Permit>);
+
+/// How a connection is let in.
+enum Entry {
+    /// With what it holds of its address's limits. A proxy holds nothing.
+    Permitted(Option<Permits>),
+    /// To be told why it is turned away, with a permit for that.
+    Refused(Rejection, Permit),
+}
+
 impl Listener {
     /// Accepts connections until `stop` is cancelled.
     pub(crate) async fn run(self, listener: TcpListener, stop: CancellationToken) {
+        let (mut failures, mut last_logged) = (0_u64, None::<Instant>);
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -120,7 +109,13 @@ impl Listener {
             match accepted {
                 Ok((stream, remote_addr)) => self.admit(stream, remote_addr, &stop),
                 Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
+                    self.metrics.rejection("accept_failed");
+                    failures += 1;
+                    if last_logged.is_none_or(|last| last.elapsed() >= ACCEPT_LOG_INTERVAL) {
+                        last_logged = Some(Instant::now());
+                        tracing::warn!(%error, failures, "connections could not be accepted");
+                        failures = 0;
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -133,17 +128,59 @@ impl Listener {
         let _ = stream.set_nodelay(true);
         #[cfg(target_os = "linux")]
         let _ = SockRef::from(&stream).set_tcp_notsent_lowat(MAX_UNSENT_BYTES);
-        match self.links.open(stream, remote_addr) {
-            Ok(link) => drop(self.tasks.spawn(self.clone().serve(link, stop.clone()))),
-            Err(stream) => {
-                self.metrics.rejection("max_connections");
-                let _ = stream.try_write(FULL);
+        let permits = match self.permits(remote_addr.ip()) {
+            Ok(permits) => permits,
+            // What holds for everybody is the better answer.
+            Err(Rejection::AddressConnections) if self.links.is_full() => {
+                return self.turn_away(stream, remote_addr, Rejection::Full, stop);
             }
+            Err(rejection) => return self.turn_away(stream, remote_addr, rejection, stop),
+        };
+        match self.links.open(stream, remote_addr) {
+            Ok(link) => {
+                self.tasks.spawn(self.clone().serve(link, Entry::Permitted(permits), stop.clone()));
+            }
+            Err(stream) => self.turn_away(stream, remote_addr, Rejection::Full, stop),
+        }
+    }
+
+    /// Returns what a connection from this address has to hold; nothing if it is a proxy's.
+    fn permits(&self, address: IpAddr) -> Result<Option<Permits>, Rejection> {
+        if self.addresses.settings.trusted_proxies.contains(address) {
+            return Ok(None);
+        }
+        let connection = self.addresses.connect(address)?;
+        Ok(Some((connection, self.addresses.hold(address, Holding::UnfinishedHead)?)))
+    }
+
+    /// Tells a client why it is turned away. That takes a place too; where there is none, the client
+    /// may not get to read the answer.
+    fn turn_away(
+        &self,
+        stream: TcpStream,
+        remote_addr: SocketAddr,
+        rejection: Rejection,
+        stop: &CancellationToken,
+    ) {
+        self.metrics.rejection(rejection.cause());
+        if rejection == Rejection::BannedAddress {
+            return;
+        }
+        let Ok(permit) = self.addresses.hold(remote_addr.ip(), Holding::Refusal) else {
+            let _ = stream.try_write(&rejection.to_bytes());
+            return;
+        };
+        match self.refusals.open(stream, remote_addr) {
+            Ok(link) => {
+                let entry = Entry::Refused(rejection, permit);
+                self.tasks.spawn(self.clone().serve(link, entry, stop.clone()));
+            }
+            Err(stream) => drop(stream.try_write(&rejection.to_bytes())),
         }
     }
 
     /// Serves HTTP; if that ends with an upgrade, hands the link on.
-    async fn serve(self, mut link: Link, stop: CancellationToken) {
+    async fn serve(self, mut link: Link, entry: Entry, stop: CancellationToken) {
         let read_ahead = tokio::select! {
             read_ahead = self.read_proxy_header(&mut link) => read_ahead,
             () = stop.cancelled() => return,
@@ -152,14 +189,35 @@ impl Listener {
             self.metrics.rejection("proxy_protocol");
             return;
         };
+        let (permits, rejection) = match self.enter(entry, &link) {
+            Ok(permits) => (permits, None),
+            Err(Refused(Rejection::BannedAddress, _)) => return,
+            Err(Refused(rejection, permit)) => {
+                permit.into_iter().for_each(|permit| link.attach(permit));
+                (None, Some(rejection))
+            }
+        };
+        let is_proxied = permits.is_none();
+        let (connection, head) = permits.unzip();
+        connection.into_iter().for_each(|connection| link.attach(connection));
+        let head = Mutex::new(head);
         let progress = Progress::new();
-        let arrival = Arrival::new(link.handle());
+        let arrival = Arrival::new(link.handle(), self.addresses.clone(), is_proxied);
         let service = service_fn(|request| {
             let is_pipelined = progress.begin();
-            Box::pin(self.respond(arrival.clone(), progress.clone(), is_pipelined, request))
+            drop(head.lock().unwrap_or_else(PoisonError::into_inner).take());
+            Box::pin(self.respond(
+                arrival.clone(),
+                progress.clone(),
+                is_pipelined,
+                rejection,
+                request,
+            ))
         });
-        let stream =
-            HttpStream::new(link, read_ahead, progress.clone(), self.settings.http_idle_timeout);
+        let idle_timeout = self.addresses.settings.http_idle_timeout;
+        let head_timeout = if rejection.is_none() { HEAD_TIMEOUT } else { REFUSED_HEAD_TIMEOUT };
+        let timeouts = (head_timeout, idle_timeout);
+        let stream = HttpStream::new(link, read_ahead, progress.clone(), timeouts);
         let connection = http1::Builder::new()
             .max_buf_size(MAX_HEAD_BYTES)
             .serve_connection(TokioIo::new(stream), service);
@@ -184,7 +242,8 @@ impl Listener {
         }
         let parts = connection.into_parts();
         let mut link = parts.io.into_inner().into_inner();
-        let Some(upgrade) = arrival.take_upgrade() else { return linger(link).await };
+        let Some((upgrade, permits)) = arrival.take_upgrade() else { return linger(link).await };
+        permits.into_iter().for_each(|permit| link.attach(permit));
         link.upgrade(parts.read_buf);
         if stop.is_cancelled() {
             // The shutdown, which closes all upgraded links, may have looked before this was one.
@@ -200,7 +259,7 @@ impl Listener {
     /// Reads the PROXY header of a connection that has one, and notes the client's address. Returns
     /// what was read behind it; `None` if the connection cannot be served.
     async fn read_proxy_header(&self, link: &mut Link) -> Option<BytesMut> {
-        let ListenerSettings { proxy_protocol, trusted_proxies, .. } = &*self.settings;
+        let ListenerSettings { proxy_protocol, trusted_proxies, .. } = &self.addresses.settings;
         let handle = link.handle();
         if *proxy_protocol == ProxyProtocol::Off
             || !trusted_proxies.contains(handle.remote_addr().ip())
@@ -215,23 +274,60 @@ impl Listener {
         Some(read_ahead)
     }
 
+    /// Returns what a connection holds of its address's limits, once its PROXY header has been read;
+    /// or why it is turned away.
+    fn enter(&self, entry: Entry, link: &Link) -> Result<Option<Permits>, Refused> {
+        match entry {
+            Entry::Permitted(None) => {
+                self.permits(link.handle().remote_addr().ip()).map_err(|rejection| {
+                    self.metrics.rejection(rejection.cause());
+                    Refused(rejection, None)
+                })
+            }
+            Entry::Permitted(permits) => Ok(permits),
+            Entry::Refused(rejection, permit) => Err(Refused(rejection, Some(permit))),
+        }
+    }
+
     async fn respond(
         &self,
         arrival: Arrival,
         progress: Progress,
         is_pipelined: bool,
-        mut request: Request<Incoming>,
+        mut rejection: Option<Rejection>,
+        request: Request<Incoming>,
     ) -> Result<Response, Infallible> {
         if is_pipelined {
             // A client that sends many requests at once must not hold up all others.
             tokio::task::yield_now().await;
         }
         let remote_addr = arrival.link().remote_addr();
-        let client = client_addr(request.headers(), remote_addr, &self.settings.trusted_proxies);
+        let settings = &self.addresses.settings;
+        let client = client_addr(request.headers(), remote_addr, &settings.trusted_proxies);
+        if rejection.is_none() && settings.banned.contains(client.ip()) {
+            self.metrics.rejection(Rejection::BannedAddress.cause());
+            rejection = Some(Rejection::BannedAddress);
+        }
+        let response = match rejection {
+            Some(rejection) if request.uri().path() != HEALTH => {
+                let mut response = rejection.into_response();
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                response
+            }
+            _ => self.route(client, arrival, request).await?,
+        };
+        Ok(progress.end_with(response))
+    }
+
+    async fn route(
+        &self,
+        client: SocketAddr,
+        arrival: Arrival,
+        mut request: Request<Incoming>,
+    ) -> Result<Response, Infallible> {
         request.extensions_mut().insert(ConnectInfo(client));
         request.extensions_mut().insert(arrival);
-        let response = self.app.clone().call(request.map(Body::new)).await?;
-        Ok(progress.end_with(response))
+        self.app.clone().call(request.map(Body::new)).await
     }
 }
 

@@ -8,7 +8,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use http::{StatusCode, header};
 
-use super::upgrade::{Arrival, SwitchingProtocols, Upgrade, unavailable};
+use super::addresses::Holding;
+use super::rejection::{Rejection, unavailable};
+use super::upgrade::{Arrival, SwitchingProtocols, Upgrade};
 use crate::metrics::Metrics;
 use crate::overlay::Peer;
 
@@ -30,11 +32,22 @@ async fn upgrade(
         return (StatusCode::UPGRADE_REQUIRED, headers, "A WebSocket is expected here.\n")
             .into_response();
     };
+    let reject = |rejection: Rejection| {
+        metrics.rejection(rejection.cause());
+        rejection.into_response()
+    };
+    let mut permits = match arrival.permit(client, request.headers()) {
+        Ok(permits) => permits,
+        Err(rejection) => return reject(rejection),
+    };
     let Some(permit) = peer.reserve() else {
         metrics.rejection("peer_relay_max_channels");
         return unavailable("peer_relay_max_channels");
     };
-    arrival.link().set_remote_addr(client);
-    arrival.upgrade_with(Upgrade::PeerRelay(peer, permit));
+    match arrival.addresses().hold(client.ip(), Holding::Channel) {
+        Ok(of_address) => permits.push(of_address),
+        Err(rejection) => return reject(rejection),
+    }
+    arrival.upgrade_with(Upgrade::PeerRelay(peer, permit), permits);
     switch.into_response()
 }

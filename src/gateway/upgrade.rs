@@ -15,14 +15,13 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode, Uri, Version};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+use super::addresses::{Addresses, Permit};
+use super::rejection::{Rejection, unavailable};
 use crate::broker::{AdmissionError, Broker, Session};
 use crate::metrics::Metrics;
 use crate::overlay::{ChannelPermit, Peer};
 use crate::protocol::{Handshake, Refusal};
 use link::LinkHandle;
-
-/// How long a client should wait after a 503, in seconds.
-const RETRY_AFTER_SECONDS: &str = "2";
 
 /// What the upgrade check decided, for the namespace.
 #[derive(Clone)]
@@ -35,8 +34,14 @@ pub(super) enum Decision {
 #[derive(Clone)]
 pub(super) struct Arrival {
     link: LinkHandle,
-    upgrade: Arc<Mutex<Option<Upgrade>>>,
+    addresses: Arc<Addresses>,
+    /// Whether the connection is a proxy's, whose clients have permits of their own.
+    is_proxied: bool,
+    upgrade: Arc<Mutex<Option<Upgraded>>>,
 }
+
+/// What a connection goes on with, and the permits that it keeps.
+pub(super) type Upgraded = (Upgrade, Vec<Permit>);
 
 /// Who takes over an upgraded connection.
 #[cfg_attr(
@@ -52,20 +57,45 @@ pub(super) enum Upgrade {
 }
 
 impl Arrival {
-    pub(super) fn new(link: LinkHandle) -> Self {
-        Self { link, upgrade: Arc::default() }
+    pub(super) fn new(link: LinkHandle, addresses: Arc<Addresses>, is_proxied: bool) -> Self {
+        Self { link, addresses, is_proxied, upgrade: Arc::default() }
     }
 
     pub(super) fn link(&self) -> &LinkHandle {
         &self.link
     }
 
-    pub(super) fn take_upgrade(&self) -> Option<Upgrade> {
+    pub(super) fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// Checks that a client may open a WebSocket, and notes its address. Returns the permits that
+    /// its connection has to keep.
+    ///
+    /// # Errors
+    /// It is on a page of an origin that is not allowed, or has too many connections.
+    pub(super) fn permit(
+        &self,
+        client: SocketAddr,
+        headers: &HeaderMap,
+    ) -> Result<Vec<Permit>, Rejection> {
+        if !self.addresses.settings.allowed_origins.allow(headers) {
+            return Err(Rejection::OriginNotAllowed);
+        }
+        self.link.set_remote_addr(client);
+        if !self.is_proxied {
+            return Ok(Vec::new());
+        }
+        Ok(vec![self.addresses.connect(client.ip())?])
+    }
+
+    pub(super) fn take_upgrade(&self) -> Option<Upgraded> {
         self.upgrade.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    pub(super) fn upgrade_with(&self, upgrade: Upgrade) {
-        *self.upgrade.lock().unwrap_or_else(PoisonError::into_inner) = Some(upgrade);
+    /// Sets what the connection goes on with, and the permits that it keeps.
+    pub(super) fn upgrade_with(&self, upgrade: Upgrade, permits: Vec<Permit>) {
+        *self.upgrade.lock().unwrap_or_else(PoisonError::into_inner) = Some((upgrade, permits));
     }
 }
 
@@ -96,20 +126,40 @@ async fn upgrade(
             return error.into_response();
         }
     };
-    arrival.link.set_remote_addr(client);
+    let reject = |rejection: Rejection| {
+        metrics.rejection(rejection.cause());
+        rejection.into_response()
+    };
+    let permits = match arrival.permit(client, request.headers()) {
+        Ok(permits) => permits,
+        Err(rejection) => return reject(rejection),
+    };
     let query = request.uri().query().unwrap_or_default();
-    let decision = match Handshake::parse(query, broker.max_data_bytes()) {
-        Err(refusal) => Decision::Refused(refusal, arrival.link.clone()),
-        Ok(handshake) => match broker.admit(&handshake, &arrival.link).await {
-            Ok(session) => Decision::Admitted(session),
-            Err(AdmissionError::Refused(refusal)) => {
-                Decision::Refused(refusal, arrival.link.clone())
+    let admitted = match Handshake::parse(query, broker.max_data_bytes()) {
+        Err(refusal) => Err(AdmissionError::Refused(refusal)),
+        Ok(handshake) if arrival.addresses.has_failed(client.ip(), &handshake) => {
+            metrics.authentication_cache_hit();
+            Err(AdmissionError::Refused(Refusal::AuthenticationFailed))
+        }
+        Ok(handshake) => {
+            let permit = match arrival.addresses.admission(client.ip()).await {
+                Ok(permit) => permit,
+                Err(rejection) => return reject(rejection),
+            };
+            let admitted = broker.admit(&handshake, &arrival.link, permit).await;
+            if let Err(AdmissionError::Refused(Refusal::AuthenticationFailed)) = admitted {
+                arrival.addresses.remember_failure(client.ip(), &handshake);
             }
-            Err(AdmissionError::Unavailable(cause)) => {
-                metrics.rejection(cause);
-                return unavailable(cause);
-            }
-        },
+            admitted
+        }
+    };
+    let decision = match admitted {
+        Ok(session) => Decision::Admitted(session),
+        Err(AdmissionError::Refused(refusal)) => Decision::Refused(refusal, arrival.link.clone()),
+        Err(AdmissionError::Unavailable(cause)) => {
+            metrics.rejection(cause);
+            return unavailable(cause);
+        }
     };
     if let Decision::Refused(refusal, _) = &decision {
         metrics.refusal(refusal.label());
@@ -117,7 +167,7 @@ async fn upgrade(
     let mut request = http::Request::new(());
     *request.uri_mut() = Uri::from_static("/socket.io/?EIO=4&transport=websocket");
     request.extensions_mut().insert(decision);
-    arrival.upgrade_with(Upgrade::SocketIo(request));
+    arrival.upgrade_with(Upgrade::SocketIo(request), permits);
     switch.into_response()
 }
 
@@ -230,12 +280,6 @@ impl IntoResponse for SwitchingProtocols {
 fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
     let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).any(|part| part.trim().eq_ignore_ascii_case(token))
-}
-
-pub(super) fn unavailable(cause: &str) -> Response {
-    let headers =
-        [(header::RETRY_AFTER, RETRY_AFTER_SECONDS), (header::CONTENT_TYPE, "application/json")];
-    (StatusCode::SERVICE_UNAVAILABLE, headers, format!(r#"{{"error":"{cause}"}}"#)).into_response()
 }
 
 #[cfg(test)]

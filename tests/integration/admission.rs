@@ -242,7 +242,7 @@ async fn above_the_most_connections_there_is_503() {
     let _second = Node::connect(server.address(), "b").await;
     let answer = Node::try_connect(server.address(), "c").await.err().unwrap();
     assert!(
-        answer.starts_with("HTTP/1.1 503 ") && answer.contains("Retry-After: 2\r\n"),
+        answer.starts_with("HTTP/1.1 503 ") && answer.contains("retry-after: 2\r\n"),
         "{answer}"
     );
     assert_eq!(metric(&server, "crolang_rejections_total{cause=\"max_connections\"}"), 1.0);

@@ -9,6 +9,7 @@
 
 mod support;
 
+mod addresses;
 mod admission;
 mod bad_input;
 mod discovery;

@@ -133,6 +133,7 @@ fn libraries_stay_where_they_belong() {
             "src/config",
             "src/config.rs",
             "src/server.rs",
+            "src/server",
             "src/main.rs",
             "src/main",
             "src/lib.rs",

@@ -10,6 +10,9 @@ use crate::support::{
 };
 
 const URL: &str = "NODES_AUTHENTICATION_WEBHOOK_URL";
+/// Asks again about a node that was refused a moment ago.
+const ASK_EVERY_TIME: (&str, &str) = ("AUTHENTICATION_FAILURE_CACHE_TTL_MS", "0");
+
 const REFUSED: &str = r#"44{"message":"authentication failed"}"#;
 
 /// A hook that lets everybody in.
@@ -127,7 +130,7 @@ async fn the_empty_data_of_the_official_nodes_is_an_empty_text() {
 #[tokio::test]
 async fn a_byte_order_mark_before_the_answer_does_no_harm() {
     let hook = open_door().await;
-    let server = start_with_variables(&[(URL, &hook.url("/"))]).await;
+    let server = start_with_variables(&[(URL, &hook.url("/")), ASK_EVERY_TIME]).await;
     let marked = |authenticated: bool| {
         move |_: &_| Reply::Text(format!("\u{feff}{{\"authenticated\":{authenticated}}}"))
     };
@@ -154,7 +157,7 @@ async fn what_else_is_in_the_answer_does_not_matter() {
 #[tokio::test]
 async fn only_true_lets_in_and_every_other_object_refuses_for_good() {
     let hook = open_door().await;
-    let server = start_with_variables(&[(URL, &hook.url("/"))]).await;
+    let server = start_with_variables(&[(URL, &hook.url("/")), ASK_EVERY_TIME]).await;
     let noes = [
         json!({"authenticated": false}),
         json!({"authenticated": "true"}),
@@ -193,7 +196,7 @@ async fn without_an_answer_the_node_is_to_come_again() {
 #[tokio::test]
 async fn it_is_asked_before_the_id_is_looked_at() {
     let hook = open_door().await;
-    let server = start_with_variables(&[(URL, &hook.url("/"))]).await;
+    let server = start_with_variables(&[(URL, &hook.url("/")), ASK_EVERY_TIME]).await;
     let mut holder = Node::connect(server.address(), "alice").await;
     hook.answer(|_| json!({"authenticated": false}));
     let refusal = Node::try_connect(server.address(), "alice").await.err();

@@ -58,6 +58,7 @@ impl Row {
     async fn start(fault: Fault, variable: &str) -> Self {
         let hook = Hook::start(|_| calm()).await;
         let server = start_with_variables(&[
+            ("AUTHENTICATION_FAILURE_CACHE_TTL_MS", "0"),
             (variable, &hook.url("/hook")),
             ("WEBHOOK_TIMEOUT_MS", TIMEOUT_MS),
             ("NODES_STATUS_CHECK_INTERVAL_MS", "50"),

@@ -105,6 +105,11 @@ impl LinkSet {
         std::mem::replace(&mut links.peak, open)
     }
 
+    /// Whether as many links are open as there may be.
+    pub fn is_full(&self) -> bool {
+        self.len() >= self.0.max_links
+    }
+
     /// Whether no link is open.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -65,7 +65,7 @@ pub(crate) struct Stream<S: Socket> {
     message_deadline: Option<(u32, Pin<Box<Sleep>>)>,
     /// Runs while a closing link waits for something that may never come.
     pub(crate) closing: Timers,
-    attached: Option<Box<dyn Send>>,
+    attached: Vec<Box<dyn Send>>,
     _slot: Slot,
 }
 
@@ -83,15 +83,14 @@ impl<S: Socket> Link<S> {
             write_deadline: None,
             message_deadline: None,
             closing: Timers::default(),
-            attached: None,
+            attached: Vec::new(),
             _slot: slot,
         }))
     }
 
-    /// Keeps a value until the connection is closed, such as a permit to have it. A second one
-    /// replaces the first.
+    /// Keeps a value until the connection is closed, such as a permit to have it.
     pub fn attach(&mut self, value: impl Send + 'static) {
-        self.0.attached = Some(Box::new(value));
+        self.0.attached.push(Box::new(value));
     }
 
     /// Returns the handle by which the rest of the program knows this link.

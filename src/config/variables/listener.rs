@@ -1,6 +1,6 @@
 //! The variables of connections before they are WebSockets: proxies, addresses, HTTP.
 
-use super::MILLISECONDS;
+use super::{COUNT, COUNT_OR_ZERO, MILLISECONDS, MILLISECONDS_OR_ZERO};
 use crate::config::Variable;
 
 const NETWORKS: &str = "IP addresses and networks like 10.0.0.0/8, separated by commas";
@@ -23,5 +23,53 @@ pub(super) const VARIABLES: &[Variable] = &[
         default: "75000",
         allowed: MILLISECONDS,
         about: "How long a connection may be idle between two HTTP requests; longer than proxies keep theirs. The head of a request must come within 5 s of its first byte, that of the first request within 5 s of the connection's beginning.",
+    },
+    Variable {
+        name: "INTERNAL_ADDR",
+        default: "",
+        allowed: "an IP address with a port, such as 127.0.0.1:9090",
+        about: "A second address to listen on, for operators: /metrics, /readyz and /health are served there, outside of all limits, and the first two no longer to everybody.",
+    },
+    Variable {
+        name: "ALLOWED_ORIGINS",
+        default: "*",
+        allowed: "* or origins like https://example.com, as browsers send them, separated by commas",
+        about: "The origins whose web pages may open WebSockets; others get 403. Programs that send no origin always may.",
+    },
+    Variable {
+        name: "BANNED_ADDRESSES",
+        default: "",
+        allowed: NETWORKS,
+        about: "Addresses whose connections are closed at once, or whose requests get 403 if they come through TRUSTED_PROXIES.",
+    },
+    Variable {
+        name: "MAX_CONNECTIONS_PER_ADDRESS",
+        default: "",
+        allowed: COUNT,
+        about: "The maximum number of connections of one address; further ones get 429. If not set, a quarter of all, or 100 if that is more.",
+    },
+    Variable {
+        name: "MAX_CONNECTS_PER_SECOND_PER_ADDRESS",
+        default: "1000",
+        allowed: COUNT_OR_ZERO,
+        about: "The number of connections that one address may open in a second, on average, with up to 5 seconds' worth at once; further ones get 429. 0 for no limit.",
+    },
+    Variable {
+        name: "MAX_UNFINISHED_HEADS_PER_ADDRESS",
+        default: "2000",
+        allowed: COUNT,
+        about: "The maximum number of connections of one address whose first request has not come completely; further ones get 429.",
+    },
+    Variable {
+        name: "MAX_ADMISSIONS_PER_ADDRESS",
+        default: "128",
+        allowed: COUNT,
+        about: "The maximum number of nodes of one address that are being authenticated at a time. Eight times as many may wait for up to 5 s; further ones get 429.",
+    },
+    Variable {
+        name: "AUTHENTICATION_FAILURE_CACHE_TTL_MS",
+        default: "5000",
+        allowed: MILLISECONDS_OR_ZERO,
+        about: "How long a node whose authentication failed is refused without asking the webhook again, if it comes from the same address with the same values. 0 disables that.",
     },
 ];

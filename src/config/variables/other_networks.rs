@@ -101,6 +101,12 @@ pub(super) const VARIABLES: &[Variable] = &[
         about: "The maximum number of peers connected at a time, apart from those of PEER_RELAY_BOOTSTRAP; further ones get 503.",
     },
     Variable {
+        name: "PEER_RELAY_MAX_CHANNELS_PER_ADDRESS",
+        default: "",
+        allowed: COUNT,
+        about: "The maximum number of peers connected from one address; further ones get 429. If not set, a quarter of PEER_RELAY_MAX_CHANNELS, or 100 if that is more.",
+    },
+    Variable {
         name: "PEER_RELAY_BRIDGE",
         default: "false",
         allowed: SWITCH,

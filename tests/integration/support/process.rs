@@ -27,6 +27,10 @@ pub struct Holdings {
     pub nodes: u64,
 }
 
+/// What every broker is started with.
+const ON_A_FREE_PORT: [(&str, &str); 3] =
+    [("HOST", "127.0.0.1"), ("PORT", "0"), ("LOG_FORMAT", "json")];
+
 /// A broker process that listens.
 pub struct Process {
     daemon: Daemon,
@@ -36,8 +40,21 @@ pub struct Process {
 impl Process {
     /// On a free port of the loopback address, unless the variables say something else.
     pub async fn start(variables: &[(&str, &str)]) -> Self {
-        let all = [("HOST", "127.0.0.1"), ("PORT", "0"), ("LOG_FORMAT", "json")];
-        let mut daemon = Daemon::spawn(program(&[&all[..], variables].concat()));
+        Self::spawn(program(&[&ON_A_FREE_PORT, variables].concat())).await
+    }
+
+    /// As [`Process::start`], with so many file descriptors at most.
+    pub async fn start_with_descriptors(descriptors: u32, variables: &[(&str, &str)]) -> Self {
+        let program = program(&[&ON_A_FREE_PORT, variables].concat());
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(format!("ulimit -n {descriptors}; exec \"$0\""));
+        command.arg(program.get_program()).env_clear().current_dir(std::env::temp_dir());
+        command.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        Self::spawn(command).await
+    }
+
+    async fn spawn(command: Command) -> Self {
+        let mut daemon = Daemon::spawn(command);
         let mut listening = None;
         eventually("the broker listens", || {
             daemon.assert_alive();
