@@ -119,6 +119,7 @@ fn start(runtime: &Runtime, storage: &[(&str, &str)]) -> Server {
         ("DISCOVERY_MAX_SESSIONS", "10000000"),
         ("DISCOVERY_MAX_SESSIONS_PER_ORIGIN", "10000000"),
         ("DISCOVERY_MAX_STORED_BYTES", "4000000000"),
+        ("DISCOVERY_MAX_PERCENT_PER_ADDRESS", "100"),
     ];
     let all = [&common, storage].concat();
     let config = Config::read(|name| {

@@ -35,6 +35,17 @@ impl FromStr for StoragePath {
     }
 }
 
+/// A percentage from 1 to 100.
+struct Percent(u32);
+
+impl FromStr for Percent {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        text.parse().ok().filter(|percent| (1..=100).contains(percent)).map(Self).ok_or(())
+    }
+}
+
 /// `DISCOVERY_PATH`: a base path that does not begin with a segment of other endpoints.
 struct DiscoveryPath(BasePath);
 
@@ -80,6 +91,8 @@ pub(super) fn read(
             .ok()
             .and_then(NonZeroU32::new),
         max_waiting: reader.number("DISCOVERY_MAX_WAITING", 1),
+        max_incomplete_bytes: reader.number("DISCOVERY_MAX_UNFINISHED_BYTES", 1),
+        max_percent_per_address: reader.parsed::<Percent>("DISCOVERY_MAX_PERCENT_PER_ADDRESS").0,
     };
     let storage = match (storage?, path, redis) {
         (StorageType::Memory, ..) | (StorageType::Sqlite, None, _) => Ok(Storage::Memory),

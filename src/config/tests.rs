@@ -102,6 +102,7 @@ fn each_kind_of_wrong_value_is_a_error() {
             "CORS_ORIGINS" => &[",", "https://a,", "https://a b", "https://a/", "a.test"],
             "DISCOVERY_PATH" => &["x", "/x/", "/a b", "/health", "/socket.io/x"],
             "DISCOVERY_MAX_REQUESTS_PER_SECOND" => &counts[1..],
+            "DISCOVERY_MAX_PERCENT_PER_ADDRESS" => &["0", "101", "x"],
             "STUN_URLS" => &["x", "stun:", "turn:h", "stun:h,", "stun:h,x", "stun://h", "stun:h:0"],
             "TURN_URLS" => &["x", "turn:", "stun:h", "turn:h", "turn:h?transport=sctp"],
             "MEMORY_LIMIT_BYTES" => &["0", "33554431", "-1", "1.5", "x", "1GB"],

@@ -265,3 +265,51 @@ fn network(address: IpAddr) -> IpAddr {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(limits: AddressLimits) -> Addresses {
+        Addresses::new(ListenerSettings { limits, ..ListenerSettings::default() }, 1000, 0)
+    }
+
+    #[test]
+    fn one_network_is_one_address() {
+        let addresses =
+            addresses(AddressLimits { max_connections: Some(1), ..AddressLimits::none() });
+        let connect = |address: &str| addresses.connect(address.parse().unwrap());
+        let held = connect("2001:db8::1").unwrap();
+        assert_eq!(connect("2001:db8::ffff:1").err(), Some(Rejection::AddressConnections));
+        for other in ["2001:db8:0:1::1", "10.0.0.1", "10.0.0.2"] {
+            connect(other).unwrap();
+        }
+        drop(held);
+        connect("2001:db8::2").unwrap();
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_forgets_none_that_hold_something() {
+        let addresses = addresses(AddressLimits::none());
+        let holder = IpAddr::from([10, 0, 0, 1]);
+        let held = addresses.connect(holder).unwrap();
+        for number in 0..2 * MAX_IDLE_ADDRESSES as u32 {
+            addresses.connect(IpAddr::from(number.to_be_bytes())).unwrap();
+        }
+        let table = addresses.table.lock().unwrap();
+        assert!(table.known.len() <= MAX_IDLE_ADDRESSES);
+        assert!(table.known.contains_key(&holder));
+        drop(held);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_waits_for_others_of_its_address_only_so_long() {
+        let addresses = addresses(AddressLimits { max_admissions: 1, ..AddressLimits::none() });
+        let address = IpAddr::from([10, 0, 0, 1]);
+        let first = addresses.admission(address).await.unwrap();
+        let second = addresses.admission(address).await;
+        assert_eq!(second.err(), Some(Rejection::AddressAdmissions));
+        drop(first);
+        addresses.admission(address).await.unwrap();
+    }
+}

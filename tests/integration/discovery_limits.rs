@@ -1,9 +1,13 @@
 //! What discovery refuses because it would be too much.
 
+use crolang_broker::Server;
 use serde_json::json;
 
 use crate::discovery::{offer, start_discovery};
-use crate::support::{Web, metric};
+use crate::support::{SOON, Web, connect_from, metric};
+
+/// One address may take all.
+const FOR_ONE_ADDRESS: (&str, &str) = ("DISCOVERY_MAX_PERCENT_PER_ADDRESS", "100");
 
 const LARGEST: usize = 256 * 1024;
 
@@ -68,6 +72,7 @@ async fn candidates_of_a_session_are_limited() {
 async fn sessions_are_limited_for_each_origin_and_in_total() {
     let server = start_discovery(&[
         ("DISCOVERY_MAX_SESSIONS", "5"),
+        FOR_ONE_ADDRESS,
         ("DISCOVERY_MAX_SESSIONS_PER_ORIGIN", "3"),
         ("SESSION_TIMEOUT", "4000"),
     ])
@@ -88,12 +93,13 @@ async fn sessions_are_limited_for_each_origin_and_in_total() {
     assert_eq!(b.get("/t/sessions").await.json()["sessions"].as_array().unwrap().len(), 2);
     // Room comes back as sessions end.
     let made = async { while b.post("/t/offer", &offered).await.status == 429 {} };
-    tokio::time::timeout(3 * crate::support::SOON, made).await.unwrap();
+    tokio::time::timeout(3 * SOON, made).await.unwrap();
 }
 
 #[tokio::test]
 async fn stored_bytes_are_limited() {
-    let server = start_discovery(&[("DISCOVERY_MAX_STORED_BYTES", "300000")]).await;
+    let server =
+        start_discovery(&[("DISCOVERY_MAX_STORED_BYTES", "300000"), FOR_ONE_ADDRESS]).await;
     let mut web = Web::open(server.address()).await;
     assert_eq!(web.ask("POST", "/t/offer", "", &body_of(200_000)).await.status, 200);
     let refused = web.ask("POST", "/t/offer", "", &body_of(200_000)).await;
@@ -121,7 +127,7 @@ async fn requests_of_an_address_are_limited() {
     // The broker's own routes have nothing to do with it, and the allowance comes back.
     assert_eq!(web.get("/health").await.status, 200);
     let allowed = async { while web.get("/").await.status == 429 {} };
-    tokio::time::timeout(crate::support::SOON, allowed).await.unwrap();
+    tokio::time::timeout(SOON, allowed).await.unwrap();
 }
 
 #[tokio::test]
@@ -132,5 +138,88 @@ async fn an_origin_of_any_length_is_no_origin() {
     assert_eq!(
         (refused.status, refused.json()["error"].as_str()),
         (400, Some("Origin header must be 1024 bytes or less"))
+    );
+}
+
+/// A client at 127.0.0.`source`.
+async fn web_from(source: u8, server: &Server) -> Web {
+    Web::over(connect_from(source, server.address()).await)
+}
+
+#[tokio::test]
+async fn an_address_has_a_share_of_all_sessions() {
+    let server =
+        start_discovery(&[("DISCOVERY_MAX_SESSIONS", "8"), ("SESSION_TIMEOUT", "2000")]).await;
+    let offered = json!({"info": "i", "offer": "o"}).to_string();
+    let mut greedy = web_from(2, &server).await;
+    let mut offer_of = async |origin: &str| {
+        let origin =
+            format!("Origin: https://{origin}.test\r\nContent-Length: {}\r\n", offered.len());
+        greedy.ask("POST", "/t/offer", &origin, &offered).await
+    };
+    assert_eq!(offer_of("a").await.status, 200);
+    assert_eq!(offer_of("b").await.status, 200);
+    let refused = offer_of("c").await;
+    assert_eq!((refused.status, refused.header("retry-after")), (429, "10".into()));
+    assert_eq!(refused.json()["error"], "Too many sessions of this address");
+    let outcome = r#"crolang_discovery_requests_total{endpoint="offer",outcome="too_many_sessions_of_address"}"#;
+    assert_eq!(metric(&server, outcome), 1.0);
+    offer(&mut web_from(3, &server).await, "t", "o").await;
+    let expired = async { while offer_of("d").await.status == 429 {} };
+    tokio::time::timeout(2 * SOON, expired).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_address_has_a_share_of_all_bytes() {
+    let server = start_discovery(&[("DISCOVERY_MAX_STORED_BYTES", "1000000")]).await;
+    let mut greedy = web_from(2, &server).await;
+    assert_eq!(greedy.ask("POST", "/t/offer", "", &body_of(200_000)).await.status, 200);
+    let code = offer(&mut greedy, "t", "o").await;
+    let refused = greedy.ask("POST", "/t/offer", "", &body_of(50_000)).await;
+    assert_eq!(
+        (refused.status, &refused.json()["error"]),
+        (429, &json!("Too much data of this address"))
+    );
+    // Answers and candidates count too, for whoever leaves them.
+    let answer = json!({"code": code, "side": "answerer", "answer": "x".repeat(50_000)});
+    assert_eq!(greedy.post("/answer", &answer).await.status, 429);
+    assert_eq!(web_from(3, &server).await.post("/answer", &answer).await.status, 200);
+}
+
+#[tokio::test]
+async fn an_address_has_a_share_of_those_who_wait() {
+    let server = start_discovery(&[("DISCOVERY_MAX_WAITING", "4")]).await;
+    let stream_from = async |source| {
+        let mut web = web_from(source, &server).await;
+        web.send("GET", "/t/events", "", "").await;
+        let status = web.head().await.unwrap().status;
+        (web, status)
+    };
+    let (first, status) = stream_from(2).await;
+    assert_eq!(status, 200);
+    assert_eq!(stream_from(2).await.1, 429);
+    assert_eq!(stream_from(3).await.1, 200);
+    drop(first);
+    let again = async { while stream_from(2).await.1 == 429 {} };
+    tokio::time::timeout(SOON, again).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_address_has_a_share_of_all_unfinished_bodies() {
+    let server = start_discovery(&[("DISCOVERY_MAX_UNFINISHED_BYTES", "400000")]).await;
+    let begin = async |source, bytes: usize| {
+        let mut web = web_from(source, &server).await;
+        web.send("POST", "/t/offer", "Content-Length: 200000\r\n", &" ".repeat(bytes)).await;
+        web
+    };
+    let _first = begin(2, 60_000).await;
+    let refused = begin(2, 60_000).await.answer().await.unwrap();
+    assert_eq!(
+        (refused.status, &refused.json()["error"]),
+        (429, &json!("Too many unfinished requests"))
+    );
+    assert_eq!(
+        web_from(3, &server).await.ask("POST", "/t/offer", "", &body_of(90_000)).await.status,
+        200
     );
 }

@@ -166,7 +166,11 @@ async fn what_comes_to_all_replicas_at_the_same_time_is_kept() {
 #[tokio::test]
 async fn limits_are_those_of_all_replicas_together() {
     let redis = RedisServer::start().await;
-    let limit = [("DISCOVERY_MAX_SESSIONS", "3"), ("SESSION_TIMEOUT", "1500")];
+    let limit = [
+        ("DISCOVERY_MAX_SESSIONS", "3"),
+        ("DISCOVERY_MAX_PERCENT_PER_ADDRESS", "100"),
+        ("SESSION_TIMEOUT", "1500"),
+    ];
     let (here, there) = (replica(&redis.url(), &limit).await, replica(&redis.url(), &limit).await);
     let (mut one, mut other) = (Web::open(here.address()).await, Web::open(there.address()).await);
     offer(&mut one, "t", "o").await;
@@ -279,7 +283,11 @@ async fn full_memory_refuses_what_is_new_and_nothing_else() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_comes_back_empty_is_a_new_beginning() {
     let mut redis = RedisServer::start().await;
-    let server = replica(&redis.url(), &[("DISCOVERY_MAX_SESSIONS", "2")]).await;
+    let server = replica(
+        &redis.url(),
+        &[("DISCOVERY_MAX_SESSIONS", "2"), ("DISCOVERY_MAX_PERCENT_PER_ADDRESS", "100")],
+    )
+    .await;
     let mut web = Web::open(server.address()).await;
     let code = offer(&mut web, "t", "o").await;
     offer(&mut web, "t", "o").await;

@@ -105,7 +105,11 @@ async fn a_session_that_ends_ends_the_wait() {
 
 #[tokio::test]
 async fn places_are_limited_and_free_again_when_a_client_leaves() {
-    let server = start_discovery(&[("DISCOVERY_MAX_WAITING", "2")]).await;
+    let server = start_discovery(&[
+        ("DISCOVERY_MAX_WAITING", "2"),
+        ("DISCOVERY_MAX_PERCENT_PER_ADDRESS", "100"),
+    ])
+    .await;
     let address = server.address();
     let mut web = Web::open(address).await;
     let code = offer(&mut web, "t", "o").await;

@@ -3,7 +3,7 @@
 //! In reading order:
 //!
 //! - `requests`, `responses`, `error`: the contract with clients, without I/O; `fields` parses JSON.
-//! - `client_address`, `body`, `extract`: what precedes each handler, as extractors.
+//! - `ledger`, `client_address`, `body`, `extract`: what precedes each handler, as extractors.
 //! - `routes`, `waiting`, `openapi`: the endpoints.
 //! - `cors`, `outcome`: what wraps them.
 
@@ -14,6 +14,7 @@ mod cors;
 mod error;
 mod extract;
 mod fields;
+mod ledger;
 mod openapi;
 mod outcome;
 mod requests;
@@ -39,7 +40,8 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::metrics::Metrics;
 use crate::model::Timestamp;
 use crate::store::{OpenError, Storage, Store, StoreLimits};
-use client_address::ClientAddresses;
+use client_address::{AddressLimits, ClientAddresses};
+use ledger::{Ledger, Share};
 use outcome::count;
 use waiting::Slots;
 
@@ -63,6 +65,11 @@ pub struct Settings {
     pub max_requests_per_second: Option<NonZeroU32>,
     /// The most long polls and event streams at a time.
     pub max_waiting: usize,
+    /// The most bytes of request bodies that have not come completely.
+    pub max_incomplete_bytes: usize,
+    /// The percentage of each of these limits, and of those on what is stored, that one address may
+    /// take; at least one of each.
+    pub max_percent_per_address: u32,
 }
 
 impl Default for Settings {
@@ -76,7 +83,30 @@ impl Default for Settings {
             base_path: BasePath::default(),
             max_requests_per_second: NonZeroU32::new(10_000),
             max_waiting: 10_000,
+            max_incomplete_bytes: 64 << 20,
+            max_percent_per_address: 25,
         }
+    }
+}
+
+impl Settings {
+    fn client_addresses(&self) -> ClientAddresses {
+        let percent = self.max_percent_per_address as usize;
+        let share = |total: usize| match percent {
+            // Only the total counts.
+            100.. => usize::MAX,
+            _ => (total / 100 * percent + total % 100 * percent / 100).max(1),
+        };
+        let limits = AddressLimits {
+            requests_per_second: self.max_requests_per_second,
+            stored: Share {
+                sessions: share(self.limits.max_sessions),
+                bytes: share(self.limits.max_bytes),
+            },
+            waiting: share(self.max_waiting),
+            incomplete_bytes: share(self.max_incomplete_bytes),
+        };
+        ClientAddresses::new(limits, Ledger::new(self.session_timeout), self.max_incomplete_bytes)
     }
 }
 
@@ -121,7 +151,7 @@ impl Discovery {
             store,
             session_timeout,
             base_path: settings.base_path.clone(),
-            addresses: ClientAddresses::new(settings.max_requests_per_second),
+            addresses: settings.client_addresses(),
             slots: Slots::new(settings.max_waiting, metrics.waiting().clone()),
             metrics,
             stop,

@@ -65,6 +65,18 @@ pub(super) const VARIABLES: &[Variable] = &[
         about: "The most polls that wait and streams of events at a time; more are answered 429.",
     },
     Variable {
+        name: "DISCOVERY_MAX_UNFINISHED_BYTES",
+        default: "67108864",
+        allowed: COUNT,
+        about: "The most bytes of request bodies for discovery that have not come completely; more are answered 429.",
+    },
+    Variable {
+        name: "DISCOVERY_MAX_PERCENT_PER_ADDRESS",
+        default: "25",
+        allowed: "a whole number from 1 to 100",
+        about: "The percentage that one address may take of DISCOVERY_MAX_SESSIONS, DISCOVERY_MAX_STORED_BYTES, DISCOVERY_MAX_WAITING and DISCOVERY_MAX_UNFINISHED_BYTES; more is answered 429. It is counted for each replica.",
+    },
+    Variable {
         name: "PEER_RELAY_PATH",
         default: "",
         allowed: "a path of letters, digits, - . _ ~ and /, such as /peer-relay; not one that the broker has already",

@@ -1,59 +1,104 @@
-//! Limits per client address: requests in a second, and bytes of incomplete bodies.
+//! Limits per client address: requests in a second, and shares of what all clients have together.
 //!
-//! Addresses are in a cache of limited size. To be evicted from it and so have full limits again
-//! takes more addresses than the cache holds.
+//! The table of addresses is bounded: beyond its size those that hold nothing are forgotten, and with
+//! them only how fast they ask.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use moka::policy::EvictionPolicy;
-use moka::sync::Cache;
 
 use super::error::ApiError;
+use super::ledger::{Ledger, Share};
 
-/// The most addresses in the cache.
-const MAX_ADDRESSES: u64 = 65_536;
+/// From so many addresses on, those that hold nothing are forgotten.
+const MAX_IDLE_ADDRESSES: usize = 65_536;
 
-/// How long an address without requests is cached; its rate limit is unused by then.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// The most bytes of incomplete bodies from one address: many of usual size, and some of the
-/// largest.
-const MAX_INCOMPLETE_BYTES: usize = 8 << 20;
+/// What one address may do.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AddressLimits {
+    /// The most requests in a second; `None` for no limit.
+    pub(super) requests_per_second: Option<NonZeroU32>,
+    /// The most that it may store.
+    pub(super) stored: Share,
+    /// The most long polls and event streams.
+    pub(super) waiting: usize,
+    /// The most bytes of incomplete bodies.
+    pub(super) incomplete_bytes: usize,
+}
 
 /// The addresses that have sent requests.
 pub(super) struct ClientAddresses {
-    known: Cache<IpAddr, Arc<ClientAddress>>,
-    quota: Option<Quota>,
+    limits: AddressLimits,
+    table: Mutex<Table>,
+    ledgers: Ledger,
+    incomplete: Arc<IncompleteBytes>,
+}
+
+struct Table {
+    known: HashMap<IpAddr, Arc<ClientAddress>>,
+    /// The size at which idle addresses are forgotten.
+    forget_at: usize,
 }
 
 /// One address.
 pub(super) struct ClientAddress {
+    limits: AddressLimits,
     requests: Option<DefaultDirectRateLimiter>,
+    waiting: AtomicUsize,
     incomplete_bytes: AtomicUsize,
+    incomplete: Arc<IncompleteBytes>,
+    stored: Mutex<Ledger>,
+}
+
+/// The bytes of all incomplete bodies.
+struct IncompleteBytes {
+    bytes: AtomicUsize,
+    limit: usize,
 }
 
 impl ClientAddresses {
-    /// `None` for no limit of requests in a second.
-    pub(super) fn new(max_requests_per_second: Option<NonZeroU32>) -> Self {
-        let known = Cache::builder()
-            .max_capacity(MAX_ADDRESSES)
-            .eviction_policy(EvictionPolicy::lru())
-            .time_to_idle(IDLE_TIMEOUT)
-            .build();
-        Self { known, quota: max_requests_per_second.map(Quota::per_second) }
+    /// `ledger` is what an address has before it stores anything; all addresses together may have so
+    /// many bytes of incomplete bodies.
+    pub(super) fn new(limits: AddressLimits, ledger: Ledger, max_incomplete_bytes: usize) -> Self {
+        let incomplete =
+            IncompleteBytes { bytes: AtomicUsize::new(0), limit: max_incomplete_bytes };
+        Self {
+            limits,
+            table: Mutex::new(Table { known: HashMap::new(), forget_at: MAX_IDLE_ADDRESSES }),
+            ledgers: ledger,
+            incomplete: Arc::new(incomplete),
+        }
     }
 
     /// Returns the limits of the client at `address`.
     pub(super) fn get(&self, address: IpAddr) -> Arc<ClientAddress> {
-        self.known.get_with(client(address), || {
-            let requests = self.quota.map(RateLimiter::direct);
-            Arc::new(ClientAddress { requests, incomplete_bytes: AtomicUsize::new(0) })
-        })
+        let address = client(address);
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = table.known.get(&address) {
+            return known.clone();
+        }
+        if table.known.len() >= table.forget_at {
+            table.known.retain(|_, known| Arc::strong_count(known) > 1 || known.has_stored());
+            table.forget_at = (2 * table.known.len()).max(MAX_IDLE_ADDRESSES);
+        }
+        let new = Arc::new(ClientAddress {
+            limits: self.limits,
+            requests: self
+                .limits
+                .requests_per_second
+                .map(Quota::per_second)
+                .map(RateLimiter::direct),
+            waiting: AtomicUsize::new(0),
+            incomplete_bytes: AtomicUsize::new(0),
+            incomplete: self.incomplete.clone(),
+            stored: Mutex::new(self.ledgers.clone()),
+        });
+        table.known.insert(address, new.clone());
+        new
     }
 }
 
@@ -68,6 +113,82 @@ impl ClientAddress {
             _ => Ok(()),
         }
     }
+
+    /// Counts a long poll or an event stream.
+    ///
+    /// # Errors
+    /// [`ApiError::TooManyWaitingOfAddress`].
+    pub(super) fn wait(self: Arc<Self>) -> Result<Waiting, ApiError> {
+        if add(&self.waiting, 1, self.limits.waiting) {
+            Ok(Waiting(self))
+        } else {
+            Err(ApiError::TooManyWaitingOfAddress)
+        }
+    }
+
+    /// Reserves a part of what the address may store, until that expires.
+    ///
+    /// # Errors
+    /// [`ApiError::TooManySessionsOfAddress`], [`ApiError::TooManyBytesOfAddress`].
+    pub(super) fn store(self: Arc<Self>, share: Share) -> Result<Storing, ApiError> {
+        let mut ledger = self.ledger();
+        let stored = ledger.stored();
+        if share.sessions > self.limits.stored.sessions.saturating_sub(stored.sessions) {
+            return Err(ApiError::TooManySessionsOfAddress);
+        }
+        if share.bytes > self.limits.stored.bytes.saturating_sub(stored.bytes) {
+            return Err(ApiError::TooManyBytesOfAddress);
+        }
+        let period = ledger.add(share);
+        drop(ledger);
+        Ok(Storing { address: self, period, share, is_stored: false })
+    }
+
+    fn has_stored(&self) -> bool {
+        self.ledger().stored() != Share::default()
+    }
+
+    fn ledger(&self) -> std::sync::MutexGuard<'_, Ledger> {
+        self.stored.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A long poll or an event stream of an address, until it is dropped.
+pub(super) struct Waiting(Arc<ClientAddress>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Something that an address is about to store. Unless it is stored, its share is released on drop.
+pub(super) struct Storing {
+    address: Arc<ClientAddress>,
+    period: u64,
+    share: Share,
+    is_stored: bool,
+}
+
+impl Storing {
+    /// Notes that it has been stored.
+    pub(super) fn done(mut self) {
+        self.is_stored = true;
+    }
+}
+
+impl Drop for Storing {
+    fn drop(&mut self) {
+        if !self.is_stored {
+            self.address.ledger().remove(self.period, self.share);
+        }
+    }
+}
+
+/// Adds to a count if the sum is within the limit.
+fn add(count: &AtomicUsize, amount: usize, limit: usize) -> bool {
+    let sum = |now: usize| now.checked_add(amount).filter(|sum| *sum <= limit);
+    count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, sum).is_ok()
 }
 
 /// Returns what identifies a client: its IPv4 address, or the 64 bits of its IPv6 address that name
@@ -96,13 +217,16 @@ impl IncompleteBody {
     /// Appends a chunk.
     ///
     /// # Errors
-    /// [`ApiError::TooManyBodies`] if the address has too many incomplete bytes.
+    /// [`ApiError::TooManyBodies`] if the address, or all together, have too many incomplete bytes.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Result<(), ApiError> {
-        let add =
-            |now: usize| now.checked_add(bytes.len()).filter(|sum| *sum <= MAX_INCOMPLETE_BYTES);
-        let order = Ordering::Relaxed;
-        let added = self.address.incomplete_bytes.fetch_update(order, order, add);
-        added.map_err(|_| ApiError::TooManyBodies)?;
+        let ClientAddress { limits, incomplete_bytes, incomplete, .. } = &*self.address;
+        if !add(incomplete_bytes, bytes.len(), limits.incomplete_bytes) {
+            return Err(ApiError::TooManyBodies);
+        }
+        if !add(&incomplete.bytes, bytes.len(), incomplete.limit) {
+            incomplete_bytes.fetch_sub(bytes.len(), Ordering::Relaxed);
+            return Err(ApiError::TooManyBodies);
+        }
         self.bytes.extend_from_slice(bytes);
         Ok(())
     }
@@ -119,6 +243,7 @@ impl IncompleteBody {
 
     fn release(&self) {
         self.address.incomplete_bytes.fetch_sub(self.bytes.len(), Ordering::Relaxed);
+        self.address.incomplete.bytes.fetch_sub(self.bytes.len(), Ordering::Relaxed);
     }
 }
 
@@ -130,10 +255,20 @@ impl Drop for IncompleteBody {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
+    const HOUR: Duration = Duration::from_secs(3600);
+
     fn addresses(limit: u32) -> ClientAddresses {
-        ClientAddresses::new(NonZeroU32::new(limit))
+        let limits = AddressLimits {
+            requests_per_second: NonZeroU32::new(limit),
+            stored: Share { sessions: 2, bytes: 100 },
+            waiting: 2,
+            incomplete_bytes: 8 << 20,
+        };
+        ClientAddresses::new(limits, Ledger::new(HOUR), 12 << 20)
     }
 
     fn ip(text: &str) -> IpAddr {
@@ -166,7 +301,8 @@ mod tests {
 
     #[test]
     fn incomplete_bodies_are_bounded_and_release_their_bytes() {
-        let address = addresses(0).get(ip("10.0.0.1"));
+        let addresses = addresses(0);
+        let address = addresses.get(ip("10.0.0.1"));
         let chunk = vec![0; 1 << 20];
         let mut bodies: Vec<_> = (0..9).map(|_| IncompleteBody::new(address.clone())).collect();
         for body in &mut bodies[..8] {
@@ -175,7 +311,53 @@ mod tests {
         assert_eq!(bodies[8].push(&chunk), Err(ApiError::TooManyBodies));
         assert_eq!(bodies.remove(0).finish().len(), chunk.len());
         bodies[7].push(&chunk).unwrap();
-        drop(bodies);
-        assert_eq!(address.incomplete_bytes.load(Ordering::Relaxed), 0);
+
+        // Another has what is left of the total.
+        let other = addresses.get(ip("10.0.0.2"));
+        let mut others = IncompleteBody::new(other.clone());
+        for _ in 0..4 {
+            others.push(&chunk).unwrap();
+        }
+        assert_eq!(others.push(&chunk), Err(ApiError::TooManyBodies));
+        drop((bodies, others));
+        for address in [address, other] {
+            assert_eq!(address.incomplete_bytes.load(Ordering::Relaxed), 0);
+        }
+        assert_eq!(addresses.incomplete.bytes.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn an_address_has_its_share_and_no_more() {
+        let addresses = addresses(0);
+        let store = |from: &str, bytes| addresses.get(ip(from)).store(Share { sessions: 1, bytes });
+        store("10.0.0.1", 60).unwrap().done();
+        assert_eq!(store("10.0.0.1", 41).err(), Some(ApiError::TooManyBytesOfAddress));
+        let second = store("10.0.0.1", 40).unwrap();
+        assert_eq!(store("10.0.0.1", 0).err(), Some(ApiError::TooManySessionsOfAddress));
+        store("10.0.0.2", 100).unwrap().done();
+        // What was not stored is free again.
+        drop(second);
+        store("10.0.0.1", 40).unwrap().done();
+
+        let wait = |from: &str| addresses.get(ip(from)).wait();
+        let waiting = (wait("10.0.0.1").unwrap(), wait("10.0.0.1").unwrap());
+        assert_eq!(wait("10.0.0.1").err(), Some(ApiError::TooManyWaitingOfAddress));
+        wait("10.0.0.2").unwrap();
+        drop(waiting);
+        wait("10.0.0.1").unwrap();
+    }
+
+    #[test]
+    fn addresses_that_hold_something_are_not_forgotten() {
+        let addresses = addresses(0);
+        let waiting = addresses.get(ip("10.0.0.1")).wait().unwrap();
+        addresses.get(ip("10.0.0.2")).store(Share { sessions: 1, bytes: 1 }).unwrap().done();
+        for number in 0..2 * MAX_IDLE_ADDRESSES as u32 {
+            addresses.get(IpAddr::from(number.to_be_bytes()));
+        }
+        let table = addresses.table.lock().unwrap();
+        assert!(table.known.len() <= MAX_IDLE_ADDRESSES);
+        assert!(["10.0.0.1", "10.0.0.2"].iter().all(|it| table.known.contains_key(&ip(it))));
+        drop(waiting);
     }
 }

@@ -51,10 +51,16 @@ pub(super) enum ApiError {
     TooManyBodies,
     #[error("Too many waiting requests")]
     TooManyWaiting,
+    #[error("Too many waiting requests of this address")]
+    TooManyWaitingOfAddress,
     #[error("Too many sessions")]
     TooManySessions,
     #[error("Too many sessions of this origin")]
     TooManyOfOrigin,
+    #[error("Too many sessions of this address")]
+    TooManySessionsOfAddress,
+    #[error("Too much data of this address")]
+    TooManyBytesOfAddress,
     #[error("Too many candidates in this session")]
     TooManyCandidates,
     #[error("Too much data in this session")]
@@ -78,10 +84,17 @@ impl ApiError {
             MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            TooManyRequests | TooManyBodies | TooManyWaiting | TooManySessions
-            | TooManyOfOrigin | TooManyCandidates | SessionTooLarge | TooManyBytes => {
-                StatusCode::TOO_MANY_REQUESTS
-            }
+            TooManyRequests
+            | TooManyBodies
+            | TooManyWaiting
+            | TooManySessions
+            | TooManyOfOrigin
+            | TooManyCandidates
+            | SessionTooLarge
+            | TooManyBytes
+            | TooManyWaitingOfAddress
+            | TooManySessionsOfAddress
+            | TooManyBytesOfAddress => StatusCode::TOO_MANY_REQUESTS,
             Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -94,6 +107,9 @@ impl ApiError {
             TooManyRequests => "too_many_requests",
             TooManyBodies => "too_many_bodies",
             TooManyWaiting => "too_many_waiting",
+            TooManyWaitingOfAddress => "too_many_waiting_of_address",
+            TooManySessionsOfAddress => "too_many_sessions_of_address",
+            TooManyBytesOfAddress => "too_many_bytes_of_address",
             TooManySessions => "too_many_sessions",
             TooManyOfOrigin => "too_many_sessions_of_origin",
             TooManyCandidates => "too_many_candidates",
@@ -117,8 +133,15 @@ impl ApiError {
             TooManyRequests | TooManyBodies => "1",
             Unavailable => "2",
             // Quota is released as sessions expire.
-            TooManyWaiting | TooManySessions | TooManyOfOrigin | TooManyCandidates
-            | SessionTooLarge | TooManyBytes => "10",
+            TooManyWaiting
+            | TooManySessions
+            | TooManyOfOrigin
+            | TooManyCandidates
+            | SessionTooLarge
+            | TooManyBytes
+            | TooManyWaitingOfAddress
+            | TooManySessionsOfAddress
+            | TooManyBytesOfAddress => "10",
             _ => return None,
         };
         Some(HeaderValue::from_static(seconds))

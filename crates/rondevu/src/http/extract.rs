@@ -1,12 +1,15 @@
 //! Extractors for what is in a request's head: who sends it, the topic, the page.
 
+use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use axum::extract::{ConnectInfo, FromRequestParts};
 use http::request::Parts;
 use http::{Extensions, header};
 
 use super::Context;
+use super::client_address::ClientAddress;
 use super::error::ApiError;
 use crate::model::{Origin, Page, Topic};
 
@@ -27,6 +30,17 @@ impl FromRequestParts<Context> for Caller {
         context.addresses.get(remote_address(&parts.extensions)).check_rate()?;
         let origin = parts.headers.get(header::ORIGIN).map(|origin| origin.as_bytes());
         Ok(Self(Origin::parse(origin)?))
+    }
+}
+
+/// The address of a request, with what it may do.
+pub(super) struct Client(pub(super) Arc<ClientAddress>);
+
+impl FromRequestParts<Context> for Client {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, context: &Context) -> Result<Self, Infallible> {
+        Ok(Self(context.addresses.get(remote_address(&parts.extensions))))
     }
 }
 

@@ -9,14 +9,15 @@ use futures_util::Stream;
 
 use super::body::Body;
 use super::error::ApiError;
-use super::extract::Caller;
+use super::extract::{Caller, Client};
+use super::ledger::Share;
 use super::requests::{AnswerRequest, OfferRequest, PollRequest};
 use super::responses::{
     AnswerReply, ErrorReply, HealthReply, ListedSession, OfferReply, PollReply, SessionsReply,
     TopicsReply,
 };
 use super::{Context, waiting};
-use crate::model::{Code, NewSession, Page, Timestamp, Topic};
+use crate::model::{Code, NewSession, Page, Timestamp, Topic, text_bytes};
 
 /// Lists the topics of the origin that have a session without an answer.
 #[utoipa::path(
@@ -97,9 +98,10 @@ pub(super) async fn sessions(
 pub(super) async fn events(
     State(context): State<Context>,
     Caller(origin): Caller,
+    Client(address): Client,
     topic: Topic,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
-    waiting::events(&context, origin, topic)
+    waiting::events(&context, origin, address, topic)
 }
 
 /// Creates a session with an offer.
@@ -117,13 +119,16 @@ pub(super) async fn events(
 pub(super) async fn offer(
     State(context): State<Context>,
     Caller(origin): Caller,
+    Client(address): Client,
     topic: Topic,
     Body(OfferRequest { info, offer }): Body<OfferRequest>,
 ) -> Result<Json<OfferReply>, ApiError> {
     let (code, created_at) = (Code::random(), Timestamp::now());
     let expires_at = created_at.after(context.session_timeout);
     let session = NewSession { code, origin, topic, info, offer, created_at, expires_at };
+    let storing = address.store(Share { sessions: 1, bytes: session.bytes() })?;
     context.store.create(session).await?;
+    storing.done();
     Ok(Json(OfferReply { code }))
 }
 
@@ -141,15 +146,20 @@ pub(super) async fn offer(
 pub(super) async fn answer(
     State(context): State<Context>,
     Caller(origin): Caller,
+    Client(address): Client,
     Body(request): Body<AnswerRequest>,
 ) -> Result<Json<AnswerReply>, ApiError> {
     let (store, now) = (&context.store, Timestamp::now());
     match request {
         AnswerRequest::Answer { code, answer, .. } => {
+            let storing = address.store(Share { sessions: 0, bytes: text_bytes(&answer) })?;
             store.add_answer(code, &origin, answer, now).await?;
+            storing.done();
         }
         AnswerRequest::Candidate { code, side, candidate, .. } => {
+            let storing = address.store(Share { sessions: 0, bytes: text_bytes(&candidate) })?;
             store.add_candidate(code, &origin, side, candidate, now).await?;
+            storing.done();
         }
     }
     Ok(Json(AnswerReply { success: true }))
@@ -169,9 +179,10 @@ pub(super) async fn answer(
 pub(super) async fn poll(
     State(context): State<Context>,
     Caller(origin): Caller,
+    Client(address): Client,
     Body(request): Body<PollRequest>,
 ) -> Result<Json<PollReply>, ApiError> {
-    let session = waiting::poll(&context, &origin, &request).await?;
+    let session = waiting::poll(&context, &origin, address, &request).await?;
     Ok(Json(PollReply::new(session, request.side)))
 }
 

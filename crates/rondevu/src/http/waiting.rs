@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::Context;
+use super::client_address::{ClientAddress, Waiting};
 use super::error::ApiError;
 use super::requests::PollRequest;
 use super::responses::ListedSession;
@@ -37,6 +38,7 @@ pub(super) struct Slots {
 struct Slot {
     taken: Gauge,
     _permit: OwnedSemaphorePermit,
+    _share: Waiting,
 }
 
 impl Slots {
@@ -44,11 +46,13 @@ impl Slots {
         Self { free: Arc::new(Semaphore::new(slots.min(Semaphore::MAX_PERMITS))), taken }
     }
 
-    fn take(&self) -> Result<Slot, ApiError> {
+    /// Takes a slot, and a part of the address's share of them.
+    fn take(&self, address: Arc<ClientAddress>) -> Result<Slot, ApiError> {
+        let share = address.wait()?;
         let permit = self.free.clone().try_acquire_owned();
         let permit = permit.map_err(|_| ApiError::TooManyWaiting)?;
         self.taken.inc();
-        Ok(Slot { taken: self.taken.clone(), _permit: permit })
+        Ok(Slot { taken: self.taken.clone(), _permit: permit, _share: share })
     }
 }
 
@@ -63,6 +67,7 @@ impl Drop for Slot {
 pub(super) async fn poll(
     context: &Context,
     origin: &Origin,
+    address: Arc<ClientAddress>,
     request: &PollRequest,
 ) -> Result<Session, ApiError> {
     let PollRequest { code, side, wait } = *request;
@@ -73,7 +78,7 @@ pub(super) async fn poll(
         notifications.set_shown(code, side, first);
         return Ok(session);
     }
-    let _slot = context.slots.take()?;
+    let _slot = context.slots.take(address)?;
     let watch = notifications.watch(code);
     let deadline = Instant::now() + wait;
     loop {
@@ -103,10 +108,11 @@ pub(super) async fn poll(
 pub(super) fn events(
     context: &Context,
     origin: Origin,
+    address: Arc<ClientAddress>,
     topic: Topic,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>> + use<>>, ApiError> {
     let subscription = Subscription {
-        slot: context.slots.take()?,
+        slot: context.slots.take(address)?,
         sessions: context.store.notifications().stream(origin, topic),
         metrics: context.metrics.clone(),
     };
