@@ -62,8 +62,8 @@ const REFUSED_HEAD_TIMEOUT: Duration = Duration::from_secs(1);
 /// The time between two log lines on failed accepts.
 const ACCEPT_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What is served to everybody: whoever restarts processes that do not answer must not restart one
-/// that is merely full.
+/// What is served to everybody: a watchdog that restarts processes that do not answer must not
+/// restart one that is merely full.
 const HEALTH: &str = "/health";
 
 /// Everything that a connection needs on its way.

@@ -29,7 +29,7 @@ fn rejections(server: &Server, cause: &str) -> f64 {
     metric(server, &format!("crolang_rejections_total{{cause=\"{cause}\"}}"))
 }
 
-/// Asserts that somebody was told to come again later.
+/// Asserts that somebody was told to retry later.
 fn is_put_off(answer: Result<Node, String>) {
     let answer = answer.err().expect("it is turned away").to_lowercase();
     assert!(answer.starts_with("http/1.1 429 "), "{answer}");
@@ -174,7 +174,7 @@ async fn a_failed_authentication_is_remembered_for_a_moment() {
         hook.count()
     };
     assert_eq!(knock(1, "x").await, 1);
-    // Whoever has other data, or is somebody else, is asked about.
+    // The webhook is asked about other data, and about others.
     assert_eq!(knock(1, "y").await, 2);
     assert_eq!(knock(2, "x").await, 3);
     let asked_again = async { while knock(1, "x").await == 3 {} };

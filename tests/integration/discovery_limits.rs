@@ -180,7 +180,7 @@ async fn an_address_has_a_share_of_all_bytes() {
         (refused.status, &refused.json()["error"]),
         (429, &json!("Too much data of this address"))
     );
-    // Answers and candidates count too, for whoever leaves them.
+    // Answers and candidates count too, for the one that leaves them.
     let answer = json!({"code": code, "side": "answerer", "answer": "x".repeat(50_000)});
     assert_eq!(greedy.post("/answer", &answer).await.status, 429);
     assert_eq!(web_from(3, &server).await.post("/answer", &answer).await.status, 200);

@@ -29,7 +29,8 @@ async fn logged_client(broker: &Process) -> SocketAddr {
     })
     .await;
     let client: Value = client.unwrap();
-    client["peer"].as_str().unwrap().parse().unwrap()
+    let address = client.get("remote_addr").unwrap_or(&client["peer"]);
+    address.as_str().unwrap().parse().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
