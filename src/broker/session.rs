@@ -6,6 +6,8 @@
 
 use std::sync::{Arc, OnceLock};
 
+use tokio::sync::Semaphore;
+
 use super::Broker;
 use super::admission::AdmissionError;
 use super::authorize::{Passage, Sender};
@@ -22,6 +24,9 @@ use link::{CloseReason, PendingEvent};
 /// The most events of one session that are being asked about, or sent to other replicas.
 const MAX_IN_FLIGHT: usize = 64;
 
+/// The most presence questions of one session that Redis is asked at a time.
+const MAX_QUESTIONS: usize = 2;
+
 /// A node that has its ID. The ID hangs on the connection's link and ends with it.
 pub(crate) struct Session {
     broker: Arc<Broker>,
@@ -29,6 +34,7 @@ pub(crate) struct Session {
     owner: Owner,
     connection: Connection,
     dispatcher: OnceLock<Arc<Dispatcher<PendingEvent>>>,
+    questions: OnceLock<Arc<Semaphore>>,
 }
 
 impl Session {
@@ -39,7 +45,14 @@ impl Session {
         connection: Connection,
     ) -> Self {
         let sender = Sender { name: node, owner: Some(owner) };
-        Self { broker, sender, owner, connection, dispatcher: OnceLock::new() }
+        Self {
+            broker,
+            sender,
+            owner,
+            connection,
+            dispatcher: OnceLock::new(),
+            questions: OnceLock::new(),
+        }
     }
 
     pub(super) fn owner(&self) -> Owner {
@@ -166,10 +179,16 @@ impl Session {
         let (broker, connection) = (self.broker.clone(), self.connection.clone());
         // Many of these pause the reading of the link, so their number is bounded.
         let guard = connection.link().begin_event(question.bytes());
+        let permits = self.questions.get_or_init(|| Arc::new(Semaphore::new(MAX_QUESTIONS)));
+        let permits = permits.clone();
         self.broker.lookups.spawn(async move {
             let _guard = guard;
+            let answer = async {
+                let _permit = permits.acquire().await;
+                broker.presence(&question).await
+            };
             tokio::select! {
-                answer = broker.presence(&question) => match answer {
+                answer = answer => match answer {
                     Ok(answer) => {
                         connection.send_ack(ack_id, JsonStringBuf::new(&answer).as_json());
                     }

@@ -2,7 +2,8 @@
 //! and a supervisor that reconnects both.
 //!
 //! All commands go through one queue, so they are executed in the order in which they were sent;
-//! queued commands are sent in one pipeline. Nothing is retried here. The sender of a command
+//! queued commands are sent in pipelines of bounded length. Only questions ([`Redis::ask`]) have a
+//! queue of their own, behind the other. Nothing is retried here. The sender of a command
 //! learns whether it was executed ([`Value`]), was not
 //! ([`RedisFailure::Unavailable`], [`RedisFailure::Refused`]), or may have been
 //! ([`RedisFailure::Unanswered`]).
@@ -49,6 +50,9 @@ pub const MAX_BACKOFF: Duration = Duration::from_millis(500);
 /// The most commands in the queue.
 const MAX_QUEUED: usize = 65_536;
 
+/// The most questions in their queue; who asks more waits.
+const MAX_QUEUED_QUESTIONS: usize = 1024;
+
 /// The most messages of the channel that are queued. Beyond them the connection is not read, and
 /// Redis closes it when its own limit is reached.
 const MAX_QUEUED_MESSAGES: usize = 1024;
@@ -61,6 +65,7 @@ struct Inner {
     prefix: String,
     publish: &'static str,
     requests: mpsc::Sender<Request>,
+    questions: mpsc::Sender<Request>,
     state: watch::Receiver<RedisState>,
     refusal: watch::Receiver<Option<Refusal>>,
     metrics: RedisMetrics,
@@ -118,6 +123,7 @@ impl Redis {
         metrics: RedisMetrics,
     ) -> (Self, mpsc::Receiver<Message>) {
         let (requests, queue) = mpsc::channel(MAX_QUEUED);
+        let (questions, queued_questions) = mpsc::channel(MAX_QUEUED_QUESTIONS);
         let (messages, received) = mpsc::channel(MAX_QUEUED_MESSAGES);
         let (state_sender, state) = watch::channel(RedisState::Unavailable);
         let (refusal_sender, refusal) = watch::channel(None);
@@ -129,11 +135,25 @@ impl Redis {
         publication.arg(self::channel(&prefix, "check")).arg("");
         required.push(publication);
         metrics.connected(usage, false);
-        let ends = Ends { requests: queue, messages, state: state_sender, refusal: refusal_sender };
+        let ends = Ends {
+            requests: queue,
+            questions: queued_questions,
+            messages,
+            state: state_sender,
+            refusal: refusal_sender,
+        };
         let supervisor = Supervisor::new(settings, usage, channel, required, ends, metrics.clone());
         let supervisor = AbortOnDropHandle::new(tokio::spawn(supervisor.run()));
-        let inner =
-            Inner { prefix, publish, requests, state, refusal, metrics, _supervisor: supervisor };
+        let inner = Inner {
+            prefix,
+            publish,
+            requests,
+            questions,
+            state,
+            refusal,
+            metrics,
+            _supervisor: supervisor,
+        };
         (Self(Arc::new(inner)), received)
     }
 
@@ -163,6 +183,21 @@ impl Redis {
     /// See [`RedisFailure`].
     pub async fn run(&self, command: Cmd) -> Result<Value, RedisFailure> {
         self.enqueue(command)?.await.unwrap_or(Err(RedisFailure::Unanswered))
+    }
+
+    /// Sends a command that only reads, for whoever can wait, and waits for the reply. Commands of
+    /// [`Redis::run`] and [`Redis::enqueue`] overtake it, and few keys are asked about at a time.
+    ///
+    /// # Errors
+    /// See [`RedisFailure`].
+    pub async fn ask(&self, command: Cmd) -> Result<Value, RedisFailure> {
+        let RedisState::Connected(session) = *self.0.state.borrow() else {
+            return Err(RedisFailure::Unavailable);
+        };
+        let (answer, answered) = oneshot::channel();
+        let question = Request { session, command, answer: Some(answer) };
+        self.0.questions.send(question).await.map_err(|_| RedisFailure::Unavailable)?;
+        answered.await.unwrap_or(Err(RedisFailure::Unanswered))
     }
 
     /// Queues a command immediately, and returns the receiver of its reply.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use redis::Cmd;
+use redis::{Arg, Cmd};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -18,6 +18,13 @@ use super::{MAX_BACKOFF, Message, RedisFailure, RedisState, Request};
 
 /// The most commands in one pipeline.
 const MAX_BATCH: usize = 512;
+
+/// The bytes of commands from which on a pipeline takes no further one.
+const BATCH_BYTES: usize = 1024 * 1024;
+
+/// The arguments of questions from which on a pipeline takes no further one. What is sent next waits
+/// for their replies.
+const QUESTION_ARGUMENTS: usize = 500;
 
 /// The pause after the first attempt that failed. It doubles with each further one.
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
@@ -39,6 +46,7 @@ pub(super) struct Supervisor {
     usage: &'static str,
     channel: String,
     requests: mpsc::Receiver<Request>,
+    questions: mpsc::Receiver<Request>,
     messages: mpsc::Sender<Message>,
     state: watch::Sender<RedisState>,
     /// What has to work, on a key of its own.
@@ -54,6 +62,7 @@ pub(super) struct Supervisor {
 /// The ends of the channels that a supervisor holds.
 pub(super) struct Ends {
     pub(super) requests: mpsc::Receiver<Request>,
+    pub(super) questions: mpsc::Receiver<Request>,
     pub(super) messages: mpsc::Sender<Message>,
     pub(super) state: watch::Sender<RedisState>,
     pub(super) refusal: watch::Sender<Option<Refusal>>,
@@ -68,12 +77,13 @@ impl Supervisor {
         ends: Ends,
         metrics: RedisMetrics,
     ) -> Self {
-        let Ends { requests, messages, state, refusal } = ends;
+        let Ends { requests, questions, messages, state, refusal } = ends;
         Self {
             settings,
             usage,
             channel,
             requests,
+            questions,
             messages,
             state,
             required,
@@ -142,6 +152,9 @@ impl Supervisor {
         while let Ok(request) = self.requests.try_recv() {
             self.reject(request);
         }
+        while let Ok(question) = self.questions.try_recv() {
+            self.reject(question);
+        }
         error
     }
 
@@ -155,7 +168,7 @@ impl Supervisor {
         let mut probes = interval(PROBE_INTERVAL);
         probes.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut probe = 0;
-        let mut requests = Vec::new();
+        let (mut requests, mut questions) = (Vec::new(), Vec::new());
         loop {
             requests.clear();
             let mut is_check = false;
@@ -178,8 +191,11 @@ impl Supervisor {
                         );
                     }
                 }
-                _ = self.requests.recv_many(&mut requests, MAX_BATCH) => {}
+                Some(request) = self.requests.recv() => requests.push(request),
+                Some(question) = self.questions.recv() => questions.push(question),
             }
+            self.fill(&mut requests, &mut questions);
+            requests.append(&mut questions);
             let mut batch = Vec::with_capacity(requests.len());
             let mut answers = Vec::with_capacity(requests.len());
             for request in requests.drain(..) {
@@ -220,6 +236,26 @@ impl Supervisor {
                     return error;
                 }
             }
+        }
+    }
+
+    /// Takes what else fits in a pipeline.
+    fn fill(&mut self, requests: &mut Vec<Request>, questions: &mut Vec<Request>) {
+        let mut bytes: usize = requests.iter().map(|request| length(&request.command)).sum();
+        while requests.len() < MAX_BATCH
+            && bytes < BATCH_BYTES
+            && let Ok(request) = self.requests.try_recv()
+        {
+            bytes += length(&request.command);
+            requests.push(request);
+        }
+        let mut arguments: usize = questions.iter().map(|it| it.command.args_iter().len()).sum();
+        while arguments < QUESTION_ARGUMENTS
+            && bytes < BATCH_BYTES
+            && let Ok(question) = self.questions.try_recv()
+        {
+            arguments += question.command.args_iter().len();
+            questions.push(question);
         }
     }
 
@@ -265,6 +301,15 @@ impl Supervisor {
         self.metrics.commands("not_sent", 1);
         request.answer.map(|answer| answer.send(Err(RedisFailure::Unavailable)));
     }
+}
+
+/// Returns the length of a command's arguments, in bytes.
+fn length(command: &Cmd) -> usize {
+    let lengths = command.args_iter().map(|argument| match argument {
+        Arg::Simple(bytes) => bytes.len(),
+        _ => 0,
+    });
+    lengths.sum()
 }
 
 /// Takes the channel's messages.

@@ -3,12 +3,16 @@
 //! Locations are remembered. One may be wrong by the time it is used: a replica that finds nobody there
 //! forgets it and asks again.
 
+use futures_util::future::try_join_all;
 use redis::Value;
 use redis_session::RedisFailure;
 
 use super::{RedisDirectory, parse};
 use crate::directory::Unavailable;
 use crate::node::{NodeId, Owner, ReplicaId};
+
+/// The most keys in one command, which holds up all others while it is executed.
+const MAX_KEYS: usize = 100;
 
 impl RedisDirectory {
     /// Where the node is, if it is not on this replica.
@@ -70,13 +74,21 @@ impl RedisDirectory {
         if nodes.is_empty() {
             return Ok(Vec::new());
         }
-        let mut command = redis::cmd("MGET");
-        for node in nodes {
-            command.arg(self.key(node));
+        let asked = nodes.chunks(MAX_KEYS).map(|nodes| {
+            let mut command = redis::cmd("MGET");
+            for node in nodes {
+                command.arg(self.key(node));
+            }
+            self.0.redis.ask(command)
+        });
+        let mut values = Vec::with_capacity(nodes.len());
+        for found in try_join_all(asked).await? {
+            let Value::Array(found) = found else { return Err(Unavailable) };
+            values.extend(found);
         }
-        let Value::Array(values) = self.0.redis.run(command).await? else {
+        if values.len() != nodes.len() {
             return Err(Unavailable);
-        };
+        }
         let owners: Vec<Option<ReplicaId>> = values
             .iter()
             .map(|value| match value {

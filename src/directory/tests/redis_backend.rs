@@ -335,3 +335,30 @@ async fn a_question_costs_one_round_trip_and_another_for_replicas_not_heard_of()
     }
     assert_eq!(least, 1);
 }
+
+#[tokio::test]
+async fn commands_overtake_questions() {
+    const QUESTIONS: usize = 1_000;
+    let cluster = Cluster::start(1, LONG, NO_GRACE).await;
+    let redis = cluster.views[0].redis.clone();
+    let mut asked = tokio::task::JoinSet::new();
+    for _ in 0..QUESTIONS {
+        let redis = redis.clone();
+        asked.spawn(async move {
+            let mut question = ::redis::cmd("MGET");
+            question.arg(vec!["key"; 100]);
+            redis.ask(question).await
+        });
+    }
+    tokio::task::yield_now().await;
+    redis.run(::redis::cmd("PING")).await.unwrap();
+    let mut answered = 0;
+    while let Some(answer) = asked.try_join_next() {
+        answer.unwrap().unwrap();
+        answered += 1;
+    }
+    assert!(answered < QUESTIONS / 10, "{answered} questions came first");
+    while let Some(answer) = asked.join_next().await {
+        answer.unwrap().unwrap();
+    }
+}
