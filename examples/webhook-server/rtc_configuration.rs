@@ -14,8 +14,10 @@ use axum::extract::State;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use sha1::Sha1;
+use sha2::{Digest, Sha256};
 
 use crate::clock::since_1970;
 use crate::settings::parts;
@@ -26,6 +28,12 @@ const CREDENTIALS_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What nodes get where neither STUN nor TURN is set, so that the example works by itself.
 const PUBLIC_STUN_URL: &str = "stun:stun.l.google.com:19302";
+
+/// What is encoded in the names of nodes for TURN servers.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_');
+
+/// A STUN USERNAME has fewer than 509 bytes (RFC 8489, 14.3); the time of expiry needs some.
+const MAX_TURN_NAME_BYTES: usize = 480;
 
 /// What the broker asks.
 #[derive(Deserialize)]
@@ -129,11 +137,29 @@ impl Turn {
     }
 
     fn credentials(&self, node: &str, expiry: Duration) -> Credentials {
-        let username = format!("{}:{node}", expiry.as_secs());
+        let username = format!("{}:{}", expiry.as_secs(), turn_name(node));
         let code = self.key.clone().chain_update(&username).finalize().into_bytes();
         let password = STANDARD.encode(code);
         Credentials { username, credential: password.clone(), password }
     }
+}
+
+/// Returns a node's name for TURN servers, as the broker makes it: coturn refuses names with blanks,
+/// quotes or backslashes, and those with words of SQL. So the ID is percent-encoded, also the first
+/// letter of such a word, or hashed if that is too long.
+fn turn_name(node: &str) -> String {
+    let mut name = utf8_percent_encode(node, ENCODED).to_string();
+    for word in ["union", "select"] {
+        while let Some(at) = name.to_ascii_lowercase().find(word) {
+            let letter = format!("%{:02X}", name.as_bytes()[at]);
+            name.replace_range(at..=at, &letter);
+        }
+    }
+    if name.len() <= MAX_TURN_NAME_BYTES {
+        return name;
+    }
+    let hash = Sha256::digest(node);
+    hash.iter().fold("~".to_owned(), |name, byte| format!("{name}{byte:02x}"))
 }
 
 /// Reads URLs that are separated by commas, and each begin with one of `schemes`.
@@ -159,6 +185,19 @@ mod tests {
 
     fn json_of(ice_servers: &IceServers) -> serde_json::Value {
         serde_json::to_value(ice_servers.of("alice", EXPIRY)).unwrap()
+    }
+
+    #[test]
+    fn turn_names_have_only_what_coturn_takes() {
+        for (id, expected) in [
+            ("Alice-1.x_y", "Alice-1.x_y"),
+            ("a b\"c'\\", "a%20b%22c%27%5C"),
+            ("unionUnion SELECT", "%75nion%55nion%20%53ELECT"),
+        ] {
+            assert_eq!(turn_name(id), expected);
+        }
+        let long = turn_name(&"\u{f6}".repeat(128));
+        assert!(long.len() == 65 && long.starts_with('~'), "{long}");
     }
 
     /// The password is what `openssl dgst -sha1 -hmac north -binary | base64` makes of the username.

@@ -38,7 +38,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::metrics::Metrics;
-use crate::model::Timestamp;
 use crate::store::{OpenError, Storage, Store, StoreLimits};
 use client_address::{AddressLimits, ClientAddresses};
 use ledger::{Ledger, Share};
@@ -216,7 +215,7 @@ async fn clean_up(store: Store, metrics: Metrics, stop: CancellationToken) {
     let mut ticks = tokio::time::interval(CLEAN_UP_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        match store.clean_up(Timestamp::now()).await {
+        match store.clean_up(store.clock().now()).await {
             Ok(sessions) => metrics.sessions(sessions),
             Err(error) => tracing::warn!(%error, "sessions could not be cleaned up"),
         }

@@ -17,5 +17,5 @@ pub(crate) use session::TEXT_OVERHEAD_BYTES;
 pub(crate) use session::text_bytes;
 pub use session::{NewSession, Session, Side};
 pub use text::JsonText;
-pub use timestamp::Timestamp;
+pub use timestamp::{Clock, Timestamp};
 pub use topic::{InvalidTopic, Page, Topic, TopicCount, Topics};

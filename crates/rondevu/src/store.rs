@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use crate::metrics::Metrics;
 use crate::model::{
-    Code, JsonText, NewSession, Origin, Page, Session, Side, Timestamp, Topic, Topics,
+    Clock, Code, JsonText, NewSession, Origin, Page, Session, Side, Timestamp, Topic, Topics,
 };
 use memory::MemoryStore;
 use notifications::Change;
@@ -194,7 +194,7 @@ impl Store {
             Storage::Memory => Backend::Memory(MemoryStore::new(limits)),
             #[cfg(feature = "sqlite")]
             Storage::Sqlite(path) => {
-                let (changes, now) = (notifications.clone(), Timestamp::now());
+                let (changes, now) = (notifications.clone(), Clock::Steady.now());
                 Backend::Sqlite(sqlite::SqliteStore::open(path, limits, changes, now).await?)
             }
             #[cfg(feature = "redis")]
@@ -205,6 +205,16 @@ impl Store {
             }
         };
         Ok(Self { backend, notifications })
+    }
+
+    /// The clock by which sessions expire here.
+    pub fn clock(&self) -> Clock {
+        match &self.backend {
+            // Other replicas compare their times with those of this one.
+            #[cfg(feature = "redis")]
+            Backend::Redis(_) => Clock::System,
+            _ => Clock::Steady,
+        }
     }
 
     /// The notifications of changes in this store.

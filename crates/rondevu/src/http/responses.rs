@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::model::{Code, JsonText, Page, Session, Side, Timestamp, TopicCount, Topics};
+use crate::model::{Clock, Code, JsonText, Page, Session, Side, Timestamp, TopicCount, Topics};
 
 /// A session that has no answer yet.
 #[derive(Serialize, ToSchema)]
@@ -32,16 +32,17 @@ pub(super) struct ListedSession {
     peer_id: JsonText,
 }
 
-impl From<Session> for ListedSession {
-    fn from(session: Session) -> Self {
+impl ListedSession {
+    /// The session with its times as the system's clock has them.
+    pub(super) fn new(session: Session, clock: Clock) -> Self {
         Self {
             code: session.code,
             peer_id: session.info.clone(),
             info: session.info,
             offer: session.offer,
             offer_candidates: session.offer_candidates,
-            created_at: session.created_at,
-            expires_at: session.expires_at,
+            created_at: clock.shown(session.created_at),
+            expires_at: clock.shown(session.expires_at),
         }
     }
 }
@@ -52,9 +53,10 @@ pub(super) struct SessionsReply {
     sessions: Vec<ListedSession>,
 }
 
-impl From<Vec<Session>> for SessionsReply {
-    fn from(sessions: Vec<Session>) -> Self {
-        Self { sessions: sessions.into_iter().map(ListedSession::from).collect() }
+impl SessionsReply {
+    pub(super) fn new(sessions: Vec<Session>, clock: Clock) -> Self {
+        let listed = |session| ListedSession::new(session, clock);
+        Self { sessions: sessions.into_iter().map(listed).collect() }
     }
 }
 

@@ -38,7 +38,7 @@ pub(super) async fn topics(
     Caller(origin): Caller,
     page: Page,
 ) -> Result<Json<TopicsReply>, ApiError> {
-    let topics = context.store.topics(&origin, page, Timestamp::now()).await?;
+    let topics = context.store.topics(&origin, page, context.store.clock().now()).await?;
     Ok(Json(TopicsReply::new(topics, page)))
 }
 
@@ -80,8 +80,9 @@ pub(super) async fn sessions(
     Caller(origin): Caller,
     topic: Topic,
 ) -> Result<Json<SessionsReply>, ApiError> {
-    let sessions = context.store.sessions(&origin, &topic, Timestamp::now()).await?;
-    Ok(Json(sessions.into()))
+    let clock = context.store.clock();
+    let sessions = context.store.sessions(&origin, &topic, clock.now()).await?;
+    Ok(Json(SessionsReply::new(sessions, clock)))
 }
 
 /// Sends every new session of a topic as a server-sent event with the name `session`.
@@ -123,7 +124,7 @@ pub(super) async fn offer(
     topic: Topic,
     Body(OfferRequest { info, offer }): Body<OfferRequest>,
 ) -> Result<Json<OfferReply>, ApiError> {
-    let (code, created_at) = (Code::random(), Timestamp::now());
+    let (code, created_at) = (Code::random(), context.store.clock().now());
     let expires_at = created_at.after(context.session_timeout);
     let session = NewSession { code, origin, topic, info, offer, created_at, expires_at };
     let storing = address.store(Share { sessions: 1, bytes: session.bytes() })?;
@@ -149,7 +150,7 @@ pub(super) async fn answer(
     Client(address): Client,
     Body(request): Body<AnswerRequest>,
 ) -> Result<Json<AnswerReply>, ApiError> {
-    let (store, now) = (&context.store, Timestamp::now());
+    let (store, now) = (&context.store, context.store.clock().now());
     match request {
         AnswerRequest::Answer { code, answer, .. } => {
             let storing = address.store(Share { sessions: 0, bytes: text_bytes(&answer) })?;

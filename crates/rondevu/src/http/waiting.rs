@@ -18,7 +18,7 @@ use super::error::ApiError;
 use super::requests::PollRequest;
 use super::responses::ListedSession;
 use crate::metrics::Metrics;
-use crate::model::{Origin, Session, Timestamp, Topic};
+use crate::model::{Clock, Origin, Session, Topic};
 use crate::store::{Lagged, TopicStream};
 
 /// The time between two heartbeats on an idle stream. Proxies close a connection that is silent for
@@ -72,7 +72,7 @@ pub(super) async fn poll(
 ) -> Result<Session, ApiError> {
     let PollRequest { code, side, wait } = *request;
     let (store, notifications) = (&context.store, context.store.notifications());
-    let session = store.get(code, origin, Timestamp::now()).await?;
+    let session = store.get(code, origin, store.clock().now()).await?;
     let first = session.revision(side);
     if wait.is_zero() || notifications.is_new(code, side, first) {
         notifications.set_shown(code, side, first);
@@ -85,7 +85,7 @@ pub(super) async fn poll(
         // Before looking, so that no change after it is missed.
         let changed = watch.changed();
         let is_over = Instant::now() >= deadline || context.stop.is_cancelled();
-        let now = Timestamp::now();
+        let now = store.clock().now();
         let session = store.get(code, origin, now).await?;
         let revision = session.revision(side);
         // Also if another poll of this side, whose client may have disconnected, was notified before.
@@ -114,6 +114,7 @@ pub(super) fn events(
     let subscription = Subscription {
         slot: context.slots.take(address)?,
         sessions: context.store.notifications().stream(origin, topic),
+        clock: context.store.clock(),
         metrics: context.metrics.clone(),
     };
     // Sent immediately: the client misses no session after it.
@@ -128,6 +129,7 @@ struct Subscription {
     #[expect(dead_code, reason = "released on drop")]
     slot: Slot,
     sessions: TopicStream,
+    clock: Clock,
     metrics: Metrics,
 }
 
@@ -137,7 +139,7 @@ impl Subscription {
     async fn next(mut self) -> Option<(Event, Self)> {
         match self.sessions.next().await {
             Ok(session) => {
-                let session = ListedSession::from(Session::clone(&*session?));
+                let session = ListedSession::new(Session::clone(&*session?), self.clock);
                 let json = serde_json::to_string(&session).ok()?;
                 Some((Event::default().event("session").data(json), self))
             }
