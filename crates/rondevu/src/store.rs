@@ -11,6 +11,7 @@ mod notifications;
 mod redis;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+mod state;
 
 #[cfg(test)]
 mod contract;
@@ -23,7 +24,7 @@ use std::time::Duration;
 
 use crate::metrics::Metrics;
 use crate::model::{
-    Clock, Code, JsonText, NewSession, Origin, Page, Session, Side, Timestamp, Topic, Topics,
+    Code, JsonText, NewSession, Origin, Page, Session, Side, Timestamp, Topic, Topics,
 };
 use memory::MemoryStore;
 use notifications::Change;
@@ -194,7 +195,7 @@ impl Store {
             Storage::Memory => Backend::Memory(MemoryStore::new(limits)),
             #[cfg(feature = "sqlite")]
             Storage::Sqlite(path) => {
-                let (changes, now) = (notifications.clone(), Clock::Steady.now());
+                let (changes, now) = (notifications.clone(), crate::model::Clock::Steady.now());
                 Backend::Sqlite(sqlite::SqliteStore::open(path, limits, changes, now).await?)
             }
             #[cfg(feature = "redis")]
@@ -205,16 +206,6 @@ impl Store {
             }
         };
         Ok(Self { backend, notifications })
-    }
-
-    /// The clock by which sessions expire here.
-    pub fn clock(&self) -> Clock {
-        match &self.backend {
-            // Other replicas compare their times with those of this one.
-            #[cfg(feature = "redis")]
-            Backend::Redis(_) => Clock::System,
-            _ => Clock::Steady,
-        }
     }
 
     /// The notifications of changes in this store.
@@ -363,26 +354,6 @@ impl Store {
             Backend::Sqlite(sqlite) => in_time(sqlite.clean_up(now)).await,
             #[cfg(feature = "redis")]
             Backend::Redis(redis) => in_time(redis.clean_up(now)).await,
-        }
-    }
-
-    /// Whether its Redis is connected; always true for a store without one.
-    pub fn is_connected(&self) -> bool {
-        match &self.backend {
-            Backend::Memory(_) => true,
-            #[cfg(feature = "sqlite")]
-            Backend::Sqlite(_) => true,
-            #[cfg(feature = "redis")]
-            Backend::Redis(redis) => redis.is_connected(),
-        }
-    }
-
-    /// Returns a command that its Redis refuses at present.
-    #[cfg(feature = "redis")]
-    pub fn refusal(&self) -> Option<redis_session::Refusal> {
-        match &self.backend {
-            Backend::Redis(redis) => redis.refusal(),
-            _ => None,
         }
     }
 
