@@ -185,7 +185,7 @@ impl Redis {
         self.enqueue(command)?.await.unwrap_or(Err(RedisFailure::Unanswered))
     }
 
-    /// Sends a command that only reads, for whoever can wait, and waits for the reply. Commands of
+    /// Sends a command that only reads, for callers that can wait, and waits for the reply. Commands of
     /// [`Redis::run`] and [`Redis::enqueue`] overtake it, and few keys are asked about at a time.
     ///
     /// # Errors
