@@ -1,6 +1,8 @@
 //! The broker as a peer: what the peer-relay contract says, on the wire.
 
+use futures_util::SinkExt;
 use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::{
     PEERS, RawPeer, SOON, back_at_the_start, buffer, eventually, exchange, get, id, metric, start,
@@ -242,6 +244,23 @@ async fn nodes_and_peers_share_the_house() {
     drop((_node, peer));
     back_at_the_start(&server).await;
     eventually("no peer", || metric(&server, "crolang_peer_relay_neighbours") == 0.0).await;
+}
+
+#[tokio::test]
+async fn json_in_a_binary_frame_is_understood() {
+    let server = broker().await;
+    let (mut alice, mut bob) = (
+        RawPeer::connect(server.address(), id(1)).await,
+        RawPeer::connect(server.address(), id(2)).await,
+    );
+    let message =
+        json!({"to": id(2), "from": id(1), "path": [id(1)], "nonce": "7", "data": user(json!(7))});
+    alice.socket.send(Message::Binary(message.to_string().into())).await.unwrap();
+    assert_eq!(bob.message().await["data"], user(json!(7)));
+    let mut socket = RawPeer::open(server.address()).await.unwrap();
+    socket.send(Message::Binary(vec![0xff, 0xfe].into())).await.unwrap();
+    let ended = "crolang_peer_relay_channels_ended_total{reason=\"no_id\"}";
+    eventually("what is no text is no ID", || metric(&server, ended) == 1.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -13,6 +13,8 @@ pub(crate) enum Outcome {
     Replayed,
     /// It says that it is from this peer, which did not just send it.
     OwnMessage,
+    /// It is for this peer and names a neighbour as its sender, but came by another's channel.
+    ForeignChannel,
     /// It has come by too many peers.
     HopLimit,
     /// There is no neighbour that it has not come by.
@@ -33,12 +35,13 @@ pub(crate) enum Outcome {
 
 impl Outcome {
     /// All of them.
-    pub(crate) const ALL: [Outcome; 13] = [
+    pub(crate) const ALL: [Outcome; 14] = [
         Outcome::Delivered,
         Outcome::Handled,
         Outcome::Relayed,
         Outcome::Replayed,
         Outcome::OwnMessage,
+        Outcome::ForeignChannel,
         Outcome::HopLimit,
         Outcome::DeadEnd,
         Outcome::TooLong,
@@ -57,6 +60,7 @@ impl Outcome {
             Outcome::Relayed => "relayed",
             Outcome::Replayed => "replayed",
             Outcome::OwnMessage => "own_message",
+            Outcome::ForeignChannel => "foreign_channel",
             Outcome::HopLimit => "hop_limit",
             Outcome::DeadEnd => "dead_end",
             Outcome::TooLong => "too_long",

@@ -126,6 +126,11 @@ impl<C: Clone> Router<C> {
 
     /// The route of a message that came from the neighbour `by`.
     pub(crate) fn receive(&mut self, now: Instant, by: PeerId, message: Message) -> Route<C> {
+        let is_of_neighbour = self.neighbours.get(&message.from).is_some();
+        // Before its nonce is remembered: the copy on the neighbour's own channel may still come.
+        if is_of_neighbour && message.to == *self.own() && message.from != by {
+            return Route::Ends(Outcome::ForeignChannel);
+        }
         if !self.remember(now, &message.nonce) {
             return Route::Ends(Outcome::Replayed);
         }
@@ -133,7 +138,8 @@ impl<C: Clone> Router<C> {
             return Route::Ends(Outcome::OwnMessage);
         }
         let last = message.path.last().copied().unwrap_or(by);
-        if last != *self.own() {
+        // A neighbour is reached directly; others cannot claim to know the way to it.
+        if last != *self.own() && !is_of_neighbour {
             self.routes.insert(now, message.from, last);
         }
         if message.to == *self.own() {

@@ -54,6 +54,10 @@ where
                 Frame::Text(text) => {
                     return message::parse_id_frame(&text).map_err(|_| End::NoId);
                 }
+                Frame::Binary(bytes) => {
+                    let text = str::from_utf8(&bytes).map_err(|_| End::NoId)?;
+                    return message::parse_id_frame(text).map_err(|_| End::NoId);
+                }
                 Frame::Ping(_) | Frame::Pong(_) => {}
                 _ => return Err(End::NoId),
             }
@@ -70,7 +74,11 @@ pub(crate) async fn next_message(
     while let Some(frame) = stream.next().await {
         match frame? {
             Frame::Text(text) => return Ok(Message::parse(&text)?),
-            Frame::Binary(_) => return Err(End::Malformed),
+            // The original reads JSON from them too.
+            Frame::Binary(bytes) => {
+                let text = str::from_utf8(&bytes).map_err(|_| End::Malformed)?;
+                return Ok(Message::parse(text)?);
+            }
             _ => {}
         }
     }

@@ -79,6 +79,19 @@ fn the_way_that_a_peer_was_heard_by_comes_first() {
 }
 
 #[test]
+fn a_neighbours_name_is_taken_only_from_its_own_channel() {
+    let mut router = router([1, 2]);
+    let now = Instant::now();
+    let forged = || message(0, 2, &[2, 1], 1);
+    assert_eq!(outcome(router.receive(now, id(1), forged())), Outcome::ForeignChannel);
+    // The true one has the same nonce, and is taken all the same.
+    assert!(matches!(router.receive(now, id(2), message(0, 2, &[2], 1)), Route::Here(_)));
+    // Once it is no neighbour, it may come by anybody.
+    router.remove(&id(2));
+    assert!(matches!(router.receive(now, id(1), message(0, 2, &[2, 1], 2)), Route::Here(_)));
+}
+
+#[test]
 fn a_message_is_taken_once_and_while_its_path_is_short() {
     let mut router = router([1, 2]);
     let now = Instant::now();
