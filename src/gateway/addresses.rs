@@ -2,6 +2,9 @@
 //!
 //! An address is an IPv4 address or an IPv6 network of 64 bits. The table of addresses is bounded:
 //! beyond its size, those that hold nothing are forgotten, and with them only how fast they connect.
+//!
+//! As long as no proxy is named, private addresses have no limits: one of them is most likely a proxy,
+//! for example in a network of containers, and all clients would count as one.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
@@ -106,6 +109,7 @@ struct Table {
 }
 
 struct Address {
+    is_limited: bool,
     connects: Option<DefaultDirectRateLimiter>,
     held: [AtomicUsize; HOLDINGS],
     admissions: Semaphore,
@@ -177,7 +181,9 @@ impl Addresses {
 
     fn hold_at(&self, address: Arc<Address>, holding: Holding) -> Result<Permit, Rejection> {
         let index = holding as usize;
-        let more = |held| (held < self.limits[index]).then_some(held + 1);
+        let is_limited = address.is_limited || holding == Holding::Refusal;
+        let limit = if is_limited { self.limits[index] } else { usize::MAX };
+        let more = |held| (held < limit).then_some(held + 1);
         match address.held[index].fetch_update(Ordering::Relaxed, Ordering::Relaxed, more) {
             Ok(_) => Ok(Permit { address, holding }),
             Err(_) => Err(match holding {
@@ -232,10 +238,13 @@ impl Addresses {
             table.known.retain(|_, address| Arc::strong_count(address) > 1);
             table.forget_at = (2 * table.known.len()).max(MAX_IDLE_ADDRESSES);
         }
+        let is_limited = !self.settings.trusted_proxies.is_empty() || !is_private(address);
+        let max_admissions = if is_limited { self.max_admissions } else { Semaphore::MAX_PERMITS };
         let new = Arc::new(Address {
-            connects: self.connects.map(RateLimiter::direct),
+            is_limited,
+            connects: self.connects.filter(|_| is_limited).map(RateLimiter::direct),
             held: Default::default(),
-            admissions: Semaphore::new(self.max_admissions),
+            admissions: Semaphore::new(max_admissions),
         });
         table.known.insert(address, new.clone());
         new
@@ -266,6 +275,14 @@ fn network(address: IpAddr) -> IpAddr {
     }
 }
 
+/// Whether an address is of a private network (RFC 1918; RFC 4193). The loopback address is not.
+fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_private(),
+        IpAddr::V6(address) => address.is_unique_local(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -288,6 +305,30 @@ mod tests {
         connect("2001:db8::2").unwrap();
     }
 
+    #[tokio::test]
+    async fn private_addresses_are_limited_once_the_proxies_are_known() {
+        let limits = || AddressLimits {
+            max_connections: Some(1),
+            max_connects_per_second: NonZeroU32::new(1),
+            max_admissions: 1,
+            ..AddressLimits::none()
+        };
+        let addresses = addresses(limits());
+        let proxy = IpAddr::from([172, 18, 0, 2]);
+        let mut held = Vec::new();
+        for _ in 0..100 {
+            held.push(addresses.connect(proxy).unwrap());
+        }
+        let _admissions =
+            (addresses.admission(proxy).await.unwrap(), addresses.admission(proxy).await.unwrap());
+        let trusted_proxies = "10.0.0.1".parse().unwrap();
+        let settings =
+            ListenerSettings { trusted_proxies, limits: limits(), ..ListenerSettings::default() };
+        let addresses = Addresses::new(settings, 1000, 0);
+        let _held = addresses.connect(proxy).unwrap();
+        assert_eq!(addresses.connect(proxy).err(), Some(Rejection::AddressConnections));
+    }
+
     #[test]
     fn the_table_is_bounded_and_forgets_none_that_hold_something() {
         let addresses = addresses(AddressLimits::none());
@@ -305,7 +346,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_node_waits_for_others_of_its_address_only_so_long() {
         let addresses = addresses(AddressLimits { max_admissions: 1, ..AddressLimits::none() });
-        let address = IpAddr::from([10, 0, 0, 1]);
+        let address = IpAddr::from([192, 0, 2, 1]);
         let first = addresses.admission(address).await.unwrap();
         let second = addresses.admission(address).await;
         assert_eq!(second.err(), Some(Rejection::AddressAdmissions));

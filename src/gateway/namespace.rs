@@ -26,7 +26,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What one connection's read buffer holds between messages. The link reads more than that at once
 /// and hands it on in portions, so a small buffer costs no system calls.
-const READ_BUFFER_BYTES: usize = 128;
+const READ_BUFFER_BYTES: usize = 512;
 
 /// How many packets of the transport may wait to be written to one connection: heartbeats and
 /// replies to CONNECT. All others go through the outbox of the link.

@@ -10,7 +10,7 @@ pub(super) const VARIABLES: &[Variable] = &[
         name: "TRUSTED_PROXIES",
         default: "",
         allowed: NETWORKS,
-        about: "The proxies in front of the broker. On their connections the client's address is taken from X-Forwarded-For or Forwarded: the rightmost address that is not one of theirs. If both headers are there and differ, neither counts.",
+        about: "The proxies in front of the broker. On their connections the client's address is taken from X-Forwarded-For or Forwarded: the rightmost address that is not one of theirs. If both headers are there and differ, neither counts. As long as none is named, private addresses have no limits per address, because one of them is most likely a proxy.",
     },
     Variable {
         name: "PROXY_PROTOCOL",
