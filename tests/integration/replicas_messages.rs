@@ -212,7 +212,8 @@ async fn a_peer_is_asked_for_its_node_that_a_newcomer_wants() {
     for (verdict, is_admitted) in [(0, false), (2, false), (1, true)] {
         let newcomer = tokio::spawn(Node::try_connect(address, "pete"));
         let request = peer.hear_one().await;
-        let body = [&5_u64.to_be_bytes()[..], &[0], &text("pete")].concat();
+        // Neither does the newcomer replace a live holder, nor has it said CONNECT.
+        let body = [&5_u64.to_be_bytes()[..], &[0], &text("pete"), &[0]].concat();
         assert_eq!(request, Entry { kind: CONTEST, id: request.id, body });
         peer.say(&replica, &[answer(CONTESTED, request.id, &[verdict])]).await;
         match newcomer.await.unwrap() {
