@@ -45,7 +45,9 @@ describe('refusals', () => {
   };
   for (const [name, id] of Object.entries(wrongIds)) {
     test(`an ID ${name}`, async () => {
-      assert.equal(await refusal({ query: { id, ...NODE_QUERY } }), missing('id'));
+      // Of a node on the JVM, blanks at the ends would be taken for the pluses that it does not encode.
+      const query = { id, ...NODE_QUERY, runtime: 'BROWSER' };
+      assert.equal(await refusal({ query }), missing('id'));
     });
   }
 
