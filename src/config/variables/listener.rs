@@ -50,7 +50,7 @@ pub(super) const VARIABLES: &[Variable] = &[
     },
     Variable {
         name: "MAX_CONNECTS_PER_SECOND_PER_ADDRESS",
-        default: "1000",
+        default: "10000",
         allowed: COUNT_OR_ZERO,
         about: "The number of connections that one address may open in a second, on average, with up to 5 seconds' worth at once; further ones get 429. 0 for no limit.",
     },
