@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::{
-    PEERS, RawPeer, SOON, back_at_the_start, buffer, eventually, exchange, get, id, metric, start,
-    start_with, start_with_variables,
+    PEERS, Port, RawPeer, SOON, back_at_the_start, buffer, eventually, exchange, get, id, metric,
+    start, start_on, start_with, start_with_variables,
 };
 use crolang_broker::Server;
 use peer_relay::{Peer, PeerEvent, PeerId, PeerSettings};
@@ -265,7 +265,9 @@ async fn json_in_a_binary_frame_is_understood() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_peer_reconnects_to_its_bootstrap_peer() {
-    let server = start_with(|config| config.peer_relay.path = Some(PEERS.into())).await;
+    let port = Port::free();
+    let start = || start_on(&port, |config| config.peer_relay.path = Some(PEERS.into()));
+    let server = start().await;
     let address = server.address();
     let settings = PeerSettings {
         bootstrap: vec![format!("ws://{address}{PEERS}").parse().unwrap()],
@@ -276,11 +278,7 @@ async fn a_peer_reconnects_to_its_bootstrap_peer() {
     eventually("it connects", || peer.neighbours() == [server.peer().unwrap().id()]).await;
     server.shutdown().await;
     eventually("it notices", || peer.neighbours().is_empty()).await;
-    let again = start_with(|config| {
-        config.port = address.port();
-        config.peer_relay.path = Some(PEERS.into());
-    })
-    .await;
+    let again = start().await;
     let id = again.peer().unwrap().id();
     let reconnected = async {
         while !matches!(events.next().await, Some(PeerEvent::Connected(other)) if other == id) {}

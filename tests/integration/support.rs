@@ -26,10 +26,11 @@ pub use test_support::{
 pub use web::Web;
 
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crolang_broker::{Config, ConfigErrors, Server, VARIABLES, Variable};
+use crolang_broker::{Config, ConfigErrors, Server, StartError, VARIABLES, Variable};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -43,6 +44,25 @@ pub async fn start_with(change: impl FnOnce(&mut Config)) -> Server {
     let mut config = Config { host: [127, 0, 0, 1].into(), port: 0, ..Config::default() };
     change(&mut config);
     Server::bind(&config).await.unwrap()
+}
+
+/// A server on this port. It waits for what else holds the port: a process that is just being
+/// started has a copy of the listener before for a moment.
+pub async fn start_on(port: &Port, change: impl Fn(&mut Config)) -> Server {
+    let mut config =
+        Config { host: [127, 0, 0, 1].into(), port: port.number(), ..Config::default() };
+    change(&mut config);
+    let began = Instant::now();
+    loop {
+        match Server::bind(&config).await {
+            Err(StartError::Bind { source, .. })
+                if source.kind() == ErrorKind::AddrInUse && began.elapsed() < SOON =>
+            {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            started => return started.unwrap(),
+        }
+    }
 }
 
 /// A server on a free port, as these variables make it.

@@ -12,8 +12,7 @@ pub struct Timestamp(pub u64);
 impl Timestamp {
     /// Returns the time of the system's clock.
     pub fn now() -> Self {
-        let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self(elapsed.as_millis() as u64)
+        Self(since_1970().as_millis() as u64)
     }
 
     fn shifted(self, by_ms: i64) -> Self {
@@ -29,6 +28,10 @@ impl Timestamp {
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
+}
+
+fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// The clock by which sessions expire.
@@ -48,12 +51,12 @@ const MIN_JUMP_MS: i64 = 1_000;
 impl Clock {
     /// Returns the time of the clock.
     pub fn now(self) -> Timestamp {
-        static START: LazyLock<(Timestamp, Instant)> =
-            LazyLock::new(|| (Timestamp::now(), Instant::now()));
+        static START: LazyLock<(Duration, Instant)> =
+            LazyLock::new(|| (since_1970(), Instant::now()));
         match self {
             Self::Steady => {
                 let (start, since) = *START;
-                start.after(since.elapsed())
+                Timestamp((start + since.elapsed()).as_millis() as u64)
             }
             Self::System => Timestamp::now(),
         }
