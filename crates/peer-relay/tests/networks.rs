@@ -189,3 +189,27 @@ async fn the_longest_content_passes() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_peer_that_leaves_while_it_gets_a_neighbour_is_not_held_up() {
+    const LEAVES_AT_ONCE: Duration = Duration::from_secs(2);
+    let hub = peer(DialPolicy::Bootstrap, &[]).await;
+    let mut leaving = JoinSet::new();
+    for number in 0..500 {
+        let leaf = peer(DialPolicy::Bootstrap, &[&hub]).await;
+        leaving.spawn(async move {
+            // From before it dials until it has a neighbour.
+            tokio::time::sleep(Duration::from_micros(number % 20 * 50)).await;
+            let began = Instant::now();
+            leaf.shutdown().await;
+            began.elapsed()
+        });
+        if leaving.len() == 8 {
+            let took = leaving.join_next().await.unwrap().unwrap();
+            assert!(took < LEAVES_AT_ONCE, "{took:?}");
+        }
+    }
+    for took in leaving.join_all().await {
+        assert!(took < LEAVES_AT_ONCE, "{took:?}");
+    }
+}

@@ -123,6 +123,10 @@ impl Inner {
         };
         let entry = Entry { peer: self.clone(), channel: channel.clone() };
         link.on_close(move |_| drop(entry));
+        // Leaving closes the channels that are in the table; this one may have come just after.
+        if self.leaving.is_cancelled() {
+            channel.close(CloseReason::Draining);
+        }
         Some(Registered { channel, queued, is_duplicate })
     }
 
