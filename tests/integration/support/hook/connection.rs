@@ -59,13 +59,15 @@ pub(super) async fn connection(shared: Arc<Shared>, stream: TcpStream, tls: Opti
         },
     };
     let mut buffer = Vec::new();
-    // An error is a client that gave up, or that has been idle for too long.
-    loop {
-        let idle_limit = *shared.idle_limit.lock().unwrap();
-        let call = tokio::time::timeout(idle_limit, read_call(&mut stream, &mut buffer)).await;
-        let Ok(Ok(call)) = call else { break };
+    // An error is a client that gave up.
+    while let Ok(call) = read_call(&mut stream, &mut buffer).await {
         match handle(&shared, call, &mut *stream).await {
-            Ok(Next::Keep) => {}
+            Ok(Next::Keep) => {
+                // As in real servers, the limit is for the time between two calls.
+                let idle_limit = *shared.idle_limit.lock().unwrap();
+                let next = tokio::time::timeout(idle_limit, fill(&mut stream, &mut buffer)).await;
+                let Ok(Ok(())) = next else { break };
+            }
             Ok(Next::Close) | Err(_) => break,
             Ok(Next::Reset) => {
                 socket.set_linger(Some(Duration::ZERO)).unwrap();
