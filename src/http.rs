@@ -104,7 +104,8 @@ fn not_ready(cause: &str, refusal: Option<&Refusal>) -> String {
 
 async fn scrape(State(metrics): State<Metrics>) -> impl IntoResponse {
     // Nobody else reads it, so it is counted when it is asked for.
-    metrics.tasks(Handle::current().metrics().num_alive_tasks());
+    let tasks = Handle::current().metrics().num_alive_tasks();
+    metrics.tasks.set(i64::try_from(tasks).unwrap_or(i64::MAX));
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, content_type)], metrics.encode())
 }

@@ -76,6 +76,8 @@ pub use gateway::{
     TransportSettings, WebSocketOrigins,
 };
 pub use link::LinkLimits;
+pub use metric_set::Description as MetricDescription;
+pub use metrics::described_metrics;
 #[cfg(feature = "overlay")]
 pub use peer_relay;
 pub use protocol::{InvalidRtcConfiguration, NodeVersion, RtcConfiguration, SupportedNodes};

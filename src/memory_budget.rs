@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 
 use tokio::time::MissedTickBehavior;
 
-use crate::metrics::{Count, Metrics};
+use metric_set::Counter;
+
+use crate::metrics::Metrics;
 use link::LinkSet;
 
 /// The time between two looks. At a gigabyte a second, 50 MB come between them.
@@ -34,7 +36,7 @@ struct Inner {
     limit: u64,
     level: AtomicU8,
     metrics: Metrics,
-    refused_messages: Count,
+    refused_messages: Counter,
 }
 
 /// How near the limit is.
@@ -61,7 +63,7 @@ impl MemoryBudget {
     /// A budget of `limit` bytes, or of three quarters of what the container or the machine has.
     pub(crate) fn new(limit: Option<u64>, metrics: &Metrics) -> Self {
         let limit = limit.or_else(|| Some(available_bytes()? / 4 * 3)).unwrap_or(u64::MAX);
-        let refused_messages = metrics.memory_limit("refused_message");
+        let refused_messages = metrics.memory_limit.with(["refused_message"]);
         let (level, metrics) = (AtomicU8::new(Level::Normal as u8), metrics.clone());
         Self(Arc::new(Inner { limit, level, metrics, refused_messages }))
     }
@@ -83,7 +85,7 @@ impl MemoryBudget {
     /// Keeps the level up to date, and pauses the links of `links` that hold most while it is high.
     /// Ends only where the system does not say how much memory the process has.
     pub(crate) async fn keep(self, links: LinkSet) {
-        let paused = self.0.metrics.memory_limit("paused_reading");
+        let paused = self.0.metrics.memory_limit.with(["paused_reading"]);
         let mut ticks = tokio::time::interval(CHECK_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut before, mut last_trim) = (Level::Normal, None::<Instant>);
@@ -99,7 +101,7 @@ impl MemoryBudget {
                 level = Level::of(used, self.0.limit);
             }
             self.0.level.store(level as u8, Ordering::Relaxed);
-            self.0.metrics.memory_used(used);
+            self.0.metrics.memory_used_bytes.set(i64::try_from(used).unwrap_or(i64::MAX));
             if level > Level::Normal {
                 let excess = used.saturating_sub(self.0.limit / 5 * 4);
                 let newly = links.pause_largest(usize::try_from(excess).unwrap_or(usize::MAX));

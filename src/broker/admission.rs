@@ -145,9 +145,9 @@ impl Broker {
         };
         tracing::info!(target: CONNECTIONS, ?node, remote_addr = %link.remote_addr(), %error, "node not admitted");
         match error {
-            AdmissionError::Refused(refusal) => self.metrics.refusal(refusal.label()),
+            AdmissionError::Refused(refusal) => self.metrics.refusals.inc([refusal.label()]),
             AdmissionError::Unavailable(cause) => {
-                self.metrics.rejection(cause);
+                self.metrics.rejections.inc([cause]);
                 link.close(CloseReason::Transport);
             }
         }

@@ -40,10 +40,10 @@ impl Broker {
             match event {
                 PeerEvent::Message { from, data } => {
                     if let Err(label) = self.receive(&dispatcher, &quotas, from, &data) {
-                        self.metrics.bridge_messages(label, 1);
+                        self.metrics.bridge_messages.inc([label]);
                     }
                 }
-                PeerEvent::Lost(events) => self.metrics.bridge_messages("lost", events),
+                PeerEvent::Lost(events) => self.metrics.bridge_messages.inc_by(["lost"], events),
                 PeerEvent::Connected(_) | PeerEvent::Gone(_) => {}
             }
         }

@@ -92,7 +92,7 @@ impl Broker {
         if is_of_node {
             self.metrics.message(event, outcome.ack());
         } else {
-            self.metrics.bridge_messages(bridge::label(outcome), 1);
+            self.metrics.bridge_messages.inc([bridge::label(outcome)]);
         }
         if !outcome.was_tried() {
             return;

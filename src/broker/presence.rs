@@ -13,7 +13,7 @@ impl Broker {
         &self,
         payload: Option<Payload<'_>>,
     ) -> Result<Question, InvalidQuestion> {
-        self.metrics.presence_question();
+        self.metrics.presence_questions.inc();
         let content = payload.ok_or(InvalidQuestion)?.json().content();
         Question::parse(&content, self.settings.max_presence_ids)
     }

@@ -125,11 +125,11 @@ impl Remote {
         reply_to: ReplyTo,
     ) -> Result<(), Outcome> {
         if !self.0.breakers.allows(replica, Instant::now()) {
-            self.0.metrics.replica_messages("replica_unresponsive", 1);
+            self.0.metrics.replica_messages.inc(["replica_unresponsive"]);
             return Err(Outcome::Unknown);
         }
         let Ok(id) = self.0.messages.insert((replica, reply_to)) else {
-            self.0.metrics.replica_messages("too_many_pending", 1);
+            self.0.metrics.replica_messages.inc(["too_many_pending"]);
             return Err(Outcome::Unknown);
         };
         let write = |bytes: &mut Vec<u8>| batch::write_deliver(bytes, id, message);
@@ -173,7 +173,7 @@ impl Remote {
         };
         let sender = header.sender;
         if !self.is_next(sender, header.sequence) {
-            return self.0.metrics.replica_messages("dropped_repeated", 1);
+            return self.0.metrics.replica_messages.inc(["dropped_repeated"]);
         }
         self.0.breakers.succeeded(sender);
         let mut received = 0;
@@ -196,14 +196,14 @@ impl Remote {
                     drop(self.0.probes.take(id));
                 }
                 Ok(Entry::UnknownRequest { id }) => {
-                    self.0.metrics.replica_messages("unknown_kind", 1);
+                    self.0.metrics.replica_messages.inc(["unknown_kind"]);
                     self.reply(sender, |bytes| batch::write_unknown(bytes, id));
                 }
-                Ok(Entry::UnknownAnswer) => self.0.metrics.replica_messages("unknown_kind", 1),
+                Ok(Entry::UnknownAnswer) => self.0.metrics.replica_messages.inc(["unknown_kind"]),
                 Err(error) => self.drop_batch(error),
             }
         }
-        self.0.metrics.replica_messages("received", received);
+        self.0.metrics.replica_messages.inc_by(["received"], received);
     }
 
     /// Replies to a takeover probe.
@@ -231,7 +231,7 @@ impl Remote {
             ticks.tick().await;
             let now = Instant::now();
             for (replica, reply_to) in self.0.messages.expired(MESSAGE_TIMEOUT) {
-                self.0.metrics.replica_messages("unanswered", 1);
+                self.0.metrics.replica_messages.inc(["unanswered"]);
                 self.0.breakers.failed(replica, now);
                 reply_to.send(Outcome::Unknown);
             }
@@ -270,6 +270,6 @@ impl Remote {
             BatchError::Version => "dropped_version",
             BatchError::Malformed => "dropped_malformed",
         };
-        self.0.metrics.replica_messages(label, 1);
+        self.0.metrics.replica_messages.inc([label]);
     }
 }

@@ -270,7 +270,7 @@ impl RedisDirectory {
         match self.answer(taken).await? {
             Value::Int(_) => {
                 self.check_memory(own).await?;
-                self.0.metrics.lease_event("taken_over");
+                self.0.metrics.lease_events.inc(["taken_over"]);
                 self.confirm(node, owner, sent);
                 Ok(None)
             }
@@ -289,7 +289,7 @@ impl RedisDirectory {
     }
 
     fn lose(&self, node: NodeId, connection: ConnectionId) {
-        self.0.metrics.lease_event("lost");
+        self.0.metrics.lease_events.inc(["lost"]);
         // What finds no place is found lost again when it is to be extended.
         let _ = self.0.lost.try_send(LostLease { node, connection });
     }
@@ -318,7 +318,7 @@ impl RedisDirectory {
         if unreleased.len() < MAX_UNRELEASED {
             unreleased.push((node, owner));
         } else {
-            self.0.metrics.lease_event("release_dropped");
+            self.0.metrics.lease_events.inc(["release_dropped"]);
         }
     }
 

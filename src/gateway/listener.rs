@@ -109,7 +109,7 @@ impl Listener {
             match accepted {
                 Ok((stream, remote_addr)) => self.admit(stream, remote_addr, &stop),
                 Err(error) => {
-                    self.metrics.rejection("accept_failed");
+                    self.metrics.rejections.inc(["accept_failed"]);
                     failures += 1;
                     if last_logged.is_none_or(|last| last.elapsed() >= ACCEPT_LOG_INTERVAL) {
                         last_logged = Some(Instant::now());
@@ -162,7 +162,7 @@ impl Listener {
         rejection: Rejection,
         stop: &CancellationToken,
     ) {
-        self.metrics.rejection(rejection.cause());
+        self.metrics.rejections.inc([rejection.cause()]);
         if rejection == Rejection::BannedAddress {
             return;
         }
@@ -186,7 +186,7 @@ impl Listener {
             () = stop.cancelled() => return,
         };
         let Some(read_ahead) = read_ahead else {
-            self.metrics.rejection("proxy_protocol");
+            self.metrics.rejections.inc(["proxy_protocol"]);
             return;
         };
         let (permits, rejection) = match self.enter(entry, &link) {
@@ -280,7 +280,7 @@ impl Listener {
         match entry {
             Entry::Permitted(None) => {
                 self.permits(link.handle().remote_addr().ip()).map_err(|rejection| {
-                    self.metrics.rejection(rejection.cause());
+                    self.metrics.rejections.inc([rejection.cause()]);
                     Refused(rejection, None)
                 })
             }
@@ -305,7 +305,7 @@ impl Listener {
         let settings = &self.addresses.settings;
         let client = client_addr(request.headers(), remote_addr, &settings.trusted_proxies);
         if rejection.is_none() && settings.banned.contains(client.ip()) {
-            self.metrics.rejection(Rejection::BannedAddress.cause());
+            self.metrics.rejections.inc([Rejection::BannedAddress.cause()]);
             rejection = Some(Rejection::BannedAddress);
         }
         let response = match rejection {

@@ -27,13 +27,13 @@ async fn upgrade(
     request: Request,
 ) -> Response {
     let Some(switch) = SwitchingProtocols::check(&request) else {
-        metrics.rejection("bad_request");
+        metrics.rejections.inc(["bad_request"]);
         let headers = [(header::UPGRADE, "websocket"), (header::SEC_WEBSOCKET_VERSION, "13")];
         return (StatusCode::UPGRADE_REQUIRED, headers, "A WebSocket is expected here.\n")
             .into_response();
     };
     let reject = |rejection: Rejection| {
-        metrics.rejection(rejection.cause());
+        metrics.rejections.inc([rejection.cause()]);
         rejection.into_response()
     };
     let mut permits = match arrival.permit(client, request.headers()) {
@@ -41,7 +41,7 @@ async fn upgrade(
         Err(rejection) => return reject(rejection),
     };
     let Some(permit) = peer.reserve() else {
-        metrics.rejection("peer_relay_max_channels");
+        metrics.rejections.inc(["peer_relay_max_channels"]);
         return unavailable("peer_relay_max_channels");
     };
     match arrival.addresses().hold(client.ip(), Holding::Channel) {

@@ -122,12 +122,12 @@ async fn upgrade(
     let switch = match check(&request) {
         Ok(switch) => switch,
         Err(error) => {
-            metrics.rejection("bad_request");
+            metrics.rejections.inc(["bad_request"]);
             return error.into_response();
         }
     };
     let reject = |rejection: Rejection| {
-        metrics.rejection(rejection.cause());
+        metrics.rejections.inc([rejection.cause()]);
         rejection.into_response()
     };
     let permits = match arrival.permit(client, request.headers()) {
@@ -138,7 +138,7 @@ async fn upgrade(
     let admitted = match Handshake::parse(query, broker.max_data_bytes()) {
         Err(refusal) => Err(AdmissionError::Refused(refusal)),
         Ok(handshake) if arrival.addresses.has_failed(client.ip(), &handshake) => {
-            metrics.authentication_cache_hit();
+            metrics.webhook_calls.inc(["authentication", "cached"]);
             Err(AdmissionError::Refused(Refusal::AuthenticationFailed))
         }
         Ok(handshake) => {
@@ -157,12 +157,12 @@ async fn upgrade(
         Ok(session) => Decision::Admitted(session),
         Err(AdmissionError::Refused(refusal)) => Decision::Refused(refusal, arrival.link.clone()),
         Err(AdmissionError::Unavailable(cause)) => {
-            metrics.rejection(cause);
+            metrics.rejections.inc([cause]);
             return unavailable(cause);
         }
     };
     if let Decision::Refused(refusal, _) = &decision {
-        metrics.refusal(refusal.label());
+        metrics.refusals.inc([refusal.label()]);
     }
     let mut request = http::Request::new(());
     *request.uri_mut() = Uri::from_static("/socket.io/?EIO=4&transport=websocket");

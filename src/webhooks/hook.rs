@@ -165,7 +165,7 @@ impl Hook {
         speaks_against_server: impl Fn(&CallError) -> bool,
     ) -> Result<T, CallError> {
         let label = outcome.as_ref().err().map_or("ok", CallError::label);
-        self.metrics.webhook_call(self.name, label);
+        self.metrics.webhook_calls.inc([self.name, label]);
         let Err(error) = &outcome else {
             self.health().breaker.succeeded();
             return outcome;

@@ -53,7 +53,7 @@ impl SocketMessages {
     pub(crate) fn tell(&self, message: SocketMessage) {
         let sender = self.shared.callers.caller(&message.sender_id);
         if self.shared.queue().push(sender, message).is_some() {
-            self.metrics.webhook_call(SOCKET_MESSAGE, "dropped");
+            self.metrics.webhook_calls.inc([SOCKET_MESSAGE, "dropped"]);
         }
         self.shared.queued.notify_one();
     }

@@ -1,24 +1,24 @@
-//! The files generated from the list of variables: `.env.example` and
-//! `doc/reference/configuration.md`. To rewrite them after a change:
+//! The files generated from the lists of variables and metrics: `.env.example`,
+//! `doc/reference/configuration.md` and `doc/reference/metrics.md`. To rewrite them after a change:
 //! `WRITE_REFERENCE=1 cargo test --test integration reference`.
 
 use std::fmt::Write;
 use std::path::Path;
 
-use crolang_broker::{VARIABLES, Variable};
+use crolang_broker::{MetricDescription, VARIABLES, Variable, described_metrics};
 
 /// The longest line of a comment in `.env.example`.
 const MAX_COLUMNS: usize = 100;
 
 struct Group {
-    /// The group begins with this variable, and ends where the next group begins.
+    /// The variable or metric that begins the group, which ends where the next one begins.
     first: &'static str,
     title: &'static str,
     /// Where to read more, for the page only.
     about: &'static str,
 }
 
-const GROUPS: [Group; 9] = [
+const VARIABLE_GROUPS: [Group; 9] = [
     Group {
         first: "PORT",
         title: "Server and log",
@@ -66,6 +66,44 @@ const GROUPS: [Group; 9] = [
     },
 ];
 
+const METRIC_GROUPS: [Group; 7] = [
+    Group {
+        first: "nodes",
+        title: "Nodes and connections",
+        about: "Refused nodes do not reconnect; rejected connections (503, 429, or closed) may. Causes that begin with `address_` are limits of one address.",
+    },
+    Group {
+        first: "messages",
+        title: "Messages",
+        about: "The acks are described in the [protocol](protocol.md).",
+    },
+    Group {
+        first: "webhook_calls",
+        title: "Webhooks",
+        about: "See [webhooks](../guides/webhooks.md).",
+    },
+    Group {
+        first: "tasks",
+        title: "Process",
+        about: "See [sizing](../guides/sizing.md) and the [log](../guides/monitoring.md#log).",
+    },
+    Group {
+        first: "lease_events",
+        title: "Replicas and Redis",
+        about: "The outcomes and events are explained in [replicas](../guides/replicas.md#metrics).",
+    },
+    Group {
+        first: "discovery_requests",
+        title: "Discovery",
+        about: "See [discovery](../guides/discovery.md).",
+    },
+    Group {
+        first: "peer_relay_messages",
+        title: "Peer-relay network",
+        about: "See [the peer-relay network](../explanation/overlay.md).",
+    },
+];
+
 const ENV_HEADER: &str = "\
 # Every variable of the broker with its default. Copy to .env and change what you need.
 # Environment variables override this file, even when empty.
@@ -91,14 +129,26 @@ An invalid value stops the start with exit code 2 and a message that lists every
 `crolang-broker --check-config` only checks, and `crolang-broker --help` prints this list.
 ";
 
-fn group_of(variable: &Variable) -> Option<&'static Group> {
-    GROUPS.iter().find(|group| group.first == variable.name)
+const METRICS_HEADER: &str = "\
+# Metrics
+
+<!-- Generated from src/metrics.rs and those of the crates by tests/integration/reference.rs. -->
+
+`GET /metrics` returns these in the text format of [OpenMetrics 1.0](https://prometheus.io/docs/specs/om/open_metrics_spec/), sorted by name.
+Most series with labels appear once they have counted something. Which of them to watch is in [monitoring](../guides/monitoring.md#metrics).
+";
+
+/// The units that end the name of a metric.
+const UNITS: [&str; 3] = ["bytes", "ratio", "seconds"];
+
+fn begun_by(name: &str, groups: &'static [Group]) -> Option<&'static Group> {
+    groups.iter().find(|group| group.first == name)
 }
 
 fn env_example() -> String {
     let mut text = ENV_HEADER.to_owned();
     for variable in VARIABLES {
-        if let Some(group) = group_of(variable) {
+        if let Some(group) = begun_by(variable.name, &VARIABLE_GROUPS) {
             writeln!(text, "\n# ===== {} =====", group.title).unwrap();
         }
         text.push_str("\n#");
@@ -124,7 +174,7 @@ fn configuration_page() -> String {
     let mut text = PAGE_HEADER.to_owned();
     for variable in VARIABLES {
         let Variable { name, default, allowed, about } = variable;
-        if let Some(group) = group_of(variable) {
+        if let Some(group) = begun_by(variable.name, &VARIABLE_GROUPS) {
             write!(text, "\n## {}\n\n{}\n\n", group.title, group.about).unwrap();
             text.push_str("| variable | default | allowed | what it does |\n|---|---|---|---|\n");
         }
@@ -135,21 +185,50 @@ fn configuration_page() -> String {
     text
 }
 
-#[test]
-fn every_group_begins_with_a_variable() {
-    assert_eq!(VARIABLES[0].name, GROUPS[0].first);
-    for group in &GROUPS {
-        let first = group.first;
-        assert!(VARIABLES.iter().any(|variable| variable.name == first), "there is no {first}");
+fn metrics_page() -> String {
+    let mut text = METRICS_HEADER.to_owned();
+    let (prefix, metrics) = described_metrics();
+    for MetricDescription { name, kind, labels, help } in metrics {
+        if let Some(group) = begun_by(name, &METRIC_GROUPS) {
+            write!(text, "\n## {}\n\n{}\n\n", group.title, group.about).unwrap();
+            text.push_str("| metric | type | labels | unit | help |\n|---|---|---|---|---|\n");
+        }
+        let kind = kind.as_str();
+        let total = if kind == "counter" { "_total" } else { "" };
+        let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
+        let unit = UNITS.into_iter().find(|unit| name.ends_with(&format!("_{unit}")));
+        let (labels, unit) = (labels.join(", "), unit.unwrap_or_default());
+        writeln!(text, "| `{prefix}_{name}{total}` | {kind} | {labels} | {unit} | {help} |")
+            .unwrap();
     }
+    text
+}
+
+fn assert_groups_begin_with(groups: &[Group], names: &[&str]) {
+    assert_eq!(names[0], groups[0].first);
+    for Group { first, .. } in groups {
+        assert!(names.contains(first), "there is no {first}");
+    }
+}
+
+#[test]
+fn every_group_begins_with_a_variable_or_a_metric() {
+    assert_groups_begin_with(
+        &VARIABLE_GROUPS,
+        &VARIABLES.iter().map(|v| v.name).collect::<Vec<_>>(),
+    );
+    let (_, metrics) = described_metrics();
+    assert_groups_begin_with(&METRIC_GROUPS, &metrics.iter().map(|m| m.name).collect::<Vec<_>>());
 }
 
 #[test]
 fn generated_files_are_up_to_date() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for (file, text) in
-        [(".env.example", env_example()), ("doc/reference/configuration.md", configuration_page())]
-    {
+    for (file, text) in [
+        (".env.example", env_example()),
+        ("doc/reference/configuration.md", configuration_page()),
+        ("doc/reference/metrics.md", metrics_page()),
+    ] {
         if std::env::var_os("WRITE_REFERENCE").is_some() {
             std::fs::write(root.join(file), &text).unwrap();
         }

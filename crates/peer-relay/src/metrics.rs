@@ -1,83 +1,62 @@
-//! What a peer counts, in the form that Prometheus reads.
+//! The metrics of a peer.
 
 use std::sync::Arc;
 
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::{Metric, Registry};
+use metric_set::{Counter, Description, Gauge, metrics};
+use prometheus_client::registry::Registry;
 
 use super::outcome::Outcome;
 
-type Labels = [(&'static str, &'static str); 1];
-
-/// The metrics of one peer; a cheap handle. The default ones are in no registry.
-#[derive(Debug, Clone, Default)]
-pub struct Metrics {
-    messages: Messages,
-    neighbours: Gauge,
-    channels_ended: Family<Labels, Counter>,
-}
-
-/// One counter for each outcome, looked up once.
-#[derive(Debug, Clone)]
-struct Messages(Arc<[Counter; Outcome::ALL.len()]>);
-
-impl From<&Family<Labels, Counter>> for Messages {
-    fn from(family: &Family<Labels, Counter>) -> Self {
-        let counter =
-            |outcome: Outcome| family.get_or_create_owned(&[("outcome", outcome.label())]);
-        Self(Arc::new(Outcome::ALL.map(counter)))
+metrics! {
+    struct Set {
+        /// Messages of the peer-relay network, and copies of them, by outcome.
+        peer_relay_messages: Counter["outcome"],
+        /// Peers of the peer-relay network with a channel to this one.
+        peer_relay_neighbours: Gauge,
+        /// Channels to peers that ended or could not be opened, by reason.
+        peer_relay_channels_ended: Counter["reason"],
     }
 }
 
-impl Default for Messages {
+/// The metrics of one peer; a cheap handle. The default ones are in no registry.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    set: Set,
+    /// One counter for each outcome, looked up once.
+    messages: Arc<[Counter; Outcome::ALL.len()]>,
+}
+
+impl Default for Metrics {
     fn default() -> Self {
-        Self::from(&Family::default())
+        let set = Set::default();
+        let messages = Outcome::ALL.map(|outcome| set.peer_relay_messages.with([outcome.label()]));
+        Self { set, messages: Arc::new(messages) }
     }
 }
 
 impl Metrics {
+    /// The metrics that [`register`](Self::register) adds.
+    pub const DESCRIPTIONS: &[Description] = Set::DESCRIPTIONS;
+
     /// Adds the metrics to `registry`.
     pub fn register(registry: &mut Registry) -> Self {
-        let messages: Family<Labels, Counter> = registered(
-            registry,
-            "peer_relay_messages",
-            "Messages of the peer-relay network, and copies of them, by outcome",
-        );
-        Self {
-            messages: Messages::from(&messages),
-            neighbours: registered(
-                registry,
-                "peer_relay_neighbours",
-                "Peers of the peer-relay network with a channel to this one",
-            ),
-            channels_ended: registered(
-                registry,
-                "peer_relay_channels_ended",
-                "Channels to peers that ended or could not be opened, by reason",
-            ),
-        }
+        let metrics = Self::default();
+        metrics.set.register(registry);
+        metrics
     }
 
     /// Counts a message, or a copy of one.
     pub(crate) fn message(&self, outcome: Outcome) {
-        self.messages.0[outcome as usize].inc();
+        self.messages[outcome as usize].inc();
     }
 
     /// The peers that there is a channel to.
     pub(crate) fn neighbours(&self) -> &Gauge {
-        &self.neighbours
+        &self.set.peer_relay_neighbours
     }
 
     /// Counts a channel that ended or could not be opened.
     pub(crate) fn channel_ended(&self, reason: &'static str) {
-        self.channels_ended.get_or_create(&[("reason", reason)]).inc();
+        self.set.peer_relay_channels_ended.inc([reason]);
     }
-}
-
-fn registered<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
-    let metric = M::default();
-    registry.register(name, help, metric.clone());
-    metric
 }

@@ -1,42 +1,36 @@
-//! What is counted, in the form that Prometheus reads.
+//! The metrics of discovery.
 
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::{Metric, Registry};
+use metric_set::{Counter, Description, Gauge, metrics};
+use prometheus_client::registry::Registry;
+
+metrics! {
+    struct Set {
+        /// Requests for discovery, by endpoint and outcome.
+        discovery_requests: Counter["endpoint", "outcome"],
+        /// Sessions that are stored for discovery, at the last clean-up.
+        discovery_sessions: Gauge,
+        /// Long polls and event streams of discovery.
+        discovery_waiting: Gauge,
+    }
+}
 
 /// The metrics of discovery; a cheap handle. The default ones are in no registry.
 #[derive(Debug, Clone, Default)]
 pub struct Metrics {
-    requests: Family<[(&'static str, &'static str); 2], Counter>,
-    sessions: Gauge,
-    waiting: Gauge,
+    set: Set,
     #[cfg(feature = "redis")]
     redis: redis_session::RedisMetrics,
 }
 
 impl Metrics {
+    /// The metrics that [`register`](Self::register) adds.
+    pub const DESCRIPTIONS: &[Description] = Set::DESCRIPTIONS;
+
     /// Adds the metrics to `registry`.
     pub fn register(registry: &mut Registry) -> Self {
-        Self {
-            requests: registered(
-                registry,
-                "discovery_requests",
-                "Requests for discovery, by endpoint and outcome",
-            ),
-            sessions: registered(
-                registry,
-                "discovery_sessions",
-                "Sessions that are stored for discovery, at the last clean-up",
-            ),
-            waiting: registered(
-                registry,
-                "discovery_waiting",
-                "Long polls and event streams of discovery",
-            ),
-            #[cfg(feature = "redis")]
-            redis: redis_session::RedisMetrics::default(),
-        }
+        let metrics = Self::default();
+        metrics.set.register(registry);
+        metrics
     }
 
     /// Replaces the metrics of the session with Redis, for a program that has more than one.
@@ -51,21 +45,15 @@ impl Metrics {
     }
 
     pub(crate) fn request(&self, endpoint: &'static str, outcome: &'static str) {
-        self.requests.get_or_create(&[("endpoint", endpoint), ("outcome", outcome)]).inc();
+        self.set.discovery_requests.inc([endpoint, outcome]);
     }
 
     pub(crate) fn sessions(&self, sessions: usize) {
-        self.sessions.set(i64::try_from(sessions).unwrap_or(i64::MAX));
+        self.set.discovery_sessions.set(i64::try_from(sessions).unwrap_or(i64::MAX));
     }
 
     /// The long polls and event streams that are open.
     pub(crate) fn waiting(&self) -> &Gauge {
-        &self.waiting
+        &self.set.discovery_waiting
     }
-}
-
-fn registered<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
-    let metric = M::default();
-    registry.register(name, help, metric.clone());
-    metric
 }

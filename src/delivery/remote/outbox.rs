@@ -53,14 +53,14 @@ impl Outbox {
         write: impl FnOnce(&mut Vec<u8>),
     ) -> bool {
         if !self.redis.is_connected() {
-            self.metrics.replica_messages("redis_unavailable", 1);
+            self.metrics.replica_messages.inc(["redis_unavailable"]);
             return false;
         }
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let batches = waiting.entry(replica).or_default();
         if batches.len() > MAX_WAITING_BYTES / BATCH_BYTES {
             drop(waiting);
-            self.metrics.replica_messages("outbox_full", 1);
+            self.metrics.replica_messages.inc(["outbox_full"]);
             return false;
         }
         if batches.last().is_none_or(|batch| batch.bytes.len() >= BATCH_BYTES) {
@@ -119,7 +119,7 @@ impl Outbox {
             let (label, outcome) = match self.redis.publish(&channel, batch.bytes).await {
                 Ok(0) => ("nobody_listens", Outcome::Unreachable),
                 Ok(_) => {
-                    self.metrics.replica_messages("sent", batch.entries);
+                    self.metrics.replica_messages.inc_by(["sent"], batch.entries);
                     continue;
                 }
                 Err(RedisFailure::Unanswered) => ("outcome_unknown", Outcome::Unknown),
@@ -127,7 +127,7 @@ impl Outbox {
                     ("not_sent", Outcome::Unknown)
                 }
             };
-            self.metrics.replica_messages(label, batch.entries);
+            self.metrics.replica_messages.inc_by([label], batch.entries);
             batch.requests.into_iter().for_each(|request| failed(request, outcome));
         }
     }

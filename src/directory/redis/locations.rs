@@ -60,7 +60,7 @@ impl RedisDirectory {
         if !self.0.claims.has(node, owner.connection)
             && let Ok(node) = NodeId::parse(node)
         {
-            self.0.metrics.lease_event("healed");
+            self.0.metrics.lease_events.inc(["healed"]);
             self.send_release(node, owner);
         }
     }

@@ -151,14 +151,14 @@ impl Maintenance {
                     Ok(Value::Int(0)) => self.directory.lose(node.clone(), connection),
                     Ok(Value::Int(kept)) => {
                         if kept == 2 {
-                            self.directory.0.metrics.lease_event("asserted");
+                            self.directory.0.metrics.lease_events.inc(["asserted"]);
                         }
                         self.directory.0.claims.confirm(node, connection, sent);
                     }
                     // The memory is full, or the key has another type: tried again, until the
                     // lease has run out.
                     Ok(_) | Err(RedisFailure::Refused(_)) => {
-                        self.directory.0.metrics.lease_event("not_extended");
+                        self.directory.0.metrics.lease_events.inc(["not_extended"]);
                     }
                     // The others may be on other servers of a cluster.
                     Err(failure) => extended = Err(failure),
