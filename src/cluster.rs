@@ -10,7 +10,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::broker::Broker;
 use crate::delivery::Remote;
-use crate::directory::{Directory, LeaseSettings, LostLease, Maintenance};
+use crate::directory::{Directory, LeaseSettings, LostLease, Maintenance, RedisDirectory};
 use crate::metrics::Metrics;
 use crate::node::ReplicaId;
 
@@ -70,7 +70,7 @@ impl Cluster {
         let name = replica.to_string();
         let redis = settings.redis.clone();
         let (redis, frames) =
-            Redis::start(redis, "nodes", &name, Directory::required_commands, metrics.redis());
+            Redis::start(redis, "nodes", &name, RedisDirectory::required_commands, metrics.redis());
         let timeout =
             if settings.required_at_start { REQUIRED_START_TIMEOUT } else { START_TIMEOUT };
         let mut state = redis.state();

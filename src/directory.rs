@@ -63,11 +63,6 @@ impl Directory {
         (Self::Redis(directory), maintenance, lost)
     }
 
-    /// Returns the commands that a directory in Redis needs, on `key`, which is gone afterwards.
-    pub(crate) fn required_commands(key: &str) -> Vec<::redis::Cmd> {
-        RedisDirectory::required_commands(key)
-    }
-
     /// Returns a command that Redis refuses at present.
     pub(crate) fn refusal(&self) -> Option<Refusal> {
         match self {

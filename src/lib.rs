@@ -1,33 +1,35 @@
 //! The rendezvous server for CrolangP2P: nodes connect by an ID over Socket.IO, exchange the
-//! signaling of direct connections, and send each other messages where there is no direct one.
+//! signaling of WebRTC connections, and relay messages where there is no direct connection.
 //!
 //! # How a message travels
 //!
-//! A client's TCP connection is a [`link`]. The [`gateway`] serves HTTP on it, and at the upgrade
-//! asks the [`broker`] to admit the node: the broker acquires the node's ID from the [`directory`]
-//! and attaches the lease to the link, so that whatever ends the link releases the ID. From then on
-//! the gateway hands each event to the node's session, where the road of a message begins:
-//! `broker/session` (who sends), `authorize` (may it pass), `route` (where is the receiver),
-//! `pipeline` (whose turn is it, if something has to be asked), `deliver`. The [`delivery`] knows
-//! the receiver's connection, whose link has an outbox, or the way to its replica, through
-//! [`redis_session`]. The text of the payload is the same all the way, and the ack says what the
-//! delivery said.
+//! A client's TCP connection is a [`link`]. The [`gateway`] serves HTTP on it and, at the upgrade,
+//! asks the [`broker`] to admit the node. The broker acquires the node's ID from the [`directory`]
+//! and attaches the lease to the link, so that the ID is released however the link ends. From then
+//! on the gateway passes each event to the node's session, and the message takes its path through
+//! five files of `broker`: `session` (takes the event), `authorize` (may it pass?), `route` (where
+//! is the receiver?), `pipeline` (in what order, if a reply has to be awaited?) and `deliver`. The
+//! [`delivery`] finds the receiver's connection, whose link queues the message in its outbox, or
+//! sends it to the receiver's replica through [`redis_session`]. The payload is forwarded as it
+//! came, and the ack says how the delivery ended.
 //!
 //! # Reading order
 //!
-//! [`node`], [`protocol`]: the domain types. [`link`]: one connection. [`directory`],
-//! [`delivery`]: who owns an ID, and the way to its connection. [`webhooks`]: the operator's own
-//! servers. [`broker`]: what is done with them. [`cluster`]: replicas that act as one.
-//! [`gateway`], [`http`]: the endpoints; [`rondevu`] has those of discovery, for peers without IDs.
-//! [`overlay`]: the other network, in which messages go from peer to peer. [`server`]: the
-//! composition. [`config`], [`telemetry`], [`metrics`]: what operators see. Modules import only
-//! from those named before them, apart from `server`, which knows everything, and `config`, which
-//! only `server` and the program know.
+//! 1. [`node`], [`protocol`]: the domain types. [`link`]: one connection.
+//! 2. [`directory`], [`delivery`]: who owns an ID, and how to reach its connection. [`webhooks`]:
+//!    the operator's own servers.
+//! 3. [`broker`]: what uses all of these. [`cluster`]: replicas that act as one.
+//! 4. [`gateway`], [`http`]: the endpoints; [`rondevu`] has those of discovery, and [`overlay`] is
+//!    the peer-relay network.
+//! 5. [`server`]: puts the parts together. [`config`], [`telemetry`], [`metrics`]: what operators
+//!    set and see.
+//!
+//! Modules import only downwards; `doc/explanation/architecture.md` lists them from the bottom up.
 //!
 //! # In another program
 //!
-//! [`Config`] and [`Server`] are the whole broker. The crates [`peer_relay`] and [`rondevu`] can be
-//! used without it.
+//! [`Config`] and [`Server`] are all that is needed to run a broker. The crates [`peer_relay`] and
+//! [`rondevu`] can be used without it.
 //!
 //! ```
 //! use crolang_broker::{Config, Server};

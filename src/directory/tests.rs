@@ -49,7 +49,7 @@ impl View {
         )
         .unwrap();
         let (replica, metrics) = (ReplicaId::random(), Metrics::new());
-        let (name, required) = (replica.to_string(), Directory::required_commands);
+        let (name, required) = (replica.to_string(), RedisDirectory::required_commands);
         let (redis, frames) = Redis::start(settings, "nodes", &name, required, metrics.redis());
         let (directory, maintenance, lost) =
             Directory::redis(redis.clone(), replica, leases, metrics.clone());

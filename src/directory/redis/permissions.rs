@@ -7,7 +7,7 @@ use super::RedisDirectory;
 
 impl RedisDirectory {
     /// Returns the commands that the directory needs, on `key`, which is gone afterwards.
-    pub(in crate::directory) fn required_commands(key: &str) -> Vec<Cmd> {
+    pub(crate) fn required_commands(key: &str) -> Vec<Cmd> {
         let command = |name: &str, arguments: &[&str]| {
             let mut command = redis::cmd(name);
             command.arg(key).arg(arguments);
