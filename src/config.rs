@@ -31,7 +31,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::broker::{BrokerSettings, StaticRtc};
+use crate::broker::{BrokerSettings, DuplicateIdPolicy, RtcFallback, StaticRtc};
 use crate::cluster::ClusterSettings;
 use crate::gateway::{ListenerSettings, TransportSettings};
 use crate::protocol::SupportedNodes;
@@ -46,6 +46,22 @@ const MIN_MEMORY_LIMIT: u64 = 32 << 20;
 
 /// The most threads that can be asked for; more than the cores there are make nothing faster.
 const MAX_WORKER_THREADS: usize = 1024;
+
+const LOG_LEVELS: [(&str, LogLevel); 4] = [
+    ("0", LogLevel::Minimal),
+    ("1", LogLevel::Connections),
+    ("2", LogLevel::Events),
+    ("3", LogLevel::Debug),
+];
+
+const DUPLICATE_ID_POLICIES: [(&str, DuplicateIdPolicy); 3] = [
+    ("probe", DuplicateIdPolicy::Probe),
+    ("reject", DuplicateIdPolicy::Reject),
+    ("replace", DuplicateIdPolicy::Replace),
+];
+
+const RTC_FALLBACKS: [(&str, RtcFallback); 3] =
+    [("last", RtcFallback::Last), ("default", RtcFallback::Default), ("close", RtcFallback::Close)];
 
 /// Everything an operator can set, as the parts take it. Each field of a part is the variable of
 /// a similar name; durations are set in milliseconds, as the variable's ending says.
@@ -162,8 +178,9 @@ impl Config {
                     .ok()
                     .filter(|threads: &NonZeroUsize| threads.get() <= MAX_WORKER_THREADS)
             }),
-            log_level: reader.parsed("LOG_LEVEL"),
-            log_format: reader.parsed("LOG_FORMAT"),
+            log_level: reader.choice("LOG_LEVEL", &LOG_LEVELS),
+            log_format: reader
+                .choice("LOG_FORMAT", &[("text", LogFormat::Text), ("json", LogFormat::Json)]),
             max_connections: reader.number("MAX_CONNECTIONS", 1),
             memory_limit: reader.optional("MEMORY_LIMIT_BYTES", |text| {
                 text.parse().ok().filter(|bytes| *bytes >= MIN_MEMORY_LIMIT)
@@ -185,8 +202,8 @@ impl Config {
                 relay_enabled: reader.switch("WEBSOCKET_RELAY_ENABLED"),
                 max_data_bytes: reader.number("MAX_DATA_BYTES", 1),
                 max_presence_ids: reader.number("MAX_PRESENCE_IDS", 1),
-                duplicate_id_policy: reader.parsed("DUPLICATE_ID_POLICY"),
-                rtc_fallback: reader.parsed("RTC_FALLBACK"),
+                duplicate_id_policy: reader.choice("DUPLICATE_ID_POLICY", &DUPLICATE_ID_POLICIES),
+                rtc_fallback: reader.choice("RTC_FALLBACK", &RTC_FALLBACKS),
             },
             static_rtc: rtc::read(&mut reader),
             webhooks: webhooks::read(&mut reader),

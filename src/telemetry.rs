@@ -10,7 +10,6 @@ mod queue;
 pub use queue::LogGuard;
 
 use std::io;
-use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -67,32 +66,6 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
-}
-
-impl FromStr for LogLevel {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        Ok(match text {
-            "0" => Self::Minimal,
-            "1" => Self::Connections,
-            "2" => Self::Events,
-            "3" => Self::Debug,
-            _ => return Err(()),
-        })
-    }
-}
-
-impl FromStr for LogFormat {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        Ok(match text {
-            "text" => Self::Text,
-            "json" => Self::Json,
-            _ => return Err(()),
-        })
-    }
 }
 
 /// Why there is no log.

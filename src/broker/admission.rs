@@ -1,7 +1,6 @@
 //! A node comes: it gets its ID, is refused for good, or is rejected for now.
 
 use std::net::IpAddr;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -33,19 +32,6 @@ pub enum DuplicateIdPolicy {
     Reject,
     /// The newcomer always replaces the holder.
     Replace,
-}
-
-impl FromStr for DuplicateIdPolicy {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        Ok(match text {
-            "probe" => Self::Probe,
-            "reject" => Self::Reject,
-            "replace" => Self::Replace,
-            _ => return Err(()),
-        })
-    }
 }
 
 /// Why a node did not get its ID.

@@ -1,7 +1,6 @@
 //! The RTC configuration that a node is given: the webhook's, or one of our own.
 
 use std::net::IpAddr;
-use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
@@ -33,19 +32,6 @@ pub enum RtcFallback {
     Default,
     /// Nothing: its connection is closed, and it reconnects.
     Close,
-}
-
-impl FromStr for RtcFallback {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        Ok(match text {
-            "last" => Self::Last,
-            "default" => Self::Default,
-            "close" => Self::Close,
-            _ => return Err(()),
-        })
-    }
 }
 
 /// A configuration that needs no webhook.

@@ -24,7 +24,14 @@ fn redis(reader: &mut Reader<impl Source>) -> Option<RedisSettings> {
     let urls: Option<Vec<Url>> = reader.secret("REDIS_URL", |text| {
         text.split(',').map(|url| Url::parse(url.trim()).ok().filter(is_redis)).collect()
     });
-    let mode: RedisMode = reader.parsed("REDIS_MODE");
+    let mode = reader.choice(
+        "REDIS_MODE",
+        &[
+            ("single", RedisMode::Single),
+            ("sentinel", RedisMode::Sentinel),
+            ("cluster", RedisMode::Cluster),
+        ],
+    );
     let sentinel = SentinelSettings {
         primary: reader.parsed("REDIS_SENTINEL_NAME"),
         username: reader.secret("REDIS_SENTINEL_USERNAME", |text| Some(text.to_owned())),

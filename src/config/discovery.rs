@@ -2,7 +2,6 @@
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use redis_session::RedisSettings;
 use rondevu::{BasePath, Settings, Storage, StoreLimits};
@@ -17,50 +16,11 @@ enum StorageType {
     Redis,
 }
 
-/// `STORAGE_PATH`: a file, or none for SQLite's name of a database in memory.
-struct StoragePath(Option<PathBuf>);
-
-/// Rondevu is told so to store its sessions in memory.
+/// What the original takes for "no file".
 const IN_MEMORY: &str = ":memory:";
 
-impl FromStr for StoragePath {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        match text {
-            IN_MEMORY => Ok(Self(None)),
-            _ if text.starts_with(':') || text.starts_with("file:") => Err(()),
-            _ => Ok(Self(Some(text.into()))),
-        }
-    }
-}
-
-/// A percentage from 1 to 100.
-struct Percent(u32);
-
-impl FromStr for Percent {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        text.parse().ok().filter(|percent| (1..=100).contains(percent)).map(Self).ok_or(())
-    }
-}
-
-/// `DISCOVERY_PATH`: a base path that does not begin with a segment of other endpoints.
-struct DiscoveryPath(BasePath);
-
-/// First segments that other endpoints have.
+/// First segments of paths that other endpoints have.
 const RESERVED: [&str; 6] = ["health", "healthz", "livez", "metrics", "readyz", "socket.io"];
-
-impl FromStr for DiscoveryPath {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        let path: BasePath = text.parse().map_err(|_| ())?;
-        let first = path.as_str().split('/').nth(1).unwrap_or_default();
-        if RESERVED.contains(&first) { Err(()) } else { Ok(Self(path)) }
-    }
-}
 
 /// Reads what `STORAGE_TYPE` switches on; `None` if it is not set. The other variables are checked
 /// all the same, so that an error in them shows now.
@@ -74,8 +34,11 @@ pub(super) fn read(
         "redis" => Some(StorageType::Redis),
         _ => None,
     });
-    let StoragePath(path) = reader.parsed("STORAGE_PATH");
-    let DiscoveryPath(base_path) = reader.parsed("DISCOVERY_PATH");
+    let path = reader.value("STORAGE_PATH", storage_path);
+    let base_path = reader.value("DISCOVERY_PATH", base_path);
+    let max_percent_per_address = reader.value("DISCOVERY_MAX_PERCENT_PER_ADDRESS", |text| {
+        text.parse().ok().filter(|percent| (1..=100).contains(percent))
+    });
     let max_requests_per_second = reader.number("DISCOVERY_MAX_REQUESTS_PER_SECOND", 0);
     let settings = Settings {
         storage: Storage::Memory,
@@ -92,7 +55,7 @@ pub(super) fn read(
             .and_then(NonZeroU32::new),
         max_waiting: reader.number("DISCOVERY_MAX_WAITING", 1),
         max_incomplete_bytes: reader.number("DISCOVERY_MAX_UNFINISHED_BYTES", 1),
-        max_percent_per_address: reader.parsed::<Percent>("DISCOVERY_MAX_PERCENT_PER_ADDRESS").0,
+        max_percent_per_address,
     };
     let storage = match (storage?, path, redis) {
         (StorageType::Memory, ..) | (StorageType::Sqlite, None, _) => Ok(Storage::Memory),
@@ -107,6 +70,22 @@ pub(super) fn read(
             None
         }
     }
+}
+
+/// A file; none for SQLite's name of a database in memory, but no other of its special names.
+fn storage_path(text: &str) -> Option<Option<PathBuf>> {
+    match text {
+        IN_MEMORY => Some(None),
+        _ if text.starts_with(':') || text.starts_with("file:") => None,
+        _ => Some(Some(text.into())),
+    }
+}
+
+/// A base path that does not begin with a segment of other endpoints.
+fn base_path(text: &str) -> Option<BasePath> {
+    let path: BasePath = text.parse().ok()?;
+    let first = path.as_str().split('/').nth(1).unwrap_or_default();
+    (!RESERVED.contains(&first)).then_some(path)
 }
 
 #[cfg(feature = "discovery-sqlite")]

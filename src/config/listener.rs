@@ -15,7 +15,14 @@ pub(super) fn read(reader: &mut Reader<impl Source>) -> ListenerSettings {
         trusted_proxies: reader
             .optional("TRUSTED_PROXIES", |text| text.parse().ok())
             .unwrap_or_default(),
-        proxy_protocol: reader.parsed("PROXY_PROTOCOL"),
+        proxy_protocol: reader.choice(
+            "PROXY_PROTOCOL",
+            &[
+                ("off", ProxyProtocol::Off),
+                ("optional", ProxyProtocol::Optional),
+                ("required", ProxyProtocol::Required),
+            ],
+        ),
         http_idle_timeout: reader.milliseconds("HTTP_IDLE_TIMEOUT_MS", 1),
         banned: reader.optional("BANNED_ADDRESSES", |text| text.parse().ok()).unwrap_or_default(),
         allowed_origins: reader.parsed("ALLOWED_ORIGINS"),

@@ -30,6 +30,13 @@ impl<S: Source> Reader<S> {
         self.value(name, |text| text.parse().ok())
     }
 
+    /// One of a few words, each of which stands for a value.
+    pub(super) fn choice<T: Copy>(&mut self, name: &'static str, words: &[(&str, T)]) -> T {
+        self.value(name, |text| {
+            words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value)
+        })
+    }
+
     /// `true` or `false`, in any case.
     pub(super) fn switch(&mut self, name: &'static str) -> bool {
         self.value(name, |text| text.to_ascii_lowercase().parse().ok())
@@ -133,8 +140,8 @@ impl<S: Source> Reader<S> {
         );
     }
 
-    /// The parsed value, or the default where none is set or what is set cannot be used.
-    fn value<T>(&mut self, name: &'static str, parse: impl Fn(&str) -> Option<T>) -> T {
+    /// The parsed value; the default if none is set, or if the one that is set is not valid.
+    pub(super) fn value<T>(&mut self, name: &'static str, parse: impl Fn(&str) -> Option<T>) -> T {
         let variable = variable(name);
         if let Some(text) = self.text(variable) {
             if let Some(value) = parse(&text) {

@@ -3,7 +3,7 @@
 use super::Source;
 use super::reader::Reader;
 use crate::secret_url::SecretUrl;
-use crate::webhooks::{CallSettings, ExtraRoots, Signer, WebhookSettings};
+use crate::webhooks::{CallSettings, DataFormat, ExtraRoots, Signer, WebhookSettings};
 
 /// Reads which webhooks there are and how they are called.
 pub(super) fn read(reader: &mut Reader<impl Source>) -> WebhookSettings {
@@ -14,7 +14,10 @@ pub(super) fn read(reader: &mut Reader<impl Source>) -> WebhookSettings {
         validity: url("NODES_VALIDITY_CHECK_WEBHOOK_URL"),
         rtc_configuration: url("RTC_CONFIGURATION_RESOLVER_WEBHOOK_URL"),
         socket_message: url("ON_AUTHENTICATED_SOCKET_MSG_WEBHOOK_URL"),
-        authentication_data_format: reader.parsed("AUTHENTICATION_DATA_FORMAT"),
+        authentication_data_format: reader.choice(
+            "AUTHENTICATION_DATA_FORMAT",
+            &[("object", DataFormat::Object), ("string", DataFormat::String)],
+        ),
         authorization_cache_ttl: reader.milliseconds("AUTHORIZATION_CACHE_TTL_MS", 0),
         validity_check_interval: reader.milliseconds("NODES_STATUS_CHECK_INTERVAL_MS", 1),
         validity_check_batch_size: reader.number("VALIDITY_CHECK_BATCH_SIZE", 1),

@@ -2,7 +2,6 @@
 //! that does not read HTTP tells whose connection it is (haproxy's proxy-protocol.txt).
 
 use std::net::{IpAddr, SocketAddr};
-use std::str::FromStr;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -17,19 +16,6 @@ pub enum ProxyProtocol {
     Optional,
     /// They always send one; a connection without is closed.
     Required,
-}
-
-impl FromStr for ProxyProtocol {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        Ok(match text {
-            "off" => Self::Off,
-            "optional" => Self::Optional,
-            "required" => Self::Required,
-            _ => return Err(()),
-        })
-    }
 }
 
 const V1_START: &[u8] = b"PROXY ";

@@ -3,7 +3,6 @@
 //! Policy: closed, but not for good. Without an answer the node is turned away for now.
 
 use std::net::IpAddr;
-use std::str::FromStr;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -19,18 +18,6 @@ pub enum DataFormat {
     String,
     /// As the object that it is, if it is the text of one.
     Object,
-}
-
-impl FromStr for DataFormat {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        Ok(match text {
-            "object" => Self::Object,
-            "string" => Self::String,
-            _ => return Err(()),
-        })
-    }
 }
 
 pub(crate) struct Authentication {

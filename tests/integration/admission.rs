@@ -2,7 +2,7 @@
 
 use crate::support::{
     Frame, Node, back_at_the_start, enter, exchange, frame, get, metric, start, start_with,
-    upgrade_request,
+    unix_time, upgrade_request,
 };
 
 #[tokio::test]
@@ -260,9 +260,7 @@ async fn health_and_unknown_paths() {
         head.starts_with("HTTP/1.1 200 ") && head.contains("content-type: application/json"),
         "{head}"
     );
-    let now =
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis()
-            as u64;
+    let now = unix_time().as_millis() as u64;
     let health: serde_json::Value = serde_json::from_str(body).unwrap();
     assert_eq!(health["status"], "ok");
     assert!(now.abs_diff(health["timestamp"].as_u64().unwrap()) < 10_000);

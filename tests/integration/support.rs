@@ -28,7 +28,7 @@ pub use web::Web;
 use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crolang_broker::{Config, ConfigErrors, Server, StartError, VARIABLES, Variable};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -100,6 +100,11 @@ pub async fn enter(address: SocketAddr, query: &str) -> Result<Node, String> {
 pub fn rtc_configuration(event: &str) -> String {
     let argument = event.strip_prefix("42[\"AUTHENTICATED\",").and_then(|it| it.strip_suffix(']'));
     serde_json::from_str(argument.unwrap_or_else(|| panic!("not greeted but {event}"))).unwrap()
+}
+
+/// The time since 1970.
+pub fn unix_time() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap()
 }
 
 /// The value of a metric, by its name with labels.

@@ -3,14 +3,14 @@
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::net::UdpSocket;
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
-use crate::support::{Node, SOON, rtc_configuration, start_with_variables};
+use crate::support::{Node, SOON, rtc_configuration, start_with_variables, unix_time};
 
 const SECRET: &str = "north wind & sun";
 
@@ -177,7 +177,7 @@ async fn credentials_from_the_broker_get_a_relay_address_from_a_turn_server() {
     let username = entry["username"].as_str().unwrap();
     let (expiry, id) = username.split_once(':').unwrap();
     assert_eq!(id, "alice");
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let now = unix_time().as_secs();
     let seconds_left = expiry.parse::<u64>().unwrap() - now;
     assert!((50..=60).contains(&seconds_left), "{seconds_left}");
     // The official nodes read `password`, browsers read `credential`.

@@ -3,14 +3,14 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use crolang_broker::Server;
 use serde_json::{Value, json};
 
 use crate::support::{
     EVENTS, Frame, Hook, Node, RedisServer, Reply, SOON, back_at_the_start, eventually, metric,
-    start_replica, start_with_variables,
+    start_replica, start_with_variables, unix_time,
 };
 
 const URL: &str = "AUTHORIZE_NODES_COMMUNICATION_WEBHOOK_URL";
@@ -29,7 +29,7 @@ async fn start(hook: &Hook) -> Server {
 /// Gives 0 to 100 ms, another time at each call. The seed is told, so that a run that fails can
 /// be run again.
 fn random_delays() -> impl Fn() -> Duration + Send + Sync {
-    let seed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos();
+    let seed = unix_time().subsec_nanos();
     println!("delays from seed {seed}");
     let calls = AtomicU64::new(u64::from(seed));
     move || {

@@ -1,7 +1,6 @@
 //! Where Redis is and how to connect to it.
 
 use std::fmt;
-use std::str::FromStr;
 
 use redis::aio::AsyncPushSender;
 use redis::cluster::{ClusterClient, ClusterClientBuilder};
@@ -24,19 +23,6 @@ pub enum RedisMode {
     Sentinel,
     /// Some servers of a cluster.
     Cluster,
-}
-
-impl FromStr for RedisMode {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        Ok(match text {
-            "single" => Self::Single,
-            "sentinel" => Self::Sentinel,
-            "cluster" => Self::Cluster,
-            _ => return Err(()),
-        })
-    }
 }
 
 /// What is needed to ask sentinels.
