@@ -1,6 +1,6 @@
 // A walk through the complete example (examples/complete) with official clients, in steps that scripts/complete-example
 // asks for between stopping and starting its services: node complete-example.js STEP. HOLD keeps its nodes until a line
-// comes on the standard input.
+// comes on the standard input. scripts/original-example asks for some of them too.
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -39,6 +39,14 @@ const steps = {
       console.log(`ok: mallory is refused: ${error.message}`);
       return true;
     });
+  },
+
+  /** A node that the original's example finds invalid at its next validity check. */
+  async invalid() {
+    const { socket } = await connectNode(broker, 'to-be-disconnected');
+    const reason = await within(LIMIT_MS, new Promise((resolve) => socket.once('disconnect', resolve)), 'disconnection');
+    assert.equal(reason, 'io server disconnect');
+    console.log('ok: an invalid node is disconnected');
   },
 
   /** With the credentials that a node is given, by coturn's own client. */
