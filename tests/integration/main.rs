@@ -68,6 +68,7 @@ mod webhooks_faults;
 mod webhooks_order;
 mod webhooks_rtc;
 mod webhooks_secrets;
+mod webhooks_soak;
 mod webhooks_socket_message;
 mod webhooks_transport;
 mod webhooks_validity;

@@ -88,7 +88,7 @@ struct Shared {
     most_in_flight: AtomicUsize,
     /// What was sent of answers that never end.
     endless_bytes: AtomicUsize,
-    /// How long a connection may be idle before it is closed.
+    /// How long a connection may be idle after an answer before it is closed.
     idle_limit: Mutex<Duration>,
 }
 
@@ -169,7 +169,7 @@ impl Hook {
         eventually("the tries are over", || wanted || self.open_connections() == 0).await;
     }
 
-    /// From now on, closes connections that are idle for so long.
+    /// From now on, closes connections that are idle for so long after an answer.
     pub fn close_idle_after(&self, limit: Duration) {
         *self.shared.idle_limit.lock().unwrap() = limit;
     }
