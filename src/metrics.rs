@@ -24,39 +24,39 @@ const PREFIX: &str = "crolang";
 metrics! {
     /// The metrics that the broker itself counts.
     pub(crate) struct Set {
-        /// Nodes that hold their ID on this replica.
+        /// Nodes on this replica that hold their ID.
         pub(crate) nodes: Gauge,
         /// Nodes that got their ID.
         admissions: Counter,
-        /// Nodes that were refused for good, by cause.
+        /// Nodes that were refused, by cause.
         pub(crate) refusals: Counter["cause"],
-        /// Connections turned away for now, by cause.
+        /// Connections rejected with a temporary error, by cause.
         pub(crate) rejections: Counter["cause"],
         /// Connections of nodes that ended, by reason.
         connections_closed: Counter["reason"],
 
         /// Messages between nodes, by event and ack.
         messages: Counter["event", "ack"],
-        /// Messages of peers for nodes, by outcome.
+        /// Messages from peers to nodes, by outcome.
         pub(crate) bridge_messages: Counter["outcome"],
-        /// Questions which nodes are connected.
+        /// Presence queries.
         pub(crate) presence_questions: Counter,
 
         /// Calls of webhooks, by hook and outcome.
         pub(crate) webhook_calls: Counter["hook", "outcome"],
 
-        /// Tasks of the process that have not ended.
+        /// Running tasks of the process.
         pub(crate) tasks: Gauge,
-        /// Memory that the process has.
+        /// Resident memory of the process.
         pub(crate) memory_used_bytes: Gauge,
-        /// What was done to stay below the limit of memory, by action.
+        /// Actions taken to stay within the memory budget, by action.
         pub(crate) memory_limit: Counter["action"],
-        /// Lines of the process's log that were dropped, by cause.
+        /// Dropped log lines, by cause.
         log_lines_dropped: Counter["cause"],
 
-        /// What happened to leases in Redis apart from being acquired and released.
+        /// Events of leases in Redis other than acquisition and release, by event.
         pub(crate) lease_events: Counter["event"],
-        /// Messages to and from other replicas, by what became of them.
+        /// Messages to and from other replicas, by outcome.
         pub(crate) replica_messages: Counter["outcome"],
     }
 }

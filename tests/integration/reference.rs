@@ -107,7 +107,7 @@ const METRIC_GROUPS: [Group; 7] = [
 const ENV_HEADER: &str = "\
 # Every variable of the broker with its default. Copy to .env and change what you need.
 # Environment variables override this file, even when empty.
-# Quote values that contain a # after a blank. Docker and Compose read such files differently:
+# Quote values that contain a # after a blank. Docker and Compose parse such files differently:
 # see doc/guides/env-files.md.
 # A variable that ends in _FILE names a file that holds the secret of the variable above it.
 # Generated from src/config/variables; see tests/integration/reference.rs.
@@ -120,13 +120,13 @@ const PAGE_HEADER: &str = "\
 
 Set variables in the environment or in a file `.env` in the working directory; [.env.example](../../.env.example) lists them all.
 Environment variables override `.env`, even when empty. A blank value counts as not set, and values are taken literally: `$` is a dollar sign.
-Docker and Compose read such files in their own way: [`.env` files](../guides/env-files.md).
+Docker and Compose parse such files differently: [`.env` files](../guides/env-files.md).
 
-Variables that may hold a secret can be set by a file instead: `REDIS_URL_FILE=/run/secrets/redis` is the path of a file that contains what
-`REDIS_URL` would be set to. Blanks and line breaks at its ends do not count. Setting both is an error.
+Variables that may hold a secret can be set by a file instead: `REDIS_URL_FILE=/run/secrets/redis` is the path of a file that contains the value of
+`REDIS_URL`. Leading and trailing blanks and line breaks are ignored. Setting both is an error.
 
-An invalid value stops the start with exit code 2 and a message that lists every error.
-`crolang-broker --check-config` only checks, and `crolang-broker --help` prints this list.
+Invalid values stop the start with exit code 2 and a message that lists all of them.
+`crolang-broker --check-config` only checks the variables, and `crolang-broker --help` prints this list.
 ";
 
 const METRICS_HEADER: &str = "\

@@ -7,11 +7,11 @@ use super::Refusal;
 
 metrics! {
     struct Set {
-        /// Whether Redis is connected, by what it is used for.
+        /// Whether Redis is connected, by use.
         redis_connected: Gauge["use"],
-        /// Commands for Redis, by outcome.
+        /// Redis commands, by outcome.
         redis_commands: Counter["outcome"],
-        /// Commands that Redis refused to execute, by command and error code.
+        /// Commands that Redis refused, by command and error code.
         redis_refusals: Counter["command", "code"],
     }
 }

@@ -5,11 +5,11 @@ use prometheus_client::registry::Registry;
 
 metrics! {
     struct Set {
-        /// Requests for discovery, by endpoint and outcome.
+        /// Discovery requests, by endpoint and outcome.
         discovery_requests: Counter["endpoint", "outcome"],
-        /// Sessions that are stored for discovery, at the last clean-up.
+        /// Stored discovery sessions, as of the last clean-up.
         discovery_sessions: Gauge,
-        /// Long polls and event streams of discovery.
+        /// Waiting polls and open event streams of discovery.
         discovery_waiting: Gauge,
     }
 }

@@ -14,7 +14,7 @@ pub(super) const VARIABLES: &[Variable] = &[
         name: "HOST",
         default: "0.0.0.0",
         allowed: "an IP address or the name of a host",
-        about: "The address to listen on; 0.0.0.0 means all addresses, including those of IPv6 if there are any. Of a name, the first address that this machine has, IPv4 before IPv6; shells set HOST to all kinds of names, so one without such an address means all addresses, with a warning in the log.",
+        about: "The address to listen on; 0.0.0.0 means all addresses, including those of IPv6 if there are any. A name stands for the first of its addresses that this machine has, IPv4 before IPv6. Some shells set HOST to other names: one without such an address means all addresses, with a warning in the log.",
     },
     Variable {
         name: "WORKER_THREADS",
@@ -50,19 +50,19 @@ pub(super) const VARIABLES: &[Variable] = &[
         name: "ALLOWED_RUNTIMES",
         default: "",
         allowed: "names, separated by commas",
-        about: "The platforms whose nodes may connect, as they name themselves, in any case: JVM for instance. Others are refused for good with unsupported architecture, before authentication. If not set, all may.",
+        about: "The platforms whose nodes may connect, as in their handshake, such as JVM; upper and lower case are the same. Other nodes are refused with unsupported architecture, before authentication. If not set, all may connect.",
     },
     Variable {
         name: "MIN_NODE_VERSION",
         default: "",
         allowed: "a version such as 1, 1.2 or 1.2.0-beta",
-        about: "The oldest version of the node library that may connect, in the order of Semantic Versioning. Older nodes, and those whose version cannot be read, are refused as by ALLOWED_RUNTIMES.",
+        about: "The oldest version of the node library that may connect, in the order of Semantic Versioning. Older nodes, and those whose version cannot be read, are refused with unsupported architecture.",
     },
     Variable {
         name: "DUPLICATE_ID_POLICY",
         default: "probe",
         allowed: "probe, reject or replace",
-        about: "What to do when an ID is already in use. probe: refuse the new connection if the holder answers a ping within 2 s, and replace the holder otherwise; reject: always refuse the new connection; replace: always replace the holder, which is told to stay away by Socket.IO's disconnect packet; if an ID is replaced for the sixth time without a pause of 30 s, as by two programs that cannot be told so, as probe.",
+        about: "What to do when an ID is already in use. probe: refuse the new connection if the holder answers a ping within 2 s, and replace the holder otherwise; reject: always refuse the new connection; replace: always replace the holder, whose client gets Socket.IO's disconnect packet so that it does not reconnect. If an ID is replaced for the sixth time without a pause of 30 s, because two programs keep replacing each other, probe applies.",
     },
     Variable {
         name: "MAX_CONNECTIONS",
@@ -74,7 +74,7 @@ pub(super) const VARIABLES: &[Variable] = &[
         name: "MEMORY_LIMIT_BYTES",
         default: "",
         allowed: "a whole number of bytes, 33554432 or more",
-        about: "The memory that the process may have; if not set, three quarters of what its container or the machine has. From four fifths of it, reading pauses on the connections that hold most and newcomers get 503; from nineteen twentieths, messages get ERROR.",
+        about: "The memory budget of the process; if not set, three quarters of the memory of its container or machine. From 80 % of it on, the broker pauses reading from the connections that hold most, and new connections get 503; from 95 % on, messages are acked ERROR.",
     },
     Variable {
         name: "MAX_QUEUED_BYTES",

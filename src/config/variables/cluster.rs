@@ -48,7 +48,7 @@ pub(super) const VARIABLES: &[Variable] = &[
     },
     Variable {
         name: "REDIS_CERT_FILE",
-        about: "The certificate that is shown to Redis over TLS, and those behind it. Needs REDIS_KEY_FILE.",
+        about: "The client certificate for Redis over TLS, followed by its intermediate certificates. Needs REDIS_KEY_FILE.",
         default: "",
         allowed: "a file of certificates in PEM",
     },

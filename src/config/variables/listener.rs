@@ -10,31 +10,31 @@ pub(super) const VARIABLES: &[Variable] = &[
         name: "TRUSTED_PROXIES",
         default: "",
         allowed: NETWORKS,
-        about: "The proxies in front of the broker. On their connections the client's address is taken from X-Forwarded-For or Forwarded: the rightmost address that is not one of theirs. If both headers are there and differ, neither counts. As long as none is named, private addresses have no limits per address, because one of them is most likely a proxy.",
+        about: "The proxies in front of the broker. On their connections the client's address is taken from X-Forwarded-For or Forwarded: the rightmost address that is not one of theirs. If both headers are present and differ, neither counts. If not set, private addresses have no limits per address, because one of them is probably a proxy.",
     },
     Variable {
         name: "PROXY_PROTOCOL",
         default: "off",
         allowed: "off, optional or required; the latter two together with TRUSTED_PROXIES",
-        about: "Whether connections from TRUSTED_PROXIES begin with a header of the PROXY protocol, version 1 or 2, that names the client's address. optional is for proxies that never pass on a client's first bytes without a header. Connections from elsewhere have none.",
+        about: "Whether connections from TRUSTED_PROXIES begin with a header of the PROXY protocol, version 1 or 2, that names the client's address. optional is for proxies that never forward a client's first bytes without a header. Connections from other addresses have no header.",
     },
     Variable {
         name: "HTTP_IDLE_TIMEOUT_MS",
         default: "75000",
         allowed: MILLISECONDS,
-        about: "How long a connection may be idle between two HTTP requests; longer than proxies keep theirs. The head of a request must come within 5 s of its first byte, that of the first request within 5 s of the connection's beginning.",
+        about: "How long a connection may be idle between two HTTP requests; it should be longer than the idle timeout of proxies. The head of a request must arrive within 5 s after its first byte, that of the first request within 5 s after the connection was opened.",
     },
     Variable {
         name: "INTERNAL_ADDR",
         default: "",
         allowed: "an IP address with a port, such as 127.0.0.1:9090",
-        about: "A second address to listen on, for operators: /metrics, /readyz and /health are served there, outside of all limits, and the first two no longer to everybody.",
+        about: "A second address to listen on, for operators: /metrics, /readyz and /health are served there, without limits, and /metrics and /readyz no longer on the main port.",
     },
     Variable {
         name: "ALLOWED_ORIGINS",
         default: "*",
         allowed: "* or origins like https://example.com, as browsers send them, separated by commas",
-        about: "The origins whose web pages may open WebSockets; others get 403. Programs that send no origin always may.",
+        about: "The origins whose web pages may open WebSockets; others get 403. Clients that send no origin are always allowed.",
     },
     Variable {
         name: "BANNED_ADDRESSES",
@@ -58,7 +58,7 @@ pub(super) const VARIABLES: &[Variable] = &[
         name: "MAX_UNFINISHED_HEADS_PER_ADDRESS",
         default: "2000",
         allowed: COUNT,
-        about: "The maximum number of connections of one address whose first request has not come completely; further ones get 429.",
+        about: "The maximum number of connections of one address whose first request is incomplete; further ones get 429.",
     },
     Variable {
         name: "MAX_ADMISSIONS_PER_ADDRESS",
@@ -70,6 +70,6 @@ pub(super) const VARIABLES: &[Variable] = &[
         name: "AUTHENTICATION_FAILURE_CACHE_TTL_MS",
         default: "5000",
         allowed: MILLISECONDS_OR_ZERO,
-        about: "How long a node whose authentication failed is refused without asking the webhook again, if it comes from the same address with the same values. 0 disables that.",
+        about: "How long a node whose authentication failed is refused without asking the webhook again, if it comes from the same address with the same values. 0 disables the cache.",
     },
 ];

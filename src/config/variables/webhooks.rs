@@ -68,7 +68,7 @@ pub(super) const VARIABLES: &[Variable] = &[
         name: "WEBHOOK_TIMEOUT_MS",
         default: "5000",
         allowed: MILLISECONDS,
-        about: "How long a webhook call may take, and how long it may wait before that for other calls to end.",
+        about: "How long a webhook call may take, and how long it may wait for a permit before that.",
     },
     Variable {
         name: "WEBHOOK_MAX_IN_FLIGHT",
