@@ -29,6 +29,7 @@ const PEERS: &str = "/peers";
 fn start(runtime: &Runtime) -> Server {
     let mut config = Config { host: [127, 0, 0, 1].into(), port: 0, ..Config::default() };
     config.transport.ping_interval = Duration::from_secs(3600);
+    (config.link.max_messages_per_second, config.link.max_bytes_per_second) = (None, None);
     config.peer_relay.path = Some(PEERS.into());
     config.listener = ListenerSettings::default();
     runtime.block_on(Server::bind(&config)).unwrap()

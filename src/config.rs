@@ -168,6 +168,8 @@ impl Config {
             write_timeout: reader.milliseconds("WRITE_TIMEOUT_MS", 1),
             message_timeout: reader.milliseconds("MESSAGE_TIMEOUT_MS", 1),
             max_queued_bytes: reader.number("MAX_QUEUED_BYTES", 1),
+            max_messages_per_second: reader.rate("MAX_MESSAGES_PER_SECOND"),
+            max_bytes_per_second: reader.rate("MAX_BYTES_PER_SECOND"),
         };
         let cluster = cluster::read(&mut reader);
         let config = Self {

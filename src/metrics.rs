@@ -16,7 +16,7 @@ use redis_session::RedisMetrics;
 
 use crate::protocol::{Ack, Event};
 use crate::telemetry;
-use link::CloseReason;
+use link::{CloseReason, RateLimit};
 
 /// What every metric's name begins with.
 const PREFIX: &str = "crolang";
@@ -51,6 +51,8 @@ metrics! {
         pub(crate) memory_used_bytes: Gauge,
         /// Actions taken to stay within the memory budget, by action.
         pub(crate) memory_limit: Counter["action"],
+        /// Pauses in reading a connection that exceeded a rate limit, by limit.
+        rate_limit_pauses: Counter["limit"],
         /// Dropped log lines, by cause.
         log_lines_dropped: Counter["cause"],
 
@@ -83,6 +85,7 @@ struct Inner {
     /// The counters of the hot path, looked up once.
     messages: [[Counter; Ack::ALL.len()]; Event::ALL.len()],
     closes: [Counter; CloseReason::ALL.len()],
+    pauses: [Counter; 2],
     redis: RedisMetrics,
     discovery: rondevu::Metrics,
     #[cfg(feature = "overlay")]
@@ -101,6 +104,7 @@ impl Metrics {
             messages: Event::ALL
                 .map(|event| Ack::ALL.map(|ack| set.messages.with([event.name(), ack.as_str()]))),
             closes: CloseReason::ALL.map(|reason| set.connections_closed.with([reason.label()])),
+            pauses: ["messages", "bytes"].map(|limit| set.rate_limit_pauses.with([limit])),
             discovery: rondevu::Metrics::register(&mut registry).with_redis(redis.clone()),
             redis,
             #[cfg(feature = "overlay")]
@@ -125,6 +129,11 @@ impl Metrics {
     pub(crate) fn departure(&self, reason: CloseReason) {
         self.nodes.dec();
         self.0.closes[reason as usize].inc();
+    }
+
+    /// The reading of a connection was paused because of this limit.
+    pub(crate) fn rate_limit_pause(&self, limit: RateLimit) {
+        self.0.pauses[limit as usize].inc();
     }
 
     /// The metrics of all sessions with Redis.

@@ -97,6 +97,8 @@ impl Server {
         let metrics = Metrics::new();
         let places = Places::of(config);
         let links = LinkSet::new(config.link, places.connections);
+        let counted = metrics.clone();
+        links.on_rate_limited(move |limit| counted.rate_limit_pause(limit));
         let replica = ReplicaId::random();
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();

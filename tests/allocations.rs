@@ -54,6 +54,7 @@ fn a_message_costs_no_more_allocations_than_it_did() {
     let runtime = runtime.worker_threads(1).enable_all().build().unwrap();
     let mut config = Config { host: [127, 0, 0, 1].into(), port: 0, ..Config::default() };
     config.transport.ping_interval = Duration::from_secs(3600);
+    (config.link.max_messages_per_second, config.link.max_bytes_per_second) = (None, None);
     let server = runtime.block_on(Server::bind(&config)).unwrap();
     let mut pair = Pair::connect(server.address(), CONTENT_BYTES);
     let mut question = Question::new();

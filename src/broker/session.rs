@@ -27,6 +27,9 @@ const MAX_IN_FLIGHT: usize = 64;
 /// The most presence questions of one session that Redis is asked at a time.
 const MAX_QUESTIONS: usize = 2;
 
+/// How many IDs of a presence question cost as much as a message.
+const IDS_PER_MESSAGE: usize = 10;
+
 /// A node that has its ID. The ID hangs on the connection's link and ends with it.
 pub(crate) struct Session {
     broker: Arc<Broker>,
@@ -170,6 +173,7 @@ impl Session {
         let Ok(question) = self.broker.question(payload) else {
             return self.ack(Some(ack_id), Ack::Error);
         };
+        self.connection.link().charge((question.ids.len() / IDS_PER_MESSAGE) as u64);
         if !self.broker.memory.admits_message() {
             return self.ack(Some(ack_id), Ack::Error);
         }

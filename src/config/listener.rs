@@ -1,7 +1,6 @@
 //! The part of the configuration that is about connections before they are WebSockets.
 
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
 
 use super::Source;
 use super::reader::Reader;
@@ -10,7 +9,6 @@ use crate::gateway::{AddressLimits, ListenerSettings, ProxyProtocol};
 pub(super) fn read(reader: &mut Reader<impl Source>) -> ListenerSettings {
     let count = |text: &str| text.parse().ok().filter(|count: &u32| *count > 0);
     let max = |reader: &mut Reader<_>, name| reader.optional(name, count).map(|max| max as usize);
-    let max_connects = reader.number("MAX_CONNECTS_PER_SECOND_PER_ADDRESS", 0);
     let settings = ListenerSettings {
         trusted_proxies: reader
             .optional("TRUSTED_PROXIES", |text| text.parse().ok())
@@ -28,7 +26,7 @@ pub(super) fn read(reader: &mut Reader<impl Source>) -> ListenerSettings {
         allowed_origins: reader.parsed("ALLOWED_ORIGINS"),
         limits: AddressLimits {
             max_connections: max(reader, "MAX_CONNECTIONS_PER_ADDRESS"),
-            max_connects_per_second: u32::try_from(max_connects).ok().and_then(NonZeroU32::new),
+            max_connects_per_second: reader.rate("MAX_CONNECTS_PER_SECOND_PER_ADDRESS"),
             max_unfinished_heads: reader.number("MAX_UNFINISHED_HEADS_PER_ADDRESS", 1),
             max_admissions: reader.number("MAX_ADMISSIONS_PER_ADDRESS", 1),
             max_channels: max(reader, "PEER_RELAY_MAX_CHANNELS_PER_ADDRESS"),

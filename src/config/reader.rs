@@ -1,5 +1,6 @@
 //! Reads typed values and gathers the errors.
 
+use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -44,6 +45,11 @@ impl<S: Source> Reader<S> {
 
     pub(super) fn number(&mut self, name: &'static str, least: u32) -> usize {
         self.value(name, |text| text.parse().ok().filter(|n: &u32| *n >= least)) as usize
+    }
+
+    /// A number in a second; 0 for any number.
+    pub(super) fn rate(&mut self, name: &'static str) -> Option<NonZeroU32> {
+        NonZeroU32::new(self.parsed(name))
     }
 
     pub(super) fn milliseconds(&mut self, name: &'static str, least: u64) -> Duration {

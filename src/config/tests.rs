@@ -70,6 +70,7 @@ fn each_kind_of_wrong_value_is_a_error() {
             "INTERNAL_ADDR" => &["9090", "localhost:9090", "127.0.0.1", "127.0.0.1:65536"],
             "AUTHENTICATION_FAILURE_CACHE_TTL_MS" => &milliseconds[1..],
             "MAX_CONNECTS_PER_SECOND_PER_ADDRESS" => &counts[1..],
+            "MAX_MESSAGES_PER_SECOND" | "MAX_BYTES_PER_SECOND" => &counts[1..],
             "PROXY_PROTOCOL" => &["on", "optional"],
             "LOG_LEVEL" => &["4", "-1", "debug", "01x"],
             "LOG_FORMAT" => &["xml", "JSON5"],

@@ -40,6 +40,7 @@ mod overlay_webrtc;
 mod presence;
 mod program;
 mod proxies;
+mod rates;
 mod redis_modes;
 mod redis_outage;
 mod redis_outage_faults;

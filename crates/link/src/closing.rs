@@ -39,8 +39,14 @@ impl<S: Socket> Stream<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         ready!(self.poll_admission(cx));
+        if let Some(incoming) = &mut self.incoming {
+            incoming.throttle.lift();
+        }
         if self.pass_on(buf) {
             return Poll::Ready(Ok(()));
+        }
+        if self.yields(cx) {
+            return Poll::Pending;
         }
         ready!(self.poll_drained(cx))?;
         if self.handle.0.is_closed_by_peer() {

@@ -20,6 +20,9 @@ pub(crate) const TEXT: u8 = 0x81;
 /// A ping without a payload, as a server sends it: unmasked.
 pub(crate) const PING: [u8; 2] = [0x89, 0x00];
 
+/// The reply to a heartbeat as a client sends it, masked with zeros.
+pub(crate) const HEARTBEAT_REPLY: [u8; 7] = [TEXT, 0x81, 0, 0, 0, 0, b'3'];
+
 const FINAL: u8 = 0x80;
 const OPCODE: u8 = 0x0f;
 const CONTROL: u8 = 0x08;
@@ -37,6 +40,8 @@ pub(crate) struct FrameScanner {
     message: Message,
     /// A message has begun and not ended.
     is_message_begun: bool,
+    /// Control frames that have ended since they were last asked for.
+    control_frames: u32,
 }
 
 /// The frame whose payload is being skipped.
@@ -125,6 +130,11 @@ impl FrameScanner {
         self.is_message_begun || !self.is_between_frames()
     }
 
+    /// How many control frames have ended since the last call.
+    pub(super) fn take_control_frames(&mut self) -> u32 {
+        std::mem::take(&mut self.control_frames)
+    }
+
     /// Skips `bytes` up to the end of the next message: how many bytes that took, and the
     /// message. `None` if all bytes were skipped and no message ended with them.
     pub(super) fn next_message(&mut self, bytes: &[u8]) -> Option<(usize, Message)> {
@@ -168,6 +178,7 @@ impl FrameScanner {
             if frame.skipped < frame.length {
                 return (at, Found::Nothing);
             }
+            self.control_frames = self.control_frames.saturating_add(frame.is_control.into());
             let ends_message = frame.is_final && !frame.is_control;
             let is_close = frame.is_close;
             self.frame = None;

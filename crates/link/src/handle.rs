@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -27,6 +28,11 @@ pub struct LinkLimits {
     /// How many bytes may wait to be written before events are refused. The event that reaches the
     /// limit is still queued.
     pub max_queued_bytes: usize,
+    /// How many messages are read of the peer in a second, on average; `None` for any number.
+    pub max_messages_per_second: Option<NonZeroU32>,
+    /// How many bytes of messages are read of the peer in a second, on average; `None` for any
+    /// number.
+    pub max_bytes_per_second: Option<NonZeroU32>,
 }
 
 /// A cheap handle to a link. It does not keep the connection open.
@@ -52,6 +58,10 @@ pub(crate) struct Shared {
     pub(crate) incoming_bytes: AtomicUsize,
     /// Too much memory is in use, and this link is one of those that hold most.
     is_paused_for_memory: AtomicBool,
+    /// The peer has sent as much as it may in a second.
+    pub(crate) is_rate_limited: AtomicBool,
+    /// Messages to be counted in addition to those that come.
+    pub(crate) charged_messages: AtomicU64,
     /// Wakes the task that reads.
     pub(crate) reader: AtomicWaker,
     /// Wakes the task whose write waits for the peer.
@@ -118,6 +128,8 @@ impl LinkHandle {
             pending_event_bytes: AtomicUsize::new(0),
             incoming_bytes: AtomicUsize::new(0),
             is_paused_for_memory: AtomicBool::new(false),
+            is_rate_limited: AtomicBool::new(false),
+            charged_messages: AtomicU64::new(0),
             reader: AtomicWaker::new(),
             writer: AtomicWaker::new(),
             ping_due: AtomicBool::new(false),

@@ -16,6 +16,7 @@ use tokio::io::ReadBuf;
 use crate::fragments::{Fragments, MAX_FRAGMENT_BYTES};
 use crate::frame::{Found, FrameScanner, Message};
 use crate::packet::Packet;
+use crate::throttle::Throttle;
 
 /// The most that is buffered, in bytes. More waits in the kernel.
 const MAX_BUFFERED_BYTES: usize = 64 * 1024;
@@ -43,9 +44,11 @@ pub(crate) enum Received {
 }
 
 /// The incoming bytes of one connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Incoming {
     scanner: FrameScanner,
+    /// Counts what is passed on.
+    pub(crate) throttle: Throttle,
     /// The long frame that is being cut.
     fragments: Option<Fragments>,
     /// Bytes that were read and not passed on yet. Allocated only while there are any.
@@ -61,13 +64,28 @@ pub(crate) struct Incoming {
 /// Writes to the transport as much as fits, and buffers the rest.
 struct Sink<'a, 'b> {
     transport: Option<&'a mut ReadBuf<'b>>,
+    throttle: &'a mut Throttle,
     buffered: &'a mut BytesMut,
 }
 
 impl Incoming {
+    pub(crate) fn new(throttle: Throttle) -> Self {
+        Self {
+            scanner: FrameScanner::default(),
+            throttle,
+            fragments: None,
+            buffered: BytesMut::new(),
+            released: 0,
+            connect_seen: false,
+            connects_elsewhere: 0,
+            messages: 0,
+        }
+    }
+
     /// Receives what was read, and passes it on to `transport` if that may have it now.
     pub(crate) fn receive(&mut self, read: &[u8], transport: Option<&mut ReadBuf<'_>>) -> Received {
-        let mut sink = Sink { transport, buffered: &mut self.buffered };
+        let mut sink =
+            Sink { transport, throttle: &mut self.throttle, buffered: &mut self.buffered };
         // A header is passed on when it is complete: it may be that of a long frame.
         let (header, header_bytes) = self.scanner.partial_header();
         let mut partial_header = &header[..header_bytes];
@@ -183,6 +201,7 @@ impl Incoming {
     /// Passes on what may be passed on, as much as fits. Returns whether there was anything.
     pub(crate) fn pass_on(&mut self, transport: &mut ReadBuf<'_>) -> bool {
         let length = self.released.min(transport.remaining());
+        let length = self.throttle.pass(&self.buffered[..length]);
         if length == 0 {
             return false;
         }
@@ -223,6 +242,7 @@ impl Sink<'_, '_> {
         let fits = match &mut self.transport {
             Some(transport) if self.buffered.is_empty() => {
                 let fits = bytes.len().min(transport.remaining());
+                let fits = self.throttle.pass(&bytes[..fits]);
                 transport.put_slice(&bytes[..fits]);
                 fits
             }

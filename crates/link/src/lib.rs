@@ -15,6 +15,9 @@
 //!   [`LinkLimits::message_timeout`].
 //! - Reading pauses while too many acks are unwritten or too many events are pending, in number or in
 //!   bytes: backpressure instead of a queue that grows.
+//! - Reading pauses too while a peer sends more than [`LinkLimits`] allow in a second, and after every
+//!   few messages other connections have their turn. Where a paused peer lives, its heartbeats are
+//!   answered for it.
 //! - Long incoming messages reach the transport in fragments: its read buffer would keep the size
 //!   of the longest one for as long as the connection lives.
 //! - Bytes behind a node's CONNECT packet are held back until [`LinkHandle::admit`]: the transport
@@ -24,8 +27,8 @@
 //!
 //! `packet`, `frame`: the formats. `handle`: the state that the stream and its handles share.
 //! `outbox`, `send_queue`: what waits to be written, and what a push may cost. `incoming`,
-//! `fragments`: what is read. `output`, `write_deadline`: what is written, and by when. `stream`, `closing`: the life of a
-//! connection. `set`: all connections.
+//! `fragments`, `throttle`: what is read. `output`, `write_deadline`: what is written, and by when. `stream`, `pacing`,
+//! `closing`: the life of a connection. `set`: all connections.
 
 mod close_reason;
 mod closing;
@@ -36,10 +39,12 @@ mod incoming;
 mod names;
 mod outbox;
 mod output;
+mod pacing;
 mod packet;
 mod send_queue;
 mod set;
 mod stream;
+mod throttle;
 mod write_deadline;
 
 pub use close_reason::CloseReason;
@@ -49,3 +54,4 @@ pub use names::{ESCAPE, json_name};
 pub use send_queue::{PendingEvent, SendError, SendPermit};
 pub use set::{BareLink, LinkSet};
 pub use stream::{Link, Socket};
+pub use throttle::RateLimit;

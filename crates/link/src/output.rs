@@ -39,6 +39,7 @@ pub(crate) struct Output {
 struct Transport {
     scanner: FrameScanner,
     connect_reply: Option<ConnectReply>,
+    heartbeat_sent: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -54,7 +55,8 @@ impl Transport {
             match message.packet() {
                 Packet::Connect => self.connect_reply = Some(ConnectReply::Accepted),
                 Packet::ConnectError => self.connect_reply = Some(ConnectReply::Refused),
-                Packet::ConnectElsewhere | Packet::Leave | Packet::Other => {}
+                Packet::Ping => self.heartbeat_sent = true,
+                Packet::ConnectElsewhere | Packet::Leave | Packet::Pong | Packet::Other => {}
             }
         }
     }
@@ -137,9 +139,7 @@ impl<S: Socket> Stream<S> {
             return self.poll_write_frames(cx, bytes);
         }
         let written = ready!(self.poll_write_plain(cx, bytes))?;
-        if let Some(output) = &mut self.output {
-            output.transport.advance(&bytes[..written]);
-        }
+        self.advance_transport(&bytes[..written]);
         Poll::Ready(Ok(written))
     }
 
@@ -165,9 +165,9 @@ impl<S: Socket> Stream<S> {
         if written == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
-        let Some(output) = &mut self.output else { return Poll::Ready(Ok(0)) };
         let of_transport = written.min(transport.len());
-        output.transport.advance(&transport[..of_transport]);
+        self.advance_transport(&transport[..of_transport]);
+        let Some(output) = &mut self.output else { return Poll::Ready(Ok(0)) };
         let ack_bytes = output.frames.advance(written - of_transport);
         let shared = &*self.handle.0;
         shared.release_bytes(written - of_transport);
@@ -175,6 +175,19 @@ impl<S: Socket> Stream<S> {
             shared.release_acks(ack_bytes);
         }
         Poll::Ready(Ok(of_transport))
+    }
+
+    /// Follows bytes of the transport that have left.
+    fn advance_transport(&mut self, written: &[u8]) {
+        let Some(output) = &mut self.output else { return };
+        output.transport.advance(written);
+        if std::mem::take(&mut output.transport.heartbeat_sent)
+            && let Some(incoming) = &mut self.incoming
+        {
+            incoming.throttle.heartbeat_sent();
+            // While it pauses, it may be the link that has to reply.
+            self.handle.0.reader.wake();
+        }
     }
 
     fn poll_write_plain(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {

@@ -5,6 +5,8 @@
 //!
 //! ```text
 //! 1                         Engine.IO closes the connection
+//! 2                         Engine.IO's heartbeat
+//! 3                         the reply to it
 //! 40                        CONNECT, and its reply 40{"sid":...}
 //! 41                        DISCONNECT
 //! 42["<event>",<argument>]  EVENT
@@ -28,6 +30,10 @@ pub(crate) enum Packet {
     ConnectError,
     /// The sender leaves: DISCONNECT of the main namespace, or the end of Engine.IO's session.
     Leave,
+    /// A heartbeat.
+    Ping,
+    /// The reply to a heartbeat.
+    Pong,
     /// Anything else.
     Other,
 }
@@ -38,6 +44,8 @@ impl Packet {
         let is_main_namespace = length == 2 || prefix[2] != b'/';
         match prefix {
             [b'1', ..] if length == 1 => Self::Leave,
+            [b'2', ..] if length == 1 => Self::Ping,
+            [b'3', ..] if length == 1 => Self::Pong,
             [b'4', ..] if length < 2 => Self::Other,
             [b'4', b'0', _] if is_main_namespace => Self::Connect,
             [b'4', b'0', _] => Self::ConnectElsewhere,
@@ -99,7 +107,8 @@ mod tests {
         }
         assert_eq!(packet(b"44{\"message\":\"no\"}"), Packet::ConnectError);
         assert_eq!(packet(b"40/admin,"), Packet::ConnectElsewhere);
-        for text in [&b""[..], b"4", b"2", b"3", b"1x", b"41/admin,", b"44/admin,", b"42[]"] {
+        assert_eq!((packet(b"2"), packet(b"3")), (Packet::Ping, Packet::Pong));
+        for text in [&b""[..], b"4", b"2probe", b"3x", b"1x", b"41/admin,", b"44/admin,", b"42[]"] {
             assert_eq!(packet(text), Packet::Other, "{text:?}");
         }
     }

@@ -124,6 +124,11 @@ impl LinkHandle {
         PendingEvent { link: self.clone(), bytes }
     }
 
+    /// Counts an event that costs as much as several messages as so many messages more.
+    pub fn charge(&self, messages: u64) {
+        self.0.charged_messages.fetch_add(messages, Ordering::Relaxed);
+    }
+
     /// Whether no event is pending.
     pub fn is_idle(&self) -> bool {
         self.0.pending_events.load(Ordering::Acquire) == 0
@@ -169,7 +174,13 @@ impl Shared {
         Ok(())
     }
 
+    /// Whether the link does not pass on all that its peer sends for now.
     pub(crate) fn is_reading_paused(&self) -> bool {
+        self.is_backpressured() || self.is_rate_limited.load(Ordering::Relaxed)
+    }
+
+    /// Whether too much is held for the link.
+    pub(crate) fn is_backpressured(&self) -> bool {
         self.queued_ack_bytes.load(Ordering::Acquire) >= MAX_QUEUED_ACK_BYTES
             || self.pending_events.load(Ordering::Acquire) >= MAX_PENDING_EVENTS
             || self.pending_event_bytes.load(Ordering::Acquire) >= MAX_PENDING_EVENT_BYTES

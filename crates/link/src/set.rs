@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::{CloseReason, Link, LinkHandle, LinkLimits, Socket};
+use crate::{CloseReason, Link, LinkHandle, LinkLimits, RateLimit, Socket};
 
 /// What a link has to hold at least, in bytes, to be paused for want of memory.
 const MIN_PAUSED_BYTES: usize = 16 * 1024;
@@ -20,7 +20,10 @@ struct Inner {
     max_links: usize,
     links: Mutex<Links>,
     emptied: Notify,
+    on_rate_limited: OnceLock<OnRateLimited>,
 }
+
+type OnRateLimited = Box<dyn Fn(RateLimit) + Send + Sync>;
 
 #[derive(Default)]
 struct Links {
@@ -58,7 +61,19 @@ impl Drop for BareLink {
 impl LinkSet {
     /// Creates a set for at most `max_links` links with these `limits`.
     pub fn new(limits: LinkLimits, max_links: usize) -> Self {
-        Self(Arc::new(Inner { limits, max_links, links: Mutex::default(), emptied: Notify::new() }))
+        Self(Arc::new(Inner {
+            limits,
+            max_links,
+            links: Mutex::default(),
+            emptied: Notify::new(),
+            on_rate_limited: OnceLock::new(),
+        }))
+    }
+
+    /// Calls `on_rate_limited` whenever a link pauses its reading for a rate limit. There is one such
+    /// call: a second one is dropped.
+    pub fn on_rate_limited(&self, on_rate_limited: impl Fn(RateLimit) + Send + Sync + 'static) {
+        let _ = self.0.on_rate_limited.set(Box::new(on_rate_limited));
     }
 
     /// Makes a link of an accepted connection.
@@ -155,6 +170,15 @@ impl LinkSet {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Links> {
         self.0.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Slot {
+    /// Reports a pause for a rate limit.
+    pub(crate) fn rate_limited(&self, limit: RateLimit) {
+        if let Some(on_rate_limited) = self.set.0.on_rate_limited.get() {
+            on_rate_limited(limit);
+        }
     }
 }
 

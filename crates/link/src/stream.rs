@@ -19,10 +19,11 @@ use crate::incoming::{Incoming, Received};
 use crate::names::NameRewriter;
 use crate::output::Output;
 use crate::set::Slot;
+use crate::throttle::Throttle;
 use crate::write_deadline::WriteDeadline;
 
-/// How many bytes a link reads before it lets other tasks run: a sender in full flow must not fill
-/// the queue of its receiver before the receiver's task had a chance to write.
+/// How many bytes a link reads before it lets other tasks run, where it passes none of them on; see
+/// [`Throttle`] for the others.
 const READ_BUDGET: usize = 64 * 1024;
 
 /// The most bytes that one read takes from the socket. The buffer is on the stack: all connections
@@ -56,17 +57,19 @@ pub(crate) struct Stream<S: Socket> {
     /// The peer has said that it leaves. What it sent before is passed on all the same.
     pub(crate) is_leaving: bool,
     /// Bytes that were read since other tasks could run.
-    read_bytes: usize,
+    pub(crate) read_bytes: usize,
     /// Bytes that were read and not recorded as received yet.
     unrecorded_bytes: usize,
     /// Runs while a write waits for the peer.
     pub(crate) write_deadline: Option<WriteDeadline>,
     /// Runs while the peer is in the middle of a message; with the message's number.
     message_deadline: Option<(u32, Pin<Box<Sleep>>)>,
+    /// Runs while the peer has sent as much as it may in a second.
+    pub(crate) rate_pause: Option<Pin<Box<Sleep>>>,
     /// Runs while a closing link waits for something that may never come.
     pub(crate) closing: Timers,
     attached: Vec<Box<dyn Send>>,
-    _slot: Slot,
+    pub(crate) slot: Slot,
 }
 
 impl<S: Socket> Link<S> {
@@ -82,9 +85,10 @@ impl<S: Socket> Link<S> {
             unrecorded_bytes: 0,
             write_deadline: None,
             message_deadline: None,
+            rate_pause: None,
             closing: Timers::default(),
             attached: Vec::new(),
-            _slot: slot,
+            slot,
         }))
     }
 
@@ -102,7 +106,7 @@ impl<S: Socket> Link<S> {
     /// upgrade request and comes first.
     pub fn upgrade(&mut self, read_ahead: Bytes) {
         let stream = &mut *self.0;
-        let mut incoming = Incoming::default();
+        let mut incoming = Incoming::new(Throttle::new(&stream.handle.0.limits));
         let mut read_ahead = read_ahead.to_vec();
         stream.names.rewrite(&mut read_ahead);
         match incoming.receive(&read_ahead, None) {
@@ -151,7 +155,7 @@ impl<S: Socket> Stream<S> {
     pub(crate) fn pass_on(&mut self, buf: &mut ReadBuf<'_>) -> bool {
         let shared = &*self.handle.0;
         let Some(incoming) = &mut self.incoming else { return false };
-        if incoming.is_empty() || shared.is_reading_paused() {
+        if incoming.is_empty() || shared.is_backpressured() {
             return false;
         }
         let gate = shared.gate();
@@ -180,13 +184,42 @@ impl<S: Socket> Stream<S> {
         if gate == Gate::Discard {
             return self.poll_discarding(cx, buf);
         }
+        if self.yields(cx) {
+            return Poll::Pending;
+        }
+        let exceeded = self.incoming.as_mut().and_then(|it| it.throttle.refill());
+        let polled = self.poll_messages(cx, buf, gate, exceeded.is_some());
+        match exceeded {
+            Some((limit, time)) => {
+                let waits = self.incoming.as_ref().is_some_and(|it| !it.is_empty());
+                if polled.is_pending() && waits {
+                    self.pause(cx, limit, time);
+                }
+            }
+            None if self.handle.0.is_rate_limited.load(Ordering::Relaxed) => self.end_pause(),
+            None => {}
+        }
+        polled
+    }
+
+    fn poll_messages(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+        gate: Gate,
+        is_rate_limited: bool,
+    ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let is_paused = self.handle.0.is_reading_paused();
+        let is_backpressured = self.handle.0.is_backpressured();
+        let is_paused = is_rate_limited || is_backpressured;
         loop {
             if self.pass_on(buf) {
                 return Poll::Ready(Ok(()));
             }
             let capacity = self.incoming.as_ref().map_or(0, Incoming::capacity);
+            if is_paused && gate == Gate::Open && self.reply_to_heartbeat(capacity == 0, buf) {
+                return Poll::Ready(Ok(()));
+            }
             if capacity == 0 {
                 return Poll::Pending;
             }
@@ -199,13 +232,13 @@ impl<S: Socket> Stream<S> {
             if read.is_empty() {
                 return polled;
             }
+            incoming.throttle.record_received();
             // Buffered bytes come first; as long as there are any, all others go behind them.
             let transport = (gate == Gate::Open && !is_paused).then_some(&mut *buf);
-            let is_flowing = transport.is_some();
             match incoming.receive(read, transport) {
                 Received::Ordinary => {}
                 Received::Leave => {
-                    self.is_leaving |= is_flowing || gate == Gate::Hold;
+                    self.is_leaving |= !is_backpressured || gate == Gate::Hold;
                     // It has left, although the transport will know only later: behind a full
                     // queue, much later.
                     self.handle.0.finish(Phase::Closing, CloseReason::NodeLeft);
@@ -238,6 +271,7 @@ impl<S: Socket> Stream<S> {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.charge();
         if self.pass_on(buf) {
             return Poll::Ready(Ok(()));
         }
@@ -261,6 +295,9 @@ impl<S: Socket> Stream<S> {
             self.handle.0.record_received(std::mem::take(&mut self.unrecorded_bytes));
         }
         if polled.is_pending() {
+            if let Some(incoming) = &mut self.incoming {
+                incoming.throttle.begin_turn();
+            }
             let held = self.incoming.as_ref().map_or(0, Incoming::held_bytes);
             self.handle.0.incoming_bytes.store(held, Ordering::Relaxed);
             if let Poll::Ready(Err(error)) = self.poll_send(cx) {

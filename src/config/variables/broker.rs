@@ -1,7 +1,7 @@
 //! What the broker listens on and allows.
 
 use super::super::variable::Variable;
-use super::{COUNT, MILLISECONDS, SWITCH};
+use super::{COUNT, COUNT_OR_ZERO, MILLISECONDS, SWITCH};
 
 pub(super) const VARIABLES: &[Variable] = &[
     Variable {
@@ -81,6 +81,18 @@ pub(super) const VARIABLES: &[Variable] = &[
         default: "1048576",
         allowed: COUNT,
         about: "The size of a connection's send queue, in bytes: below it one more message is accepted, above it senders get ERROR.",
+    },
+    Variable {
+        name: "MAX_MESSAGES_PER_SECOND",
+        default: "50000",
+        allowed: COUNT_OR_ZERO,
+        about: "The number of messages that one connection may send in a second, on average, with up to a second's worth at once; the broker reads further ones later, so the sender is slowed down and loses none. ARE_NODES_CONNECTED_TO_BROKER counts as one message more for every 10 IDs. 0 for no limit.",
+    },
+    Variable {
+        name: "MAX_BYTES_PER_SECOND",
+        default: "268435456",
+        allowed: COUNT_OR_ZERO,
+        about: "The same in bytes of messages.",
     },
     Variable {
         name: "MAX_DATA_BYTES",

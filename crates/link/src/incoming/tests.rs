@@ -1,12 +1,14 @@
 //! What comes out is, for the WebSocket layer itself, what went in.
 
 use std::io::{self, Read, Write};
+use std::time::Duration;
 
 use proptest::prelude::*;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Message, WebSocket};
 
 use super::*;
+use crate::LinkLimits;
 use crate::frame::FrameHeader;
 
 const FINAL: u8 = 0x80;
@@ -53,9 +55,20 @@ fn messages(bytes: &[u8]) -> (Vec<Message>, String) {
     }
 }
 
+/// The incoming bytes of a node that has not sent its CONNECT.
+fn unconnected() -> Incoming {
+    Incoming::new(Throttle::new(&LinkLimits {
+        write_timeout: Duration::MAX,
+        message_timeout: Duration::MAX,
+        max_queued_bytes: usize::MAX,
+        max_messages_per_second: None,
+        max_bytes_per_second: None,
+    }))
+}
+
 /// The incoming bytes of a node that has sent its CONNECT.
 fn connected() -> Incoming {
-    Incoming { connect_seen: true, ..Incoming::default() }
+    Incoming { connect_seen: true, ..unconnected() }
 }
 
 /// Receives `read` and passes it on, in portions of `space` bytes.
@@ -66,6 +79,7 @@ fn through(incoming: &mut Incoming, read: &[u8], space: usize) -> Vec<u8> {
     let mut all = buf.filled().to_vec();
     loop {
         buf.clear();
+        incoming.throttle.begin_turn();
         incoming.release();
         if !incoming.pass_on(&mut buf) {
             return all;
@@ -90,7 +104,7 @@ fn passed_on(incoming: &mut Incoming) -> Vec<u8> {
 fn bytes_behind_connect_wait_for_the_release() {
     let (ping, connect) = (frame(0x89, b"ping"), frame(0x81, b"40{}"));
     let (event, more) = (frame(0x81, b"42[\"E\"]"), frame(0x81, b"42[\"F\"]"));
-    let mut incoming = Incoming::default();
+    let mut incoming = unconnected();
     incoming.receive(&ping, None);
     incoming.receive(&[&connect[..], &event].concat(), None);
     incoming.receive(&more, None);
@@ -104,7 +118,7 @@ fn bytes_behind_connect_wait_for_the_release() {
 
 #[test]
 fn the_buffer_is_bounded() {
-    let mut incoming = Incoming::default();
+    let mut incoming = unconnected();
     incoming.receive(&frame(0x82, &[0; MAX_BUFFERED_BYTES / 2]), None);
     assert!(incoming.capacity() < MAX_BUFFERED_BYTES / 2);
     incoming.receive(&frame(0x82, &[0; MAX_BUFFERED_BYTES / 2]), None);
@@ -115,15 +129,15 @@ fn the_buffer_is_bounded() {
 fn a_leaving_peer_is_noticed() {
     for leave in [frame(0x88, b""), frame(0x81, b"41"), frame(0x81, b"1")] {
         let read = [frame(0x81, b"42[]"), leave].concat();
-        assert_eq!(Incoming::default().receive(&read, None), Received::Leave);
+        assert_eq!(unconnected().receive(&read, None), Received::Leave);
     }
-    assert_eq!(Incoming::default().receive(&frame(0x81, b"42[]"), None), Received::Ordinary);
+    assert_eq!(unconnected().receive(&frame(0x81, b"42[]"), None), Received::Ordinary);
 }
 
 #[test]
 fn what_costs_the_transport_more_than_the_peer_is_a_violation() {
     let receive = |parts: &[Vec<u8>]| {
-        let mut incoming = Incoming::default();
+        let mut incoming = unconnected();
         let received = parts.iter().map(|part| incoming.receive(part, None));
         received.max().unwrap()
     };
@@ -147,7 +161,7 @@ fn what_costs_the_transport_more_than_the_peer_is_a_violation() {
 #[test]
 fn no_frame_that_is_passed_on_is_long_unless_the_transport_refuses_it() {
     let long = frame(0x81, "abcdefgh".repeat(5_000).as_bytes());
-    let passed = through(&mut Incoming::default(), &long, 1000);
+    let passed = through(&mut unconnected(), &long, 1000);
     let (taken, found) = FrameScanner::default().next(&passed, MAX_FRAGMENT_BYTES);
     assert!(matches!(found, Found::Message(_)) && taken == passed.len());
     assert_eq!(messages(&passed), messages(&long));

@@ -84,6 +84,8 @@ impl Default for PeerSettings {
                 write_timeout: Duration::from_secs(10),
                 message_timeout: Duration::from_secs(10),
                 max_queued_bytes: 1024 * 1024,
+                max_messages_per_second: None,
+                max_bytes_per_second: None,
             },
         }
     }
