@@ -1,12 +1,16 @@
 //! The command line.
 
+mod discovery;
+mod flood;
 mod values;
 
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 
+pub use discovery::{Discovery, What};
+pub use flood::{Filling, Flood};
 pub use values::Seconds;
 use values::{address, path, prefix, rate};
 
@@ -48,6 +52,8 @@ pub enum Mode {
     Idle(Idle),
     /// Nodes connect all at once and retry after a 503: a fleet that comes back
     Storm(Storm),
+    /// Nodes send as fast as the broker reads; others are measured beside them
+    Flood(Flood),
     /// Clients ask discovery, the HTTP interface of Rondevu
     Discovery(Discovery),
     /// Pairs of peers of the peer-relay network, one of which sends to the other through the peer
@@ -200,62 +206,6 @@ pub struct Storm {
     pub seconds: Seconds,
 }
 
-/// Discovery.
-#[derive(Debug, Clone, Args, Serialize)]
-pub struct Discovery {
-    #[command(flatten)]
-    #[serde(flatten)]
-    #[allow(missing_docs, reason = "clap would show it")]
-    pub target: Target,
-    /// What to ask for, again and again
-    #[arg(long, value_enum, default_value = "offers")]
-    pub what: What,
-    /// Clients, each on a connection of its own that it keeps; one request after the other
-    #[arg(long, visible_alias = "pairs", default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..=MAX_PAIRS))]
-    pub connections: u64,
-    /// Open loop: how many requests each client sends per second; without it each sends the next
-    /// when it has the answer
-    #[arg(long, value_parser = rate)]
-    pub rate: Option<f64>,
-    /// Bytes of each offer and each answer
-    #[arg(long, default_value_t = 1500, value_parser = clap::value_parser!(u64).range(1..=250_000))]
-    pub size: u64,
-    /// Sessions that are listed: lists are of one topic, topics have one each
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1000))]
-    pub sessions: u64,
-    /// Candidates that each session gets before the client makes the next
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=256))]
-    pub candidates: u64,
-    /// Polls are of sessions that have an answer and a candidate
-    #[arg(long)]
-    pub answered: bool,
-    /// The path that discovery's endpoints are below
-    #[arg(long, default_value = "/", value_parser = path)]
-    pub path: String,
-    #[command(flatten)]
-    #[serde(flatten)]
-    #[allow(missing_docs, reason = "clap would show it")]
-    pub times: Times,
-}
-
-/// What clients ask discovery for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum What {
-    /// Make a session; each client in a topic of its own
-    Offers,
-    /// Answer a session, which replaces its answer
-    Answers,
-    /// Add candidates to sessions
-    Candidates,
-    /// Look what has been left for a session's offerer
-    Polls,
-    /// List the sessions of a topic
-    Lists,
-    /// List topics, the first 100
-    Topics,
-}
-
 /// Overlay.
 #[derive(Debug, Clone, Args, Serialize)]
 pub struct Peers {
@@ -285,6 +235,7 @@ impl Mode {
             Self::Churn(_) => "churn",
             Self::Idle(_) => "idle",
             Self::Storm(_) => "storm",
+            Self::Flood(_) => "flood",
             Self::Discovery(_) => "discovery",
             Self::Overlay(_) => "overlay",
         }
@@ -298,6 +249,7 @@ impl Mode {
             Self::Churn(churn) => &churn.target,
             Self::Idle(idle) => &idle.target,
             Self::Storm(storm) => &storm.target,
+            Self::Flood(flood) => &flood.target,
             Self::Discovery(discovery) => &discovery.target,
             Self::Overlay(peers) => &peers.target,
         }
@@ -311,7 +263,8 @@ impl Mode {
             Self::Presence(questions) => questions.pace.pairs,
             Self::Churn(Churn { nodes, .. })
             | Self::Idle(Idle { nodes, .. })
-            | Self::Storm(Storm { nodes, .. }) => *nodes,
+            | Self::Storm(Storm { nodes, .. })
+            | Self::Flood(Flood { nodes, .. }) => *nodes,
             Self::Discovery(discovery) => discovery.connections,
             Self::Overlay(peers) => peers.pace.pairs * 2,
         }
@@ -355,7 +308,7 @@ mod tests {
             };
             assert_eq!(serde_json::to_value(discovery.what).unwrap(), what);
         }
-        for mode in ["churn", "idle", "storm"] {
+        for mode in ["churn", "idle", "storm", "flood"] {
             assert_eq!(parse(&format!("{mode} --pairs 10")).unwrap().connections(), 10);
             assert_eq!(parse(&format!("{mode} --nodes 10")).unwrap().connections(), 10);
         }

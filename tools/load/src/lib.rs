@@ -18,7 +18,7 @@
 //! [`message`], [`answer`], [`ledger`], [`sequence`]: what is sent and what should come of it.
 //! [`clock`], [`schedule`], [`latency`], [`tally`], [`process`], [`meter`], [`wrong`]: what is
 //! measured, and when. [`exchange`] (relay, fan-in, presence and overlay), [`discovery`],
-//! [`churn`], [`idle`], [`storm`]: the modes. [`stage`], [`report`], [`table`]: what people see.
+//! [`churn`], [`idle`], [`storm`], [`flood`]: the modes. [`stage`], [`report`], [`table`]: what people see.
 //! [`run`] puts them together.
 
 pub mod answer;
@@ -29,6 +29,7 @@ pub mod connection;
 pub mod discovery;
 pub mod door;
 pub mod exchange;
+pub mod flood;
 pub mod frame;
 pub mod idle;
 pub mod latency;

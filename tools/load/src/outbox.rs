@@ -48,14 +48,33 @@ impl Outbox {
         });
     }
 
-    /// Writes once; tells whether nothing is left.
-    fn write(&self) -> bool {
+    /// Hands everything to the kernel, as fast as it takes it.
+    ///
+    /// # Errors
+    /// The connection has ended.
+    pub async fn drained(&self) -> io::Result<()> {
+        while !self.is_empty() {
+            self.half.writable().await?;
+            self.try_write()?;
+        }
+        Ok(())
+    }
+
+    fn try_write(&self) -> io::Result<()> {
         let mut bytes = self.bytes.borrow_mut();
         match self.half.try_write(&bytes) {
-            Ok(written) if written < bytes.len() => drop(bytes.drain(..written)),
+            Ok(written) => drop(bytes.drain(..written)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Ok(_) | Err(_) => bytes.clear(),
+            Err(error) => return Err(error),
         }
-        bytes.is_empty()
+        Ok(())
+    }
+
+    /// Writes once; tells whether nothing is left.
+    fn write(&self) -> bool {
+        if self.try_write().is_err() {
+            self.bytes.borrow_mut().clear();
+        }
+        self.is_empty()
     }
 }

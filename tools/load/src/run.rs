@@ -13,7 +13,7 @@ use crate::door::{Door, NotIn};
 use crate::meter::{Meter, Reading};
 use crate::report::{Measured, Report};
 use crate::stage::Stage;
-use crate::{churn, discovery, exchange, idle, storm};
+use crate::{churn, discovery, exchange, flood, idle, storm};
 
 /// How many nodes connect at a time where they need not come all at once.
 const SIDE_BY_SIDE: usize = 64;
@@ -101,6 +101,7 @@ pub async fn run(settings: Mode) -> Result<Report, Trouble> {
         Mode::Churn(churn) => churn::run(&run, churn).await,
         Mode::Idle(idle) => idle::run(&run, idle).await,
         Mode::Storm(storm) => storm::run(&run, storm).await,
+        Mode::Flood(flood) => flood::run(&run, flood).await,
         Mode::Discovery(discovery) => discovery::run(&run, discovery).await,
         Mode::Overlay(peers) => exchange::overlay(&run, peers).await,
     }
