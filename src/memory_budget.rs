@@ -25,9 +25,6 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 /// The shortest time between two requests that the allocator give back what is free.
 const TRIM_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The size of a page, in bytes.
-const PAGE_BYTES: u64 = 4096;
-
 /// The budget; a cheap handle.
 #[derive(Clone)]
 pub(crate) struct MemoryBudget(Arc<Inner>);
@@ -117,23 +114,27 @@ impl MemoryBudget {
     }
 }
 
-/// How much memory the process has: proc(5), `/proc/self/statm`, the second field.
+/// How much memory the process has: proc(5), `/proc/self/status`. (`statm` counts in pages, whose size
+/// differs between machines.)
 fn resident_bytes() -> Option<u64> {
-    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
-    Some(pages * PAGE_BYTES)
+    bytes_of(&std::fs::read_to_string("/proc/self/status").ok()?, "VmRSS:")
+}
+
+/// Returns the value of a line like `VmRSS:     7184 kB`, in bytes.
+fn bytes_of(lines: &str, name: &str) -> Option<u64> {
+    let value = lines.lines().find_map(|line| line.strip_prefix(name))?;
+    let kilobytes: u64 = value.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kilobytes * 1024)
 }
 
 /// How much memory the process may have: the least of the machine's and of its cgroups' limits.
 fn available_bytes() -> Option<u64> {
     let read = |path: &str| std::fs::read_to_string(path).ok();
-    let meminfo = read("/proc/meminfo").unwrap_or_default();
-    let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    let total = total.and_then(|kb| kb.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    let total = bytes_of(&read("/proc/meminfo").unwrap_or_default(), "MemTotal:");
     let groups = read("/proc/self/cgroup").unwrap_or_default();
     let limits = groups.lines().flat_map(limit_files).filter_map(|path| read(&path));
     let limits = limits.filter_map(|limit| limit.trim().parse::<u64>().ok());
-    total.map(|kb| kb * 1024).into_iter().chain(limits).min()
+    total.into_iter().chain(limits).min()
 }
 
 /// Where the limits of a cgroup of version 2 or 1 stand: cgroups(7), `/proc/[pid]/cgroup`. Inside a
@@ -159,6 +160,13 @@ mod tests {
         use Level::*;
         assert_eq!(levels, [Normal, Normal, High, High, Critical, Critical]);
         assert_eq!(Level::of(u64::MAX / 2, u64::MAX), Normal);
+    }
+
+    #[test]
+    fn sizes_are_read_in_bytes_whatever_the_size_of_a_page() {
+        let status = "VmPeak:\t  99 kB\nVmRSS:\t    7184 kB\nRssAnon:\t 1 kB\n";
+        assert_eq!(bytes_of(status, "VmRSS:"), Some(7184 * 1024));
+        assert_eq!((bytes_of(status, "VmSwap:"), bytes_of("VmRSS: x kB", "VmRSS:")), (None, None));
     }
 
     #[test]
