@@ -4,13 +4,14 @@
 //!
 //! - `bind`, `settings`, `listener`: accepts connections and serves HTTP on them until they are upgraded.
 //! - `networks`, `proxy_protocol`, `forwarded`: whose connection it is, behind proxies too.
-//! - `addresses`, `origins`, `rejection`: what one address may do, and who is turned away.
+//! - `address_limits`, `addresses`, `origins`, `rejection`: what one address may do, and who is turned away.
 //! - `http_stream`: the deadlines of requests.
 //! - `upgrade`: the check before any WebSocket exists; here a node gets its ID or is turned away.
 //! - `namespace`: the Socket.IO namespace; tells a node that it is connected, or why not.
 //! - `events`: takes a connected node's events to its session.
 //! - `peer_endpoint`: the endpoint for peers of the peer-relay network.
 
+mod address_limits;
 mod addresses;
 mod bind;
 mod events;
@@ -26,7 +27,7 @@ mod rejection;
 mod settings;
 mod upgrade;
 
-pub use addresses::AddressLimits;
+pub use address_limits::AddressLimits;
 pub(crate) use addresses::Addresses;
 pub(crate) use bind::bind;
 pub(crate) use listener::Listener;

@@ -4,12 +4,13 @@
 //! beyond its size, those that hold nothing are forgotten, and with them only how fast they connect.
 //!
 //! As long as no proxy is named, private addresses have no limits: one of them is most likely a proxy,
-//! for example in a network of containers, and all clients would count as one.
+//! for example in a network of containers, and all clients would count as one. So may this machine's
+//! own address be, which then may have all places and channels unless its limits are set.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -45,37 +46,6 @@ const MAX_FAILURES: u64 = 65_536;
 const SHARE: usize = 4;
 const ALWAYS: usize = 100;
 
-/// What one address may do. `None` stands for a quarter of the total, or all of a small one.
-#[derive(Debug, Clone)]
-pub struct AddressLimits {
-    /// The most connections.
-    pub max_connections: Option<usize>,
-    /// The most connects in a second, on average; `None` for any number.
-    pub max_connects_per_second: Option<NonZeroU32>,
-    /// The most connections whose first request has not come completely.
-    pub max_unfinished_heads: usize,
-    /// The most nodes that are being authenticated.
-    pub max_admissions: usize,
-    /// The most channels to the peer-relay network.
-    pub max_channels: Option<usize>,
-    /// How long the failure of an authentication holds for another try with the same data.
-    pub failure_ttl: Duration,
-}
-
-impl AddressLimits {
-    /// No limits.
-    pub fn none() -> Self {
-        Self {
-            max_connections: Some(usize::MAX),
-            max_connects_per_second: None,
-            max_unfinished_heads: usize::MAX,
-            max_admissions: usize::MAX,
-            max_channels: Some(usize::MAX),
-            failure_ttl: Duration::ZERO,
-        }
-    }
-}
-
 /// What an address can hold a number of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Holding {
@@ -94,6 +64,8 @@ const HOLDINGS: usize = 5;
 pub(crate) struct Addresses {
     pub(super) settings: ListenerSettings,
     limits: [usize; HOLDINGS],
+    /// The same for this machine as long as no proxy is named.
+    own_limits: [usize; HOLDINGS],
     max_admissions: usize,
     connects: Option<Quota>,
     table: Mutex<Table>,
@@ -109,10 +81,21 @@ struct Table {
 }
 
 struct Address {
-    is_limited: bool,
+    origin: Origin,
     connects: Option<DefaultDirectRateLimiter>,
     held: [AtomicUsize; HOLDINGS],
     admissions: Semaphore,
+}
+
+/// Where an address is, as far as its limits depend on it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// Anywhere, or all proxies are known.
+    Outside,
+    /// On this machine; may be a proxy.
+    ThisMachine,
+    /// In a private network; may be a proxy.
+    Private,
 }
 
 /// Something that an address holds, until it is dropped.
@@ -128,21 +111,23 @@ impl Addresses {
     /// Creates the table for a listener with so many places, and a network with so many channels.
     pub(crate) fn new(settings: ListenerSettings, places: usize, channels: usize) -> Self {
         let limits = &settings.limits;
-        let share = |limit: Option<usize>, total: usize| {
-            limit.unwrap_or_else(|| (total / SHARE).max(ALWAYS.min(total)))
-        };
+        let share = |total: usize| (total / SHARE).max(ALWAYS.min(total));
         let max_admissions = limits.max_admissions.min(Semaphore::MAX_PERMITS);
         let failures = (!limits.failure_ttl.is_zero()).then(|| {
             Cache::builder().max_capacity(MAX_FAILURES).time_to_live(limits.failure_ttl).build()
         });
-        Self {
-            limits: [
-                share(limits.max_connections, places),
+        let with = |connections, channels| {
+            [
+                limits.max_connections.unwrap_or(connections),
                 limits.max_unfinished_heads,
                 MAX_REFUSALS,
                 max_admissions.saturating_mul(1 + MAX_WAITING_PER_ADMISSION),
-                share(limits.max_channels, channels),
-            ],
+                limits.max_channels.unwrap_or(channels),
+            ]
+        };
+        Self {
+            limits: with(share(places), share(channels)),
+            own_limits: with(usize::MAX, usize::MAX),
             max_admissions,
             connects: limits.max_connects_per_second.map(|connects| {
                 let burst = connects
@@ -181,8 +166,11 @@ impl Addresses {
 
     fn hold_at(&self, address: Arc<Address>, holding: Holding) -> Result<Permit, Rejection> {
         let index = holding as usize;
-        let is_limited = address.is_limited || holding == Holding::Refusal;
-        let limit = if is_limited { self.limits[index] } else { usize::MAX };
+        let limit = match address.origin {
+            Origin::Private if holding != Holding::Refusal => usize::MAX,
+            Origin::ThisMachine => self.own_limits[index],
+            _ => self.limits[index],
+        };
         let more = |held| (held < limit).then_some(held + 1);
         match address.held[index].fetch_update(Ordering::Relaxed, Ordering::Relaxed, more) {
             Ok(_) => Ok(Permit { address, holding }),
@@ -238,10 +226,16 @@ impl Addresses {
             table.known.retain(|_, address| Arc::strong_count(address) > 1);
             table.forget_at = (2 * table.known.len()).max(MAX_IDLE_ADDRESSES);
         }
-        let is_limited = !self.settings.trusted_proxies.is_empty() || !is_private(address);
+        let origin = match address {
+            _ if !self.settings.trusted_proxies.is_empty() => Origin::Outside,
+            _ if is_private(address) => Origin::Private,
+            _ if OWN_ADDRESSES.contains(&address) => Origin::ThisMachine,
+            _ => Origin::Outside,
+        };
+        let is_limited = origin != Origin::Private;
         let max_admissions = if is_limited { self.max_admissions } else { Semaphore::MAX_PERMITS };
         let new = Arc::new(Address {
-            is_limited,
+            origin,
             connects: self.connects.filter(|_| is_limited).map(RateLimiter::direct),
             held: Default::default(),
             admissions: Semaphore::new(max_admissions),
@@ -275,6 +269,10 @@ fn network(address: IpAddr) -> IpAddr {
     }
 }
 
+/// The networks of this machine's own address.
+const OWN_ADDRESSES: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+
 /// Whether an address is of a private network (RFC 1918; RFC 4193). The loopback address is not.
 fn is_private(address: IpAddr) -> bool {
     match address {
@@ -286,6 +284,7 @@ fn is_private(address: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gateway::AddressLimits;
 
     fn addresses(limits: AddressLimits) -> Addresses {
         Addresses::new(ListenerSettings { limits, ..ListenerSettings::default() }, 1000, 0)
@@ -327,6 +326,29 @@ mod tests {
         let addresses = Addresses::new(settings, 1000, 0);
         let _held = addresses.connect(proxy).unwrap();
         assert_eq!(addresses.connect(proxy).err(), Some(Rejection::AddressConnections));
+    }
+
+    #[test]
+    fn this_machine_has_all_places_until_its_limit_is_set_or_the_proxies_are_known() {
+        let connections = |settings: ListenerSettings, address: &str| {
+            let addresses = Addresses::new(settings, 1000, 0);
+            let connect = || addresses.connect(address.parse().unwrap()).ok();
+            std::iter::from_fn(connect).take(1000).collect::<Vec<_>>().len()
+        };
+        let default = || AddressLimits { max_connections: None, ..AddressLimits::none() };
+        let unset = || ListenerSettings { limits: default(), ..ListenerSettings::default() };
+        let set = AddressLimits { max_connections: Some(7), ..AddressLimits::none() };
+        for own in ["127.0.0.1", "::1"] {
+            assert_eq!(connections(unset(), own), 1000, "{own}");
+            let limited = ListenerSettings { limits: set.clone(), ..ListenerSettings::default() };
+            assert_eq!(connections(limited, own), 7, "{own}");
+            let proxied =
+                ListenerSettings { trusted_proxies: "192.0.2.1".parse().unwrap(), ..unset() };
+            assert_eq!(connections(proxied, own), 250, "{own}");
+        }
+        for other in ["127.0.0.2", "192.0.2.7", "2001:db8::1"] {
+            assert_eq!(connections(unset(), other), 250, "{other}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::addresses::AddressLimits;
+use super::address_limits::AddressLimits;
 use super::networks::Networks;
 use super::origins::WebSocketOrigins;
 use super::proxy_protocol::ProxyProtocol;

@@ -46,7 +46,7 @@ pub(super) const VARIABLES: &[Variable] = &[
         name: "MAX_CONNECTIONS_PER_ADDRESS",
         default: "",
         allowed: COUNT,
-        about: "The maximum number of connections of one address; further ones get 429. If not set, a quarter of all, or 100 if that is more.",
+        about: "The maximum number of connections of one address; further ones get 429. If not set, a quarter of all, or 100 if that is more; all of them for 127.0.0.1 and ::1 as long as TRUSTED_PROXIES names none, because a proxy on this machine or a test with many nodes has that address.",
     },
     Variable {
         name: "MAX_CONNECTS_PER_SECOND_PER_ADDRESS",

@@ -116,7 +116,7 @@ pub(super) const VARIABLES: &[Variable] = &[
         name: "PEER_RELAY_MAX_CHANNELS_PER_ADDRESS",
         default: "",
         allowed: COUNT,
-        about: "The maximum number of peers connected from one address; further ones get 429. If not set, a quarter of PEER_RELAY_MAX_CHANNELS, or 100 if that is more.",
+        about: "The maximum number of peers connected from one address; further ones get 429. If not set, a quarter of PEER_RELAY_MAX_CHANNELS, or 100 if that is more, with the same exception as MAX_CONNECTIONS_PER_ADDRESS.",
     },
     Variable {
         name: "PEER_RELAY_BRIDGE",
