@@ -12,7 +12,7 @@ use hyper::body::{Frame, SizeHint};
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Body, Certificate, Proxy, Response};
-use tokio::sync::Notify;
+use tokio::sync::SetOnce;
 use url::Url;
 use uuid::Uuid;
 
@@ -155,9 +155,10 @@ impl Client {
         &self.settings
     }
 
-    /// Posts JSON and returns the body of the response. `sent` is notified once the request is on
-    /// its way. A request whose connection broke before the response is sent once more: most
-    /// likely the server closed an idle connection just then.
+    /// Posts JSON and returns the body of the response. `sent` is set once the request is on its
+    /// way. A request whose connection broke before the response is sent once more, on a new
+    /// connection: most likely the server closed an idle one just then. So is one that got stuck
+    /// before it was on its way.
     ///
     /// # Errors
     /// [`CallError`] if there is no successful response.
@@ -165,26 +166,39 @@ impl Client {
         &self,
         url: &Url,
         json: Bytes,
-        sent: Option<&Arc<Notify>>,
+        sent: &Arc<SetOnce<()>>,
     ) -> Result<Vec<u8>, CallError> {
         let headers = self.headers(&json);
         let request = |http: &reqwest::Client| {
-            let body = match sent {
-                None => Body::from(json.clone()),
-                Some(sent) => {
-                    Body::wrap(NotifyingBody { json: Some(json.clone()), sent: sent.clone() })
-                }
-            };
-            http.post(url.clone()).headers(headers.clone()).body(body).send()
+            let body = RequestBody { json: Some(json.clone()), sent: sent.clone() };
+            http.post(url.clone()).headers(headers.clone()).body(Body::wrap(body)).send()
         };
-        let response = match request(&self.http).await {
-            Err(error) if is_broken_connection(&error) => request(&self.unpooled).await?,
-            response => response?,
+        let response = tokio::select! {
+            biased;
+            response = request(&self.http) => Some(response),
+            () = self.is_stuck(sent) => None,
+        };
+        let response = match response {
+            None => request(&self.unpooled).await?,
+            Some(Err(error)) if is_broken_connection(&error) => request(&self.unpooled).await?,
+            Some(response) => response?,
         };
         if !response.status().is_success() {
             return Err(CallError::Status(response.status().as_u16()));
         }
         read_limited(response).await
+    }
+
+    /// Returns if a request is not on its way after a quarter of the time that a call has.
+    ///
+    /// The HTTP client hands a request to the task of its connection through a channel of tokio. If
+    /// that task ends while a thread that was interrupted is sending, the request stays in the
+    /// channel, and neither a response nor an error ever comes.
+    async fn is_stuck(&self, sent: &SetOnce<()>) {
+        tokio::time::sleep(self.settings.timeout / 4).await;
+        if sent.initialized() {
+            std::future::pending().await
+        }
     }
 
     fn headers(&self, body: &[u8]) -> HeaderMap {
@@ -258,13 +272,13 @@ fn is_broken_connection(error: &reqwest::Error) -> bool {
     false
 }
 
-/// A request's body that notifies when it is taken to be written.
-struct NotifyingBody {
+/// A request's body that says when it is taken to be written.
+struct RequestBody {
     json: Option<Bytes>,
-    sent: Arc<Notify>,
+    sent: Arc<SetOnce<()>>,
 }
 
-impl hyper::body::Body for NotifyingBody {
+impl hyper::body::Body for RequestBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -274,7 +288,8 @@ impl hyper::body::Body for NotifyingBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let json = self.json.take();
         if json.is_some() {
-            self.sent.notify_one();
+            // Fails for a request that is repeated.
+            let _ = self.sent.set(());
         }
         Poll::Ready(json.map(|json| Ok(Frame::data(json))))
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, SetOnce};
 use url::Url;
 
 use super::client::Client;
@@ -84,7 +84,8 @@ impl Hook {
         body: &impl Serialize,
         read: impl FnOnce(Reply<'_>) -> Result<T, CallError>,
     ) -> Result<T, CallError> {
-        let reply = self.attempt(self.callers.caller(caller), body, None).await;
+        let sent = Arc::default();
+        let reply = self.attempt(self.callers.caller(caller), body, &sent).await;
         self.finish(reply.and_then(|reply| read(Reply::new(&reply))), |_| true)
     }
 
@@ -100,15 +101,15 @@ impl Hook {
         body: &impl Serialize,
         displaced: &Notify,
     ) -> Result<(), CallError> {
-        let sent = Arc::new(Notify::new());
+        let sent: Arc<SetOnce<()>> = Arc::default();
         let is_displaced = async {
-            sent.notified().await;
+            sent.wait().await;
             tokio::time::sleep(MIN_RESPONSE_TIME).await;
             displaced.notified().await;
         };
         let response = tokio::select! {
             biased;
-            response = self.attempt(caller, body, Some(&sent)) => response.map(drop),
+            response = self.attempt(caller, body, &sent) => response.map(drop),
             () = is_displaced => Err(CallError::Displaced),
         };
         self.finish(response, |error| matches!(error, CallError::Connection(_)))
@@ -127,7 +128,7 @@ impl Hook {
         &self,
         caller: Caller,
         body: &impl Serialize,
-        sent: Option<&Arc<Notify>>,
+        sent: &Arc<SetOnce<()>>,
     ) -> Result<Vec<u8>, CallError> {
         let _permit = self.permit(caller).await?;
         if !self.health().breaker.allows(Instant::now()) {
