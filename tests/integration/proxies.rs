@@ -8,7 +8,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::support::{
-    HaProxy, Mode, Node, Process, SOON, Web, connect_from, eventually, metric,
+    HaProxy, Mode, Nginx, Node, Pass, Process, SOON, Web, connect_from, eventually, metric,
     start_with_variables, upgrade_request,
 };
 
@@ -54,6 +54,46 @@ async fn haproxy_tells_the_address_of_a_node() {
         let port = if mode == Mode::HttpForwarded { 0 } else { port };
         assert_eq!(client, SocketAddr::from(([127, 0, 0, 7], port)), "{mode:?} {protocol}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nginx_tells_the_address_of_a_node() {
+    for (pass, protocol) in
+        [(Pass::Upgrade, "off"), (Pass::OlderUpgrade, "off"), (Pass::Stream, "required")]
+    {
+        let variables = [TRUSTED, ("PROXY_PROTOCOL", protocol), ("LOG_LEVEL", "1")];
+        let broker = Process::start(&variables).await;
+        let proxy = Nginx::start(pass, broker.address).await;
+        let mut nodes = Vec::new();
+        for source in [7, 8] {
+            let stream = connect_from(source, proxy.address()).await;
+            let port = stream.local_addr().unwrap().port();
+            let request = request_of(&format!("n{source}"), "");
+            let mut node = Node::over(stream, request.as_bytes()).await.unwrap();
+            node.send("40").await;
+            node.authenticated().await;
+            let answer = node.ask("SOCKET_MSG_EXCHANGE", r#"{"to":"nobody"}"#).await;
+            assert_eq!(answer, "[\"NOT_CONNECTED\"]");
+            let port = if pass == Pass::Stream { port } else { 0 };
+            let client = SocketAddr::from(([127, 0, 0, source], port));
+            eventually("the admission is logged", || {
+                broker.has_logged("node admitted", &client.to_string())
+            })
+            .await;
+            nodes.push(node);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_nginx_that_passes_no_upgrade_on_is_answered() {
+    let server = start_with_variables(&[TRUSTED]).await;
+    let proxy = Nginx::start(Pass::Http, server.address()).await;
+    let stream = connect_from(7, proxy.address()).await;
+    let answer = Node::over(stream, request_of("a", "").as_bytes()).await.err().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    let mut web = Web::open(proxy.address()).await;
+    assert_eq!(web.get("/health").await.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

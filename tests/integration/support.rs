@@ -5,6 +5,7 @@ mod cluster;
 mod events;
 mod haproxy;
 mod hook;
+mod nginx;
 mod node;
 mod peer;
 mod process;
@@ -16,6 +17,7 @@ pub use cluster::{
 pub use events::{EVENTS, RELAYED_EVENT};
 pub use haproxy::{HaProxy, Mode};
 pub use hook::{Call, Fault, Hook, MAX_ANSWER_BYTES, Reply, padded};
+pub use nginx::{Nginx, Pass};
 pub use node::{Frame, Live, Node, frame, upgrade_request};
 pub use peer::{PEERS, RawPeer, buffer, id};
 pub use process::{Process, program};

@@ -71,6 +71,11 @@ impl Process {
         logged(&self.log(), message)
     }
 
+    /// Whether a line of the log with this message has this text anywhere.
+    pub fn has_logged(&self, message: &str, text: &str) -> bool {
+        self.log().lines().any(|line| line.contains(message) && line.contains(text))
+    }
+
     /// All lines of the log so far.
     pub fn log(&self) -> String {
         self.daemon.log()
