@@ -209,7 +209,11 @@ impl Config {
             },
             static_rtc: rtc::read(&mut reader),
             webhooks: webhooks::read(&mut reader),
-            discovery: discovery::read(&mut reader, cluster.as_ref().map(|it| &it.redis)),
+            discovery: discovery::read(
+                &mut reader,
+                cluster.as_ref().map(|it| &it.redis),
+                link.write_timeout,
+            ),
             cluster,
             peer_relay: PeerRelayConfig::read(&mut reader, link),
         };

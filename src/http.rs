@@ -16,6 +16,7 @@ use tokio::runtime::Handle;
 
 use crate::broker::{Broker, NotReady};
 use crate::gateway;
+use crate::memory_budget::MemoryBudget;
 use crate::metrics::Metrics;
 use crate::overlay::Peer;
 
@@ -27,6 +28,7 @@ pub(crate) fn router(
     peer_relay: Option<(&str, Peer)>,
     discovery: Option<&Discovery>,
     for_operators: Option<Router>,
+    memory: &MemoryBudget,
     metrics: &Metrics,
 ) -> Router {
     let mut router = gateway::socket_io_routes(broker.clone(), metrics.clone());
@@ -34,7 +36,8 @@ pub(crate) fn router(
         router = router.merge(for_operators);
     }
     if let Some((path, peer)) = peer_relay {
-        router = router.merge(gateway::peer_relay_route(path, peer, metrics.clone()));
+        router =
+            router.merge(gateway::peer_relay_route(path, peer, memory.clone(), metrics.clone()));
     }
     match discovery {
         Some(discovery) => router.merge(discovery.router()),

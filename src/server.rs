@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use rondevu::{Discovery, OpenError};
+#[cfg(feature = "overlay")]
+use peer_relay::PeerSettings;
+use rondevu::{Demand, Discovery, OpenError};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -106,8 +108,8 @@ impl Server {
             Some(settings) => Some(Cluster::join(settings, replica, &metrics).await?),
             None => None,
         };
-        let peer = start_peer(config, &links, &metrics).await.map_err(bind_error)?;
         let memory = MemoryBudget::new(config.memory_limit, &metrics);
+        let peer = start_peer(config, &links, &memory, &metrics).await.map_err(bind_error)?;
         let broker = Broker::new(
             replica,
             config.broker.clone(),
@@ -126,7 +128,12 @@ impl Server {
         });
         let discovery = match &config.discovery {
             Some(settings) => {
-                Some(Discovery::open(settings, metrics.discovery(), stop.clone()).await?)
+                let discovery = Discovery::open(settings, metrics.discovery(), stop.clone());
+                let memory = memory.clone();
+                Some(discovery.await?.within(move |demand| match demand {
+                    Demand::New => memory.admits_newcomers(),
+                    Demand::Ongoing => memory.admits_message(),
+                }))
             }
             None => None,
         };
@@ -145,6 +152,7 @@ impl Server {
                 config.peer_relay.path.as_deref().zip(peer.clone()),
                 discovery.as_ref(),
                 for_operators,
+                &memory,
                 &metrics,
             ),
             socket_io: gateway::socket_io(config.transport),
@@ -267,9 +275,14 @@ impl Drop for Server {
 async fn start_peer(
     config: &Config,
     links: &LinkSet,
+    memory: &MemoryBudget,
     metrics: &Metrics,
 ) -> io::Result<Option<Peer>> {
-    let settings = config.peer_relay.peer.clone();
+    let memory = memory.clone();
+    let settings = PeerSettings {
+        admits: Some(Arc::new(move || memory.admits_newcomers())),
+        ..config.peer_relay.peer.clone()
+    };
     match &config.peer_relay.path {
         Some(_) => Peer::start_with(settings, links.clone(), metrics.peer_relay()).await.map(Some),
         None => Ok(None),
@@ -277,7 +290,12 @@ async fn start_peer(
 }
 
 #[cfg(not(feature = "overlay"))]
-async fn start_peer(_: &Config, _: &LinkSet, _: &Metrics) -> io::Result<Option<Peer>> {
+async fn start_peer(
+    _: &Config,
+    _: &LinkSet,
+    _: &MemoryBudget,
+    _: &Metrics,
+) -> io::Result<Option<Peer>> {
     Ok(None)
 }
 

@@ -87,6 +87,7 @@ pub(super) fn label(outcome: Outcome) -> &'static str {
         Outcome::Disabled => "disabled",
         Outcome::Unauthorized => "unauthorized",
         Outcome::NameOfANode => "name_of_a_node",
+        Outcome::NoMemory => "memory_limit",
         _ => "error",
     }
 }

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use redis_session::RedisSettings;
 use rondevu::{BasePath, Settings, Storage, StoreLimits};
@@ -27,6 +28,7 @@ const RESERVED: [&str; 6] = ["health", "healthz", "livez", "metrics", "readyz", 
 pub(super) fn read(
     reader: &mut Reader<impl Source>,
     redis: Option<&RedisSettings>,
+    write_timeout: Duration,
 ) -> Option<Settings> {
     let storage = reader.optional("STORAGE_TYPE", |text| match text {
         "memory" => Some(StorageType::Memory),
@@ -55,6 +57,8 @@ pub(super) fn read(
             .and_then(NonZeroU32::new),
         max_waiting: reader.number("DISCOVERY_MAX_WAITING", 1),
         max_incomplete_bytes: reader.number("DISCOVERY_MAX_UNFINISHED_BYTES", 1),
+        max_response_bytes: reader.number("DISCOVERY_MAX_RESPONSE_BYTES", 1),
+        response_timeout: write_timeout,
         max_percent_per_address,
     };
     let storage = match (storage?, path, redis) {

@@ -4,7 +4,7 @@
 //! connection may be idle for longer: proxies keep theirs for a minute or so, and a request that they
 //! send just as the connection is closed is lost. hyper knows one deadline for both.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -192,6 +192,21 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for HttpStream<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, slices)
+    }
+
+    /// hyper then writes a response's pieces as they are. Otherwise it copies them into a buffer that
+    /// stays as large as the largest for as long as the connection lives, and answers pipelined
+    /// requests whose client does not read.
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -11,17 +11,23 @@ use http::{StatusCode, header};
 use super::addresses::Holding;
 use super::rejection::{Rejection, unavailable};
 use super::upgrade::{Arrival, SwitchingProtocols, Upgrade};
+use crate::memory_budget::MemoryBudget;
 use crate::metrics::Metrics;
 use crate::overlay::Peer;
 
 /// The peer-relay endpoint, whose connections are handed to `peer`.
-pub(crate) fn peer_relay_route(path: &str, peer: Peer, metrics: Metrics) -> Router {
-    Router::new().route(path, any(upgrade).with_state((peer, metrics)))
+pub(crate) fn peer_relay_route(
+    path: &str,
+    peer: Peer,
+    memory: MemoryBudget,
+    metrics: Metrics,
+) -> Router {
+    Router::new().route(path, any(upgrade).with_state((peer, memory, metrics)))
 }
 
 /// Answers a request for the peer-relay endpoint. Compression is declined by not naming it.
 async fn upgrade(
-    State((peer, metrics)): State<(Peer, Metrics)>,
+    State((peer, memory, metrics)): State<(Peer, MemoryBudget, Metrics)>,
     Extension(arrival): Extension<Arrival>,
     ConnectInfo(client): ConnectInfo<SocketAddr>,
     request: Request,
@@ -36,6 +42,10 @@ async fn upgrade(
         metrics.rejections.inc([rejection.cause()]);
         rejection.into_response()
     };
+    if !memory.admits_newcomers() {
+        metrics.rejections.inc(["memory_limit"]);
+        return unavailable("memory_limit");
+    }
     let mut permits = match arrival.permit(client, request.headers()) {
         Ok(permits) => permits,
         Err(rejection) => return reject(rejection),

@@ -4,7 +4,7 @@ use crolang_broker::Server;
 use serde_json::json;
 
 use crate::discovery::{offer, start_discovery};
-use crate::support::{SOON, Web, connect_from, metric};
+use crate::support::{SOON, Web, connect_from, eventually, metric};
 
 /// One address may take all.
 const FOR_ONE_ADDRESS: (&str, &str) = ("DISCOVERY_MAX_PERCENT_PER_ADDRESS", "100");
@@ -222,4 +222,88 @@ async fn an_address_has_a_share_of_all_unfinished_bodies() {
         web_from(3, &server).await.ask("POST", "/t/offer", "", &body_of(90_000)).await.status,
         200
     );
+}
+
+/// Offers of 250 KB, and how many of them a topic gets.
+const LONG: usize = 250_000;
+const LONG_OFFERS: usize = 16;
+
+const RESPONSE_BYTES: &str = "crolang_discovery_response_bytes";
+
+fn refused(endpoint: &str, outcome: &str) -> String {
+    let labels = format!(r#"{{endpoint="{endpoint}",outcome="{outcome}"}}"#);
+    format!("crolang_discovery_requests_total{labels}")
+}
+
+/// A client that has asked for something long, and does not read the response.
+async fn ask_and_do_not_read(source: u8, server: &Server, target: &str) -> Web {
+    let stream = connect_from(source, server.address()).await;
+    socket2::SockRef::from(&stream).set_recv_buffer_size(16 * 1024).unwrap();
+    let mut web = Web::over(stream);
+    web.send("GET", target, "", "").await;
+    web
+}
+
+#[tokio::test]
+async fn lists_that_nobody_reads_are_limited_by_address_and_in_total() {
+    // A list has 4 MB, of which the kernel takes less than one.
+    let server = start_discovery(&[
+        ("DISCOVERY_MAX_RESPONSE_BYTES", "10000000"),
+        ("DISCOVERY_MAX_PERCENT_PER_ADDRESS", "50"),
+    ])
+    .await;
+    let mut web = Web::open(server.address()).await;
+    let long = "x".repeat(LONG);
+    for _ in 0..LONG_OFFERS {
+        offer(&mut web, "t", &long).await;
+    }
+    let list = web.get("/t/sessions").await;
+    assert_eq!(list.json()["sessions"].as_array().unwrap().len(), LONG_OFFERS);
+    assert!(list.text.len() > LONG * LONG_OFFERS);
+    eventually("all of it is read", || metric(&server, RESPONSE_BYTES) == 0.0).await;
+
+    let mut first = ask_and_do_not_read(2, &server, "/t/sessions").await;
+    assert_eq!(first.head().await.unwrap().status, 200);
+    let mut again = Web::over(connect_from(2, server.address()).await);
+    let answer = again.get("/t/sessions").await;
+    assert_eq!((answer.status, answer.header("retry-after")), (429, "1".into()));
+    assert_eq!(answer.json()["error"], "Too many unread responses of this address");
+    let mut second = ask_and_do_not_read(3, &server, "/t/sessions").await;
+    assert_eq!(second.head().await.unwrap().status, 200);
+    let mut other = Web::over(connect_from(4, server.address()).await);
+    let answer = other.get("/t/sessions").await;
+    assert_eq!((answer.status, answer.header("retry-after")), (503, "1".into()));
+    assert_eq!(answer.json()["error"], "Too many unread responses");
+    // What is short still fits.
+    assert_eq!(other.get("/").await.status, 200);
+
+    drop(first);
+    eventually("the other's remains", || metric(&server, RESPONSE_BYTES) < 5e6).await;
+    assert_eq!(other.get("/t/sessions").await.status, 200);
+    drop(second);
+    eventually("nothing remains", || metric(&server, RESPONSE_BYTES) == 0.0).await;
+    assert_eq!(metric(&server, &refused("sessions", "too_many_responses_of_address")), 1.0);
+    assert_eq!(metric(&server, &refused("sessions", "too_many_responses")), 1.0);
+}
+
+#[tokio::test]
+async fn event_streams_that_nobody_reads_are_limited() {
+    let limit = 4 * LONG + LONG / 2;
+    let server =
+        start_discovery(&[("DISCOVERY_MAX_RESPONSE_BYTES", &*limit.to_string()), FOR_ONE_ADDRESS])
+            .await;
+    let mut streams = Vec::new();
+    for _ in 0..8 {
+        let mut stream = ask_and_do_not_read(2, &server, "/t/events").await;
+        assert_eq!(stream.head().await.unwrap().status, 200);
+        stream.until("retry: 2000\n\n").await;
+        streams.push(stream);
+    }
+    let mut web = Web::open(server.address()).await;
+    offer(&mut web, "t", &"x".repeat(LONG)).await;
+    let ended = refused("events", "too_many_responses");
+    eventually("the others end", || metric(&server, &ended) == 4.0).await;
+    assert!(metric(&server, RESPONSE_BYTES) <= limit as f64);
+    drop(streams);
+    eventually("nothing remains", || metric(&server, RESPONSE_BYTES) == 0.0).await;
 }

@@ -1,6 +1,11 @@
 //! What nodes leave behind when they have left: next to nothing.
 
+#[cfg(feature = "overlay")]
+use serde_json::json;
+
 use crate::support::{Node, Process, SOON, eventually_within, get, resident_bytes};
+#[cfg(feature = "overlay")]
+use crate::support::{PEERS, RawPeer, id};
 
 /// Connects so many nodes.
 async fn connect(broker: &Process, count: usize) -> Vec<Node> {
@@ -26,10 +31,17 @@ async fn towards_the_limit_newcomers_and_messages_are_turned_away_and_nobody_is_
         ("MEMORY_LIMIT_BYTES", &*limit),
         ("WRITE_TIMEOUT_MS", "600000"),
         ("PING_TIMEOUT_MS", "600000"),
+        ("STORAGE_TYPE", "memory"),
+        #[cfg(feature = "overlay")]
+        ("PEER_RELAY_PATH", PEERS),
+        #[cfg(feature = "overlay")]
+        ("PEER_RELAY_BRIDGE", "true"),
     ];
     let broker = Process::start(&variables).await;
     let mut bob = Node::connect(broker.address, "bob").await;
     let mut alice = Node::connect(broker.address, "alice").await;
+    #[cfg(feature = "overlay")]
+    let mut peer = RawPeer::connect(broker.address, id(1)).await;
     let stuck = connect(&broker, 200).await;
     for node in &stuck {
         socket2::SockRef::from(&node.stream).set_recv_buffer_size(4096).unwrap();
@@ -51,11 +63,27 @@ async fn towards_the_limit_newcomers_and_messages_are_turned_away_and_nobody_is_
     assert!(is_refused && used > LIMIT / 10 * 9 && used < LIMIT / 10 * 11, "{used} bytes");
     let error = Node::try_connect(broker.address, "newcomer").await.err().unwrap();
     assert!(error.starts_with("HTTP/1.1 503"), "{error}");
+    let list = get(broker.address, "/t/sessions").await;
+    assert!(list.starts_with("HTTP/1.1 503") && list.contains("retry-after: 2"), "{list}");
+    assert!(get(broker.address, "/health").await.starts_with("HTTP/1.1 200"));
+    #[cfg(feature = "overlay")]
+    {
+        assert_eq!(RawPeer::refusal(broker.address).await, 503);
+        let message = json!({"to": "bob", "message": "{}"});
+        peer.send_to(peer.other, json!({"type": "user", "data": message})).await;
+        let refused = "crolang_bridge_messages_total{outcome=\"memory_limit\"}";
+        let began = std::time::Instant::now();
+        while !get(broker.address, "/metrics").await.contains(refused) {
+            assert!(began.elapsed() < SOON, "the peer's message is refused");
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    }
     let metrics = get(broker.address, "/metrics").await;
     for metric in [
         "crolang_rejections_total{cause=\"memory_limit\"}",
         "crolang_memory_limit_total{action=\"refused_message\"}",
         "crolang_memory_limit_total{action=\"paused_reading\"}",
+        "crolang_discovery_requests_total{endpoint=\"sessions\",outcome=\"memory_limit\"}",
     ] {
         let value = metrics.lines().find_map(|line| line.strip_prefix(metric)?.strip_prefix(' '));
         assert_ne!(value, Some("0"), "{metric}");

@@ -195,6 +195,16 @@ impl<S: Socket> Stream<S> {
         self.poll_progress(cx, polled, bytes.len())
     }
 
+    /// Writes what is not WebSocket.
+    pub(crate) fn poll_write_slices(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.socket).poll_write_vectored(cx, slices);
+        self.poll_progress(cx, polled, slices.iter().map(|slice| slice.len()).sum())
+    }
+
     /// Watches the progress of writing: counts what has left, and waits for the peer to read, but
     /// not for ever. `transport_bytes` of the transport's own wait beside what is queued.
     fn poll_progress(

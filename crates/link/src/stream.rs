@@ -1,6 +1,6 @@
 //! The stream that HTTP and WebSocket read and write.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
@@ -352,6 +352,27 @@ impl<S: Socket> AsyncWrite for Link<S> {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         stream.poll_write_transport(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let stream = &mut *self.get_mut().0;
+        if stream.handle.0.phase() == Phase::Dead {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        if stream.output.is_none() {
+            return stream.poll_write_slices(cx, slices);
+        }
+        // WebSocket libraries write one slice, in which the outbox finds the ends of frames.
+        let first = slices.iter().find(|slice| !slice.is_empty());
+        stream.poll_write_transport(cx, first.map_or(&[], |slice| slice))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     /// Writes the frames of the outbox too: once the transport has stopped reading, its last flush

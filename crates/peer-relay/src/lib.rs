@@ -37,6 +37,7 @@ pub use link::{CloseReason, Link, LinkHandle, LinkLimits, LinkSet};
 pub use message::MAX_DATA_BYTES;
 pub use metrics::Metrics;
 pub use peer::{
-    ChannelPermit, DialPolicy, DialingNotAllowed, Events, Peer, PeerEvent, PeerSettings, SendError,
+    Admits, ChannelPermit, DialPolicy, DialingNotAllowed, Events, Peer, PeerEvent, PeerSettings,
+    SendError,
 };
 pub use socket::{MAX_DATAGRAM_BYTES, PeerAddr, PeerSocket};

@@ -15,7 +15,7 @@ mod webrtc;
 
 pub use events::{Events, PeerEvent};
 pub use send::SendError;
-pub use settings::{DialPolicy, PeerSettings};
+pub use settings::{Admits, DialPolicy, PeerSettings};
 
 use std::io;
 use std::net::SocketAddr;
@@ -90,6 +90,7 @@ pub(crate) struct Inner {
     membership: Mutex<Membership<Channel>>,
     links: LinkSet,
     permits: Arc<Semaphore>,
+    admits: Option<Admits>,
     metrics: Metrics,
     events: broadcast::Sender<PeerEvent>,
     dialer: Dialer,
@@ -170,6 +171,7 @@ impl Peer {
                 .transpose()?,
             links,
             permits: Arc::new(Semaphore::new(settings.max_channels.min(Semaphore::MAX_PERMITS))),
+            admits: settings.admits,
             metrics,
             events: broadcast::Sender::new(MAX_EVENTS),
             leaving: stop.child_token(),
@@ -227,7 +229,8 @@ impl Peer {
         Events::new(self.inner.events.subscribe(), self.inner.stop.clone())
     }
 
-    /// Reserves one more channel, unless there are too many or the peer is leaving.
+    /// Reserves one more channel, unless there are too many, there is no memory for it, or the peer is
+    /// leaving.
     pub fn reserve(&self) -> Option<ChannelPermit> {
         if self.inner.leaving.is_cancelled() { None } else { self.inner.reserve() }
     }
@@ -271,6 +274,9 @@ impl Inner {
     }
 
     fn reserve(&self) -> Option<ChannelPermit> {
+        if self.admits.as_ref().is_some_and(|admits| !admits()) {
+            return None;
+        }
         self.permits.clone().try_acquire_owned().ok().map(ChannelPermit)
     }
 

@@ -3,12 +3,15 @@
 //! In reading order:
 //!
 //! - `requests`, `responses`, `error`: the contract with clients, without I/O; `fields` parses JSON.
-//! - `ledger`, `client_address`, `body`, `extract`: what precedes each handler, as extractors.
+//! - `ledger`, `byte_budget`, `client_address`, `body`, `extract`: what precedes each handler, as
+//!   extractors.
+//! - `reply`: responses that can be long.
 //! - `routes`, `waiting`, `openapi`: the endpoints.
 //! - `cors`, `outcome`: what wraps them.
 
 mod base_path;
 mod body;
+mod byte_budget;
 mod client_address;
 mod cors;
 mod error;
@@ -17,6 +20,7 @@ mod fields;
 mod ledger;
 mod openapi;
 mod outcome;
+mod reply;
 mod requests;
 mod responses;
 mod routes;
@@ -39,9 +43,10 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::metrics::Metrics;
 use crate::store::{OpenError, Storage, Store, StoreLimits};
-use client_address::{AddressLimits, ClientAddresses};
+use byte_budget::ByteBudget;
+use client_address::{AddressLimits, Budgets, ClientAddresses};
 use ledger::{Ledger, Share};
-use outcome::count;
+use outcome::{Endpoint, count};
 use waiting::Slots;
 
 /// The time between two clean-ups of the store.
@@ -66,6 +71,10 @@ pub struct Settings {
     pub max_waiting: usize,
     /// The most bytes of request bodies that have not come completely.
     pub max_incomplete_bytes: usize,
+    /// The most bytes of responses that clients have not read.
+    pub max_response_bytes: usize,
+    /// How long a client may take to read a list; a long one may take longer, at 64 KiB a second.
+    pub response_timeout: Duration,
     /// The percentage of each of these limits, and of those on what is stored, that one address may
     /// take; at least one of each.
     pub max_percent_per_address: u32,
@@ -83,13 +92,15 @@ impl Default for Settings {
             max_requests_per_second: NonZeroU32::new(10_000),
             max_waiting: 10_000,
             max_incomplete_bytes: 64 << 20,
+            max_response_bytes: 64 << 20,
+            response_timeout: Duration::from_secs(10),
             max_percent_per_address: 25,
         }
     }
 }
 
 impl Settings {
-    fn client_addresses(&self) -> ClientAddresses {
+    fn client_addresses(&self, metrics: &Metrics) -> ClientAddresses {
         let percent = self.max_percent_per_address as usize;
         let share = |total: usize| match percent {
             // Only the total counts.
@@ -104,15 +115,33 @@ impl Settings {
             },
             waiting: share(self.max_waiting),
             incomplete_bytes: share(self.max_incomplete_bytes),
+            response_bytes: share(self.max_response_bytes),
         };
-        ClientAddresses::new(limits, Ledger::new(self.session_timeout), self.max_incomplete_bytes)
+        let budgets = Budgets {
+            incomplete: ByteBudget::new(self.max_incomplete_bytes, metrics.incomplete_bytes()),
+            responses: ByteBudget::new(self.max_response_bytes, metrics.response_bytes()),
+        };
+        ClientAddresses::new(limits, Ledger::new(self.session_timeout), budgets)
     }
 }
+
+/// What a request needs memory for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Demand {
+    /// Something new: an offer, a list, an event stream.
+    New,
+    /// A session that exists: an answer, a candidate, a poll.
+    Ongoing,
+}
+
+/// Whether the process has memory for a request.
+type Admits = Arc<dyn Fn(Demand) -> bool + Send + Sync>;
 
 /// Discovery on one server; a cheap handle.
 #[derive(Clone)]
 pub struct Discovery {
     context: Context,
+    admits: Admits,
     allowed_origins: AllowedOrigins,
     _clean_up: Arc<AbortOnDropHandle<()>>,
 }
@@ -125,6 +154,7 @@ struct Shared {
     session_timeout: Duration,
     base_path: BasePath,
     addresses: ClientAddresses,
+    response_timeout: Duration,
     slots: Slots,
     metrics: Metrics,
     /// Ends long polls and event streams.
@@ -150,16 +180,25 @@ impl Discovery {
             store,
             session_timeout,
             base_path: settings.base_path.clone(),
-            addresses: settings.client_addresses(),
+            addresses: settings.client_addresses(&metrics),
+            response_timeout: settings.response_timeout,
             slots: Slots::new(settings.max_waiting, metrics.waiting().clone()),
             metrics,
             stop,
         };
         Ok(Self {
             context: Arc::new(shared),
+            admits: Arc::new(|_| true),
             allowed_origins: settings.allowed_origins.clone(),
             _clean_up: Arc::new(AbortOnDropHandle::new(clean_up)),
         })
+    }
+
+    /// Asks `admits` before each request, except those for health, whether the process has memory for
+    /// it; requests for which there is none are answered 503.
+    #[must_use]
+    pub fn within(self, admits: impl Fn(Demand) -> bool + Send + Sync + 'static) -> Self {
+        Self { admits: Arc::new(admits), ..self }
     }
 
     /// Returns the endpoints, with those of health at the base path and at the root.
@@ -170,7 +209,10 @@ impl Discovery {
     pub fn router(&self) -> Router {
         let base = self.context.base_path.as_str();
         let at = |path: &str| format!("{base}{path}");
-        let counted = |endpoint| from_fn_with_state((self.context.clone(), endpoint), count);
+        let counted = |name| {
+            let (metrics, admits) = (self.context.metrics.clone(), self.admits.clone());
+            from_fn_with_state(Endpoint { name, metrics, admits }, count)
+        };
         let route = |endpoint, route: MethodRouter<Context>| route.route_layer(counted(endpoint));
         let mut endpoints = Router::new()
             .route(&at("/"), route("topics", get(routes::topics)))

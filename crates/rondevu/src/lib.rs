@@ -28,6 +28,6 @@ mod metrics;
 pub mod model;
 pub mod store;
 
-pub use http::{AllowedOrigins, BasePath, Discovery, Settings};
+pub use http::{AllowedOrigins, BasePath, Demand, Discovery, Settings};
 pub use metrics::Metrics;
 pub use store::{OpenError, Storage, StoreLimits};

@@ -11,6 +11,10 @@ metrics! {
         discovery_sessions: Gauge,
         /// Waiting polls and open event streams of discovery.
         discovery_waiting: Gauge,
+        /// Bytes of request bodies for discovery that have not come completely.
+        discovery_incomplete_bytes: Gauge,
+        /// Bytes of discovery's responses that clients have not read.
+        discovery_response_bytes: Gauge,
     }
 }
 
@@ -55,5 +59,15 @@ impl Metrics {
     /// The long polls and event streams that are open.
     pub(crate) fn waiting(&self) -> &Gauge {
         &self.set.discovery_waiting
+    }
+
+    /// The bytes of incomplete bodies.
+    pub(crate) fn incomplete_bytes(&self) -> Gauge {
+        self.set.discovery_incomplete_bytes.clone()
+    }
+
+    /// The bytes of responses that have not been read.
+    pub(crate) fn response_bytes(&self) -> Gauge {
+        self.set.discovery_response_bytes.clone()
     }
 }

@@ -2,9 +2,11 @@
 #![allow(clippy::unwrap_used, reason = "a test stops there")]
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rondevu::{Discovery, Metrics, Settings};
+use rondevu::{Demand, Discovery, Metrics, Settings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -20,8 +22,17 @@ struct Server {
 }
 
 async fn serve(settings: &Settings, metrics: Metrics) -> Server {
+    serve_within(settings, metrics, |_| true).await
+}
+
+async fn serve_within(
+    settings: &Settings,
+    metrics: Metrics,
+    admits: impl Fn(Demand) -> bool + Send + Sync + 'static,
+) -> Server {
     let stop = CancellationToken::new();
     let discovery = Discovery::open(settings, metrics, stop.clone()).await.unwrap();
+    let discovery = discovery.within(admits);
     let app = discovery.router().into_make_service_with_connect_info::<SocketAddr>();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -106,4 +117,29 @@ async fn stopping_completes_polls_that_wait() {
     let stop = async { server.stop.cancel() };
     let ((_, body), ()) = tokio::join!(server.request("POST", "/poll", &poll), stop);
     assert_eq!(body, r#"{"answer":null,"answerCandidates":[]}"#);
+}
+
+#[tokio::test]
+async fn without_memory_for_more_only_sessions_that_exist_are_served() {
+    let mut registry = prometheus_client::registry::Registry::default();
+    let has_memory = Arc::new(AtomicBool::new(true));
+    let metrics = Metrics::register(&mut registry);
+    let shared = has_memory.clone();
+    let admits = move |demand| demand == Demand::Ongoing || shared.load(Ordering::Relaxed);
+    let server = serve_within(&Settings::default(), metrics, admits).await;
+    let code = server.offer("").await;
+    has_memory.store(false, Ordering::Relaxed);
+    let no_memory = ("HTTP/1.1 503 Service Unavailable".into(), r#"{"error":"Not enough memory"}"#);
+    for (method, path) in [("POST", "/t/offer"), ("GET", "/t/sessions"), ("GET", "/t/events")] {
+        let (status, body) = server.request(method, path, "{}").await;
+        assert_eq!((status, &*body), no_memory, "{path}");
+    }
+    let poll = format!(r#"{{"code":"{code}","side":"offerer"}}"#);
+    for (method, path, body) in [("POST", "/poll", &*poll), ("GET", "/health", "")] {
+        assert_eq!(server.request(method, path, body).await.0, "HTTP/1.1 200 OK", "{path}");
+    }
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    let counted = "discovery_requests_total{endpoint=\"offer\",outcome=\"memory_limit\"} 1\n";
+    assert!(text.contains(counted), "{text}");
 }

@@ -71,10 +71,16 @@ pub(super) const VARIABLES: &[Variable] = &[
         about: "The maximum size of all incomplete bodies of discovery requests together, in bytes; requests beyond it get 429.",
     },
     Variable {
+        name: "DISCOVERY_MAX_RESPONSE_BYTES",
+        default: "67108864",
+        allowed: COUNT,
+        about: "The maximum size of all responses of discovery that clients have not read, in bytes; requests beyond it get 503. A list that is not read within WRITE_TIMEOUT_MS, and one second more for each 64 KiB, ends its connection.",
+    },
+    Variable {
         name: "DISCOVERY_MAX_PERCENT_PER_ADDRESS",
         default: "25",
         allowed: "a whole number from 1 to 100",
-        about: "The share that one address may have, in percent, of DISCOVERY_MAX_SESSIONS, DISCOVERY_MAX_STORED_BYTES, DISCOVERY_MAX_WAITING and DISCOVERY_MAX_UNFINISHED_BYTES; anything beyond that gets 429. Each replica counts for itself.",
+        about: "The share that one address may have, in percent, of DISCOVERY_MAX_SESSIONS, DISCOVERY_MAX_STORED_BYTES, DISCOVERY_MAX_WAITING, DISCOVERY_MAX_UNFINISHED_BYTES and DISCOVERY_MAX_RESPONSE_BYTES; anything beyond that gets 429. Each replica counts for itself.",
     },
     Variable {
         name: "PEER_RELAY_PATH",

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use url::Url;
@@ -54,7 +55,12 @@ pub struct PeerSettings {
     pub max_channels: usize,
     /// The limits of every channel's connection.
     pub limits: LinkLimits,
+    /// Whether the process has memory for one more channel; `None` if that is nobody's concern.
+    pub admits: Option<Admits>,
 }
+
+/// Says whether there is memory for one more channel.
+pub type Admits = Arc<dyn Fn() -> bool + Send + Sync>;
 
 impl fmt::Debug for PeerSettings {
     /// Leaves the URLs out: they may hold secrets.
@@ -87,6 +93,7 @@ impl Default for PeerSettings {
                 max_messages_per_second: None,
                 max_bytes_per_second: None,
             },
+            admits: None,
         }
     }
 }

@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use http::header;
 
 use super::Context;
-use super::client_address::IncompleteBody;
+use super::byte_budget::HeldBytes;
 use super::error::ApiError;
 use super::extract::remote_address;
 
@@ -30,28 +30,30 @@ impl<T: FromBody> FromRequest<Context> for Body<T> {
 
     async fn from_request(request: Request, context: &Context) -> Result<Self, ApiError> {
         let address = context.addresses.get(remote_address(request.extensions()));
-        let body = read(request, IncompleteBody::new(address)).await?;
+        let body = read(request, address.receive()).await?;
         T::parse(&body).map(Self)
     }
 }
 
-async fn read(request: Request, mut body: IncompleteBody) -> Result<Vec<u8>, ApiError> {
+/// Reads a body, which counts as incomplete until all of it has come.
+async fn read(request: Request, mut held: HeldBytes) -> Result<Vec<u8>, ApiError> {
     let length = request.headers().get(header::CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > MAX_BYTES as u64) {
         return Err(ApiError::BodyTooLarge);
     }
     let reading = async {
+        let mut body = Vec::new();
         let mut chunks = request.into_body().into_data_stream();
         while let Some(chunk) = chunks.next().await {
             let chunk = chunk.map_err(|_| ApiError::BodyBroken)?;
             if body.len() + chunk.len() > MAX_BYTES {
                 return Err(ApiError::BodyTooLarge);
             }
-            body.push(&chunk)?;
+            held.grow(chunk.len()).map_err(|_| ApiError::TooManyBodies)?;
+            body.extend_from_slice(&chunk);
         }
-        Ok(())
+        Ok(body)
     };
-    tokio::time::timeout(BODY_TIMEOUT, reading).await.unwrap_or(Err(ApiError::BodyTooSlow))?;
-    Ok(body.finish())
+    tokio::time::timeout(BODY_TIMEOUT, reading).await.unwrap_or(Err(ApiError::BodyTooSlow))
 }

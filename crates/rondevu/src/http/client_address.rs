@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
+use super::byte_budget::{ByteBudget, ByteShare, Exceeded, HeldBytes, add};
 use super::error::ApiError;
 use super::ledger::{Ledger, Share};
 
@@ -28,6 +29,16 @@ pub(super) struct AddressLimits {
     pub(super) waiting: usize,
     /// The most bytes of incomplete bodies.
     pub(super) incomplete_bytes: usize,
+    /// The most bytes of responses that it has not read.
+    pub(super) response_bytes: usize,
+}
+
+/// What all addresses may hold together, in bytes.
+pub(super) struct Budgets {
+    /// Incomplete bodies.
+    pub(super) incomplete: Arc<ByteBudget>,
+    /// Responses that have not been read.
+    pub(super) responses: Arc<ByteBudget>,
 }
 
 /// The addresses that have sent requests.
@@ -35,7 +46,7 @@ pub(super) struct ClientAddresses {
     limits: AddressLimits,
     table: Mutex<Table>,
     ledgers: Ledger,
-    incomplete: Arc<IncompleteBytes>,
+    budgets: Budgets,
 }
 
 struct Table {
@@ -49,29 +60,16 @@ pub(super) struct ClientAddress {
     limits: AddressLimits,
     requests: Option<DefaultDirectRateLimiter>,
     waiting: AtomicUsize,
-    incomplete_bytes: AtomicUsize,
-    incomplete: Arc<IncompleteBytes>,
+    incomplete: Arc<ByteShare>,
+    responses: Arc<ByteShare>,
     stored: Mutex<Ledger>,
 }
 
-/// The bytes of all incomplete bodies.
-struct IncompleteBytes {
-    bytes: AtomicUsize,
-    limit: usize,
-}
-
 impl ClientAddresses {
-    /// `ledger` is what an address has before it stores anything; all addresses together may have so
-    /// many bytes of incomplete bodies.
-    pub(super) fn new(limits: AddressLimits, ledger: Ledger, max_incomplete_bytes: usize) -> Self {
-        let incomplete =
-            IncompleteBytes { bytes: AtomicUsize::new(0), limit: max_incomplete_bytes };
-        Self {
-            limits,
-            table: Mutex::new(Table { known: HashMap::new(), forget_at: MAX_IDLE_ADDRESSES }),
-            ledgers: ledger,
-            incomplete: Arc::new(incomplete),
-        }
+    /// `ledger` is what an address has before it stores anything.
+    pub(super) fn new(limits: AddressLimits, ledger: Ledger, budgets: Budgets) -> Self {
+        let table = Table { known: HashMap::new(), forget_at: MAX_IDLE_ADDRESSES };
+        Self { limits, table: Mutex::new(table), ledgers: ledger, budgets }
     }
 
     /// Returns the limits of the client at `address`.
@@ -93,8 +91,8 @@ impl ClientAddresses {
                 .map(Quota::per_second)
                 .map(RateLimiter::direct),
             waiting: AtomicUsize::new(0),
-            incomplete_bytes: AtomicUsize::new(0),
-            incomplete: self.incomplete.clone(),
+            incomplete: self.budgets.incomplete.share(self.limits.incomplete_bytes),
+            responses: self.budgets.responses.share(self.limits.response_bytes),
             stored: Mutex::new(self.ledgers.clone()),
         });
         table.known.insert(address, new.clone());
@@ -144,6 +142,22 @@ impl ClientAddress {
         Ok(Storing { address: self, period, share, is_stored: false })
     }
 
+    /// Returns what a body holds of which nothing has come.
+    pub(super) fn receive(&self) -> HeldBytes {
+        self.incomplete.hold_nothing()
+    }
+
+    /// Holds the bytes of a response until they have been written.
+    ///
+    /// # Errors
+    /// [`ApiError::TooManyResponsesOfAddress`], [`ApiError::TooManyResponses`].
+    pub(super) fn respond(&self, bytes: usize) -> Result<HeldBytes, ApiError> {
+        self.responses.hold(bytes).map_err(|exceeded| match exceeded {
+            Exceeded::Share => ApiError::TooManyResponsesOfAddress,
+            Exceeded::Budget => ApiError::TooManyResponses,
+        })
+    }
+
     fn has_stored(&self) -> bool {
         self.ledger().stored() != Share::default()
     }
@@ -185,12 +199,6 @@ impl Drop for Storing {
     }
 }
 
-/// Adds to a count if the sum is within the limit.
-fn add(count: &AtomicUsize, amount: usize, limit: usize) -> bool {
-    let sum = |now: usize| now.checked_add(amount).filter(|sum| *sum <= limit);
-    count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, sum).is_ok()
-}
-
 /// Returns what identifies a client: its IPv4 address, or the 64 bits of its IPv6 address that name
 /// the network, within which it may have any number of addresses (RFC 4291, 2.5.4).
 fn client(address: IpAddr) -> IpAddr {
@@ -203,59 +211,11 @@ fn client(address: IpAddr) -> IpAddr {
     }
 }
 
-/// The part of a body that was received so far; releases its bytes when dropped.
-pub(super) struct IncompleteBody {
-    address: Arc<ClientAddress>,
-    bytes: Vec<u8>,
-}
-
-impl IncompleteBody {
-    pub(super) fn new(address: Arc<ClientAddress>) -> Self {
-        Self { address, bytes: Vec::new() }
-    }
-
-    /// Appends a chunk.
-    ///
-    /// # Errors
-    /// [`ApiError::TooManyBodies`] if the address, or all together, have too many incomplete bytes.
-    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<(), ApiError> {
-        let ClientAddress { limits, incomplete_bytes, incomplete, .. } = &*self.address;
-        if !add(incomplete_bytes, bytes.len(), limits.incomplete_bytes) {
-            return Err(ApiError::TooManyBodies);
-        }
-        if !add(&incomplete.bytes, bytes.len(), incomplete.limit) {
-            incomplete_bytes.fetch_sub(bytes.len(), Ordering::Relaxed);
-            return Err(ApiError::TooManyBodies);
-        }
-        self.bytes.extend_from_slice(bytes);
-        Ok(())
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.bytes.len()
-    }
-
-    /// Returns the complete body.
-    pub(super) fn finish(mut self) -> Vec<u8> {
-        self.release();
-        std::mem::take(&mut self.bytes)
-    }
-
-    fn release(&self) {
-        self.address.incomplete_bytes.fetch_sub(self.bytes.len(), Ordering::Relaxed);
-        self.address.incomplete.bytes.fetch_sub(self.bytes.len(), Ordering::Relaxed);
-    }
-}
-
-impl Drop for IncompleteBody {
-    fn drop(&mut self) {
-        self.release();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use prometheus_client::metrics::gauge::Gauge;
 
     use super::*;
 
@@ -266,9 +226,12 @@ mod tests {
             requests_per_second: NonZeroU32::new(limit),
             stored: Share { sessions: 2, bytes: 100 },
             waiting: 2,
-            incomplete_bytes: 8 << 20,
+            incomplete_bytes: 8,
+            response_bytes: 8,
         };
-        ClientAddresses::new(limits, Ledger::new(HOUR), 12 << 20)
+        let budget = || ByteBudget::new(12, Gauge::default());
+        let budgets = Budgets { incomplete: budget(), responses: budget() };
+        ClientAddresses::new(limits, Ledger::new(HOUR), budgets)
     }
 
     fn ip(text: &str) -> IpAddr {
@@ -300,33 +263,6 @@ mod tests {
     }
 
     #[test]
-    fn incomplete_bodies_are_bounded_and_release_their_bytes() {
-        let addresses = addresses(0);
-        let address = addresses.get(ip("10.0.0.1"));
-        let chunk = vec![0; 1 << 20];
-        let mut bodies: Vec<_> = (0..9).map(|_| IncompleteBody::new(address.clone())).collect();
-        for body in &mut bodies[..8] {
-            body.push(&chunk).unwrap();
-        }
-        assert_eq!(bodies[8].push(&chunk), Err(ApiError::TooManyBodies));
-        assert_eq!(bodies.remove(0).finish().len(), chunk.len());
-        bodies[7].push(&chunk).unwrap();
-
-        // Another has what is left of the total.
-        let other = addresses.get(ip("10.0.0.2"));
-        let mut others = IncompleteBody::new(other.clone());
-        for _ in 0..4 {
-            others.push(&chunk).unwrap();
-        }
-        assert_eq!(others.push(&chunk), Err(ApiError::TooManyBodies));
-        drop((bodies, others));
-        for address in [address, other] {
-            assert_eq!(address.incomplete_bytes.load(Ordering::Relaxed), 0);
-        }
-        assert_eq!(addresses.incomplete.bytes.load(Ordering::Relaxed), 0);
-    }
-
-    #[test]
     fn an_address_has_its_share_and_no_more() {
         let addresses = addresses(0);
         let store = |from: &str, bytes| addresses.get(ip(from)).store(Share { sessions: 1, bytes });
@@ -345,6 +281,19 @@ mod tests {
         wait("10.0.0.2").unwrap();
         drop(waiting);
         wait("10.0.0.1").unwrap();
+    }
+
+    #[test]
+    fn unread_responses_are_bounded_by_address_and_in_total() {
+        let addresses = addresses(0);
+        let respond = |from: &str, bytes| addresses.get(ip(from)).respond(bytes);
+        let first = respond("10.0.0.1", 8).unwrap();
+        let more = respond("10.0.0.1", 1).err();
+        assert_eq!(more, Some(ApiError::TooManyResponsesOfAddress));
+        let second = respond("10.0.0.2", 4).unwrap();
+        assert_eq!(respond("10.0.0.2", 1).err(), Some(ApiError::TooManyResponses));
+        drop((first, second));
+        respond("10.0.0.1", 8).unwrap();
     }
 
     #[test]

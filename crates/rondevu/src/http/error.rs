@@ -49,6 +49,10 @@ pub(super) enum ApiError {
     TooManyRequests,
     #[error("Too many unfinished requests")]
     TooManyBodies,
+    #[error("Too many unread responses")]
+    TooManyResponses,
+    #[error("Too many unread responses of this address")]
+    TooManyResponsesOfAddress,
     #[error("Too many waiting requests")]
     TooManyWaiting,
     #[error("Too many waiting requests of this address")]
@@ -67,6 +71,8 @@ pub(super) enum ApiError {
     SessionTooLarge,
     #[error("Too much data in all sessions")]
     TooManyBytes,
+    #[error("Not enough memory")]
+    NoMemory,
     #[error("Storage is not available")]
     Unavailable,
     #[error("Internal server error")]
@@ -86,6 +92,7 @@ impl ApiError {
             BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             TooManyRequests
             | TooManyBodies
+            | TooManyResponsesOfAddress
             | TooManyWaiting
             | TooManySessions
             | TooManyOfOrigin
@@ -95,17 +102,19 @@ impl ApiError {
             | TooManyWaitingOfAddress
             | TooManySessionsOfAddress
             | TooManyBytesOfAddress => StatusCode::TOO_MANY_REQUESTS,
-            Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Unavailable | NoMemory | TooManyResponses => StatusCode::SERVICE_UNAVAILABLE,
             Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
     /// Returns the outcome by which the request is counted.
-    fn label(self) -> &'static str {
+    pub(super) fn label(self) -> &'static str {
         use ApiError::*;
         match self {
             TooManyRequests => "too_many_requests",
             TooManyBodies => "too_many_bodies",
+            TooManyResponses => "too_many_responses",
+            TooManyResponsesOfAddress => "too_many_responses_of_address",
             TooManyWaiting => "too_many_waiting",
             TooManyWaitingOfAddress => "too_many_waiting_of_address",
             TooManySessionsOfAddress => "too_many_sessions_of_address",
@@ -120,6 +129,7 @@ impl ApiError {
             BodyTooSlow => "body_too_slow",
             BodyTooLarge => "body_too_large",
             BodyBroken => "body_broken",
+            NoMemory => "memory_limit",
             Unavailable => "unavailable",
             Internal => "internal_error",
             _ => "bad_request",
@@ -130,8 +140,8 @@ impl ApiError {
     fn retry_after(self) -> Option<HeaderValue> {
         use ApiError::*;
         let seconds = match self {
-            TooManyRequests | TooManyBodies => "1",
-            Unavailable => "2",
+            TooManyRequests | TooManyBodies | TooManyResponses | TooManyResponsesOfAddress => "1",
+            Unavailable | NoMemory => "2",
             // Quota is released as sessions expire.
             TooManyWaiting
             | TooManySessions

@@ -1,10 +1,13 @@
-//! Counts and logs each request by its endpoint and outcome.
+//! Counts and logs each request by its endpoint and outcome. Rejects those for which the process has
+//! no memory.
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 
-use super::Context;
+use super::error::ApiError;
+use super::{Admits, Demand};
+use crate::metrics::Metrics;
 
 /// The target of the log lines on requests.
 const TARGET: &str = "rondevu::requests";
@@ -13,28 +16,44 @@ const TARGET: &str = "rondevu::requests";
 #[derive(Clone, Copy)]
 pub(super) struct Outcome(pub(super) &'static str);
 
+/// An endpoint that is counted.
+#[derive(Clone)]
+pub(super) struct Endpoint {
+    pub(super) name: &'static str,
+    pub(super) metrics: Metrics,
+    pub(super) admits: Admits,
+}
+
+impl Endpoint {
+    fn demand(&self) -> Demand {
+        if matches!(self.name, "answer" | "poll") { Demand::Ongoing } else { Demand::New }
+    }
+}
+
 /// Counts a request when it ends, also if its client disconnects before.
 pub(super) async fn count(
-    State((context, endpoint)): State<(Context, &'static str)>,
+    State(endpoint): State<Endpoint>,
     request: Request,
     next: Next,
 ) -> Response {
-    let mut counted = Counted { context, endpoint, outcome: "client_left" };
-    let response = next.run(request).await;
+    let mut counted = Counted { endpoint, outcome: "client_left" };
+    let response = match (counted.endpoint.admits)(counted.endpoint.demand()) {
+        true => next.run(request).await,
+        false => ApiError::NoMemory.into_response(),
+    };
     counted.outcome = response.extensions().get().map_or("ok", |Outcome(outcome)| outcome);
     response
 }
 
 struct Counted {
-    context: Context,
-    endpoint: &'static str,
+    endpoint: Endpoint,
     outcome: &'static str,
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        let Self { context, endpoint, outcome } = self;
-        context.metrics.request(endpoint, outcome);
-        tracing::info!(target: TARGET, endpoint, outcome, "discovery");
+        let Self { endpoint: Endpoint { name, metrics, .. }, outcome } = self;
+        metrics.request(name, outcome);
+        tracing::info!(target: TARGET, endpoint = name, outcome, "discovery");
     }
 }

@@ -47,17 +47,10 @@ impl ListedSession {
     }
 }
 
-/// The sessions of a topic, newest first.
+/// The sessions of a topic, newest first. `reply::sessions` writes it.
 #[derive(Serialize, ToSchema)]
 pub(super) struct SessionsReply {
-    sessions: Vec<ListedSession>,
-}
-
-impl SessionsReply {
-    pub(super) fn new(sessions: Vec<Session>, clock: Clock) -> Self {
-        let listed = |session| ListedSession::new(session, clock);
-        Self { sessions: sessions.into_iter().map(listed).collect() }
-    }
+    pub(super) sessions: Vec<ListedSession>,
 }
 
 /// A page of topics.

@@ -1,11 +1,8 @@
 //! The endpoints, each described where it is: `openapi` publishes these descriptions.
 
-use std::convert::Infallible;
-
 use axum::Json;
 use axum::extract::State;
-use axum::response::sse::{Event, Sse};
-use futures_util::Stream;
+use axum::response::Response;
 
 use super::body::Body;
 use super::error::ApiError;
@@ -16,7 +13,7 @@ use super::responses::{
     AnswerReply, ErrorReply, HealthReply, ListedSession, OfferReply, PollReply, SessionsReply,
     TopicsReply,
 };
-use super::{Context, waiting};
+use super::{Context, reply, waiting};
 use crate::model::{Code, NewSession, Page, Timestamp, Topic, text_bytes};
 
 /// Lists the topics of the origin that have a session without an answer.
@@ -36,10 +33,11 @@ use crate::model::{Code, NewSession, Page, Timestamp, Topic, text_bytes};
 pub(super) async fn topics(
     State(context): State<Context>,
     Caller(origin): Caller,
+    Client(address): Client,
     page: Page,
-) -> Result<Json<TopicsReply>, ApiError> {
+) -> Result<Response, ApiError> {
     let topics = context.store.topics(&origin, page, context.store.clock().now()).await?;
-    Ok(Json(TopicsReply::new(topics, page)))
+    reply::whole(&TopicsReply::new(topics, page), &address)
 }
 
 /// Lists the topics as `GET /` does, where later clients ask for them.
@@ -59,9 +57,10 @@ pub(super) async fn topics(
 pub(super) async fn named_topics(
     context: State<Context>,
     caller: Caller,
+    client: Client,
     page: Page,
-) -> Result<Json<TopicsReply>, ApiError> {
-    topics(context, caller, page).await
+) -> Result<Response, ApiError> {
+    topics(context, caller, client, page).await
 }
 
 /// Lists the sessions of a topic that have no answer yet, newest first.
@@ -78,11 +77,13 @@ pub(super) async fn named_topics(
 pub(super) async fn sessions(
     State(context): State<Context>,
     Caller(origin): Caller,
+    Client(address): Client,
     topic: Topic,
-) -> Result<Json<SessionsReply>, ApiError> {
+) -> Result<Response, ApiError> {
     let clock = context.store.clock();
     let sessions = context.store.sessions(&origin, &topic, clock.now()).await?;
-    Ok(Json(SessionsReply::new(sessions, clock)))
+    let listed = sessions.into_iter().map(|session| ListedSession::new(session, clock)).collect();
+    reply::sessions(listed, &address, context.response_timeout, context.metrics.clone())
 }
 
 /// Sends every new session of a topic as a server-sent event with the name `session`.
@@ -101,7 +102,7 @@ pub(super) async fn events(
     Caller(origin): Caller,
     Client(address): Client,
     topic: Topic,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
+) -> Result<Response, ApiError> {
     waiting::events(&context, origin, address, topic)
 }
 
@@ -182,9 +183,9 @@ pub(super) async fn poll(
     Caller(origin): Caller,
     Client(address): Client,
     Body(request): Body<PollRequest>,
-) -> Result<Json<PollReply>, ApiError> {
-    let session = waiting::poll(&context, &origin, address, &request).await?;
-    Ok(Json(PollReply::new(session, request.side)))
+) -> Result<Response, ApiError> {
+    let session = waiting::poll(&context, &origin, address.clone(), &request).await?;
+    reply::whole(&PollReply::new(session, request.side), &address)
 }
 
 /// Says that the server is alive, and its time.

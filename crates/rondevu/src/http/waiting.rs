@@ -6,8 +6,10 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::response::sse::{Event, KeepAlive, Sse};
-use futures_util::{Stream, StreamExt, stream};
+use axum::body::{Body, Bytes};
+use axum::response::{IntoResponse, Response};
+use futures_util::{StreamExt, stream};
+use http::header;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -15,6 +17,7 @@ use tokio::time::Instant;
 use super::Context;
 use super::client_address::{ClientAddress, Waiting};
 use super::error::ApiError;
+use super::reply::{self, READER_TOO_SLOW};
 use super::requests::PollRequest;
 use super::responses::ListedSession;
 use crate::metrics::Metrics;
@@ -23,10 +26,14 @@ use crate::store::{Lagged, TopicStream};
 
 /// The time between two heartbeats on an idle stream. Proxies close a connection that is silent for
 /// a minute.
-const HEARTBEAT: Duration = Duration::from_secs(15);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
 
-/// How long a client should wait before it opens its stream again.
-const REOPEN_AFTER: Duration = Duration::from_secs(2);
+/// A comment, which clients ignore.
+const HEARTBEAT: &[u8] = b":\n\n";
+
+/// The start of a stream: a comment, and how many milliseconds a client should wait before it opens
+/// its stream again.
+const OPENING: &[u8] = b": open\nretry: 2000\n\n";
 
 /// The slots of long polls and event streams.
 pub(super) struct Slots {
@@ -110,41 +117,59 @@ pub(super) fn events(
     origin: Origin,
     address: Arc<ClientAddress>,
     topic: Topic,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>> + use<>>, ApiError> {
+) -> Result<Response, ApiError> {
     let subscription = Subscription {
-        slot: context.slots.take(address)?,
+        slot: context.slots.take(address.clone())?,
         sessions: context.store.notifications().stream(origin, topic),
+        address,
         clock: context.store.clock(),
         metrics: context.metrics.clone(),
     };
     // Sent immediately: the client misses no session after it.
-    let opening = Event::default().comment("open").retry(REOPEN_AFTER);
-    let sessions = stream::unfold(subscription, Subscription::next);
-    let events = stream::once(async { opening }).chain(sessions).map(Ok);
-    let events = events.take_until(context.stop.clone().cancelled_owned());
-    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT)))
+    let opening = stream::once(async { Bytes::from_static(OPENING) });
+    let events = opening.chain(stream::unfold(subscription, Subscription::next));
+    let events = events.map(Ok::<_, Infallible>);
+    let body = Body::from_stream(events.take_until(context.stop.clone().cancelled_owned()));
+    let headers =
+        [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-cache")];
+    Ok((headers, body).into_response())
 }
 
 struct Subscription {
     #[expect(dead_code, reason = "released on drop")]
     slot: Slot,
     sessions: TopicStream,
+    address: Arc<ClientAddress>,
     clock: Clock,
     metrics: Metrics,
 }
 
 impl Subscription {
-    /// Returns the next event; ends the stream of a client that is too slow, which then opens a new
-    /// one and looks at the list.
-    async fn next(mut self) -> Option<(Event, Self)> {
-        match self.sessions.next().await {
-            Ok(session) => {
-                let session = ListedSession::new(Session::clone(&*session?), self.clock);
-                let json = serde_json::to_string(&session).ok()?;
-                Some((Event::default().event("session").data(json), self))
+    /// Returns the next event, or a heartbeat; ends the stream of a client that is too slow, which
+    /// then opens a new one and looks at the list.
+    async fn next(mut self) -> Option<(Bytes, Self)> {
+        match tokio::time::timeout(HEARTBEAT_INTERVAL, self.sessions.next()).await {
+            Err(_) => Some((Bytes::from_static(HEARTBEAT), self)),
+            Ok(Ok(session)) => {
+                let event = self.event(Session::clone(&*session?))?;
+                Some((event, self))
             }
-            Err(Lagged) => {
-                self.metrics.request("events", "reader_too_slow");
+            Ok(Err(Lagged)) => {
+                self.metrics.request("events", READER_TOO_SLOW);
+                None
+            }
+        }
+    }
+
+    /// Writes a session as an event, if the client may have so many unread bytes.
+    fn event(&self, session: Session) -> Option<Bytes> {
+        let mut event = b"event: session\ndata: ".to_vec();
+        serde_json::to_writer(&mut event, &ListedSession::new(session, self.clock)).ok()?;
+        event.extend_from_slice(b"\n\n");
+        match self.address.respond(event.len()) {
+            Ok(held) => Some(reply::piece(event, held)),
+            Err(error) => {
+                self.metrics.request("events", error.label());
                 None
             }
         }

@@ -13,11 +13,15 @@ use std::time::Duration;
 use moka::sync::Cache;
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, broadcast};
+use tokio::time::Instant;
 
 use crate::model::{Code, NewSession, Origin, Session, Side, Topic};
 
 /// The most new sessions that are queued for a subscriber of a topic; a slower one is disconnected.
 const MAX_QUEUED_SESSIONS: usize = 256;
+
+/// How long a new session may wait for a subscriber of its topic; a slower one is disconnected.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The notifications of one store; a cheap handle.
 #[derive(Clone)]
@@ -27,13 +31,20 @@ struct Inner {
     /// Who watches which session. A std lock: held briefly, never across an await.
     watched: Mutex<HashMap<Code, Watched>>,
     /// Who subscribes to the new sessions of which topic; the same holds for its lock.
-    streams: Mutex<HashMap<TopicKey, broadcast::Sender<Arc<Session>>>>,
+    streams: Mutex<HashMap<TopicKey, broadcast::Sender<Queued>>>,
     /// The last revision of each session that each of its sides has been shown.
     shown: Cache<Code, Arc<[AtomicU32; 2]>>,
 }
 
 /// A topic of one origin.
 type TopicKey = (Origin, Topic);
+
+/// A new session, and since when it waits for subscribers.
+#[derive(Clone)]
+struct Queued {
+    session: Arc<Session>,
+    since: Instant,
+}
 
 /// A change that was made.
 pub(super) enum Change {
@@ -77,7 +88,7 @@ impl Notifications {
         let stream = lock(&self.0.streams).get(&(origin, topic)).cloned();
         if let Some(stream) = stream {
             // Fails if the last subscriber has just left.
-            let _ = stream.send(session.into());
+            let _ = stream.send(Queued { session: session.into(), since: Instant::now() });
         }
     }
 
@@ -177,7 +188,7 @@ pub struct TopicStream {
     notifications: Notifications,
     key: TopicKey,
     /// Taken only on drop, before the remaining receivers are counted.
-    receiver: Option<broadcast::Receiver<Arc<Session>>>,
+    receiver: Option<broadcast::Receiver<Queued>>,
 }
 
 /// The subscriber was too slow, and has missed sessions.
@@ -193,7 +204,8 @@ impl TopicStream {
     pub async fn next(&mut self) -> Result<Option<Arc<Session>>, Lagged> {
         let Some(receiver) = &mut self.receiver else { return Ok(None) };
         match receiver.recv().await {
-            Ok(session) => Ok(Some(session)),
+            Ok(Queued { since, .. }) if since.elapsed() > QUEUE_TIMEOUT => Err(Lagged),
+            Ok(Queued { session, .. }) => Ok(Some(session)),
             Err(broadcast::error::RecvError::Closed) => Ok(None),
             Err(broadcast::error::RecvError::Lagged(_)) => Err(Lagged),
         }
@@ -212,7 +224,9 @@ impl Drop for TopicStream {
 
 #[cfg(test)]
 mod tests {
+    use super::super::contract::session;
     use super::*;
+    use crate::model::Timestamp;
 
     fn notifications() -> Notifications {
         Notifications::new(10, Duration::from_secs(60))
@@ -244,6 +258,21 @@ mod tests {
         assert_eq!(lock(&notifications.0.streams).len(), 1);
         drop(streams);
         assert!(lock(&notifications.0.streams).is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_waits_for_a_subscriber_only_so_long() {
+        let notifications = notifications();
+        let (origin, topic) = (Origin::stored("o"), Topic::stored("t".into()));
+        let mut stream = notifications.stream(origin.clone(), topic.clone());
+        let new = session("o", "t", Timestamp(1), Timestamp(2));
+        let create = || notifications.created(origin.clone(), topic.clone(), new.as_session());
+        create();
+        tokio::time::advance(QUEUE_TIMEOUT).await;
+        assert!(matches!(stream.next().await, Ok(Some(_))));
+        create();
+        tokio::time::advance(QUEUE_TIMEOUT + Duration::from_millis(1)).await;
+        assert!(matches!(stream.next().await, Err(Lagged)));
     }
 
     #[tokio::test]
