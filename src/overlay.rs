@@ -7,4 +7,6 @@ mod absent;
 #[cfg(not(feature = "overlay"))]
 pub(crate) use absent::{ChannelPermit, Events, Peer, PeerEvent, PeerId, SendError};
 #[cfg(feature = "overlay")]
-pub(crate) use peer_relay::{ChannelPermit, Events, Peer, PeerEvent, PeerId, SendError};
+pub(crate) use peer_relay::{
+    ChannelPermit, Events, IdFileError, Peer, PeerEvent, PeerId, PeerSettings, SendError,
+};

@@ -10,8 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-#[cfg(feature = "overlay")]
-use peer_relay::PeerSettings;
 use rondevu::{Demand, Discovery, OpenError};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -28,6 +26,8 @@ use crate::memory_budget::MemoryBudget;
 use crate::metrics::Metrics;
 use crate::node::ReplicaId;
 use crate::overlay::Peer;
+#[cfg(feature = "overlay")]
+use crate::overlay::{IdFileError, PeerId, PeerSettings};
 use crate::webhooks::{ClientError, Webhooks};
 use descriptors::Places;
 use link::{CloseReason, LinkSet};
@@ -68,6 +68,10 @@ pub enum StartError {
     /// The sessions of discovery cannot be stored.
     #[error(transparent)]
     Storage(#[from] OpenError),
+    /// The ID of the broker's peer cannot be read or written.
+    #[cfg(feature = "overlay")]
+    #[error(transparent)]
+    PeerId(#[from] IdFileError),
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {source}")]
     Bind {
@@ -109,7 +113,7 @@ impl Server {
             None => None,
         };
         let memory = MemoryBudget::new(config.memory_limit, &metrics);
-        let peer = start_peer(config, &links, &memory, &metrics).await.map_err(bind_error)?;
+        let peer = start_peer(config, address, &links, &memory, &metrics).await?;
         let broker = Broker::new(
             replica,
             config.broker.clone(),
@@ -274,28 +278,34 @@ impl Drop for Server {
 #[cfg(feature = "overlay")]
 async fn start_peer(
     config: &Config,
+    address: SocketAddr,
     links: &LinkSet,
     memory: &MemoryBudget,
     metrics: &Metrics,
-) -> io::Result<Option<Peer>> {
+) -> Result<Option<Peer>, StartError> {
+    if config.peer_relay.path.is_none() {
+        return Ok(None);
+    }
+    let configured = config.peer_relay.peer.clone();
+    let kept = config.peer_relay.id_file.as_deref().map(PeerId::in_file).transpose()?;
     let memory = memory.clone();
     let settings = PeerSettings {
+        id: kept.or(configured.id),
         admits: Some(Arc::new(move || memory.admits_newcomers())),
-        ..config.peer_relay.peer.clone()
+        ..configured
     };
-    match &config.peer_relay.path {
-        Some(_) => Peer::start_with(settings, links.clone(), metrics.peer_relay()).await.map(Some),
-        None => Ok(None),
-    }
+    let started = Peer::start_with(settings, links.clone(), metrics.peer_relay()).await;
+    started.map(Some).map_err(|source| StartError::Bind { address, source })
 }
 
 #[cfg(not(feature = "overlay"))]
 async fn start_peer(
     _: &Config,
+    _: SocketAddr,
     _: &LinkSet,
     _: &MemoryBudget,
     _: &Metrics,
-) -> io::Result<Option<Peer>> {
+) -> Result<Option<Peer>, StartError> {
     Ok(None)
 }
 

@@ -28,8 +28,12 @@ use message::FromPeer;
 /// The most messages of one peer that are not finished.
 const MAX_OF_ONE: usize = 64;
 
-/// The most messages of all peers. Each is at most as long as an overlay frame, 64 KB.
+/// The most messages of all peers.
 const MAX_OF_ALL: usize = 1024;
+
+/// The most bytes of their messages.
+const MAX_BYTES_OF_ONE: usize = 4 * 1024 * 1024;
+const MAX_BYTES_OF_ALL: usize = 64 * 1024 * 1024;
 
 impl Broker {
     /// Hands what peers send to the broker's own peer to nodes. Ends with the peer.
@@ -62,7 +66,10 @@ impl Broker {
         if !self.is_enabled(event) {
             return Err(label(Outcome::Disabled));
         }
-        let guard = quotas.take(from).ok_or("too_many")?;
+        if !self.memory.admits_message() {
+            return Err(label(Outcome::NoMemory));
+        }
+        let guard = quotas.take(from, data.get().len()).ok_or("too_many")?;
         let name = NodeId::parse(&from.to_string()).map_err(|_| "malformed")?;
         let message = QueuedMessage {
             argument: message.argument(name.as_str()),
@@ -92,37 +99,59 @@ pub(super) fn label(outcome: Outcome) -> &'static str {
     }
 }
 
-/// How many messages of each peer are not finished; a cheap handle.
+/// What each peer has in the broker; a cheap handle.
 #[derive(Clone, Default)]
-struct Quotas(Arc<Mutex<HashMap<PeerId, usize>>>);
+struct Quotas(Arc<Mutex<HashMap<PeerId, Held>>>);
+
+/// Messages that are not finished, and their bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Held {
+    messages: usize,
+    bytes: usize,
+}
 
 /// The right of one message of this peer to be in the broker; given back by drop.
-struct Quota(Quotas, PeerId);
+struct Quota(Quotas, PeerId, usize);
 
 impl Quotas {
-    fn take(&self, peer: PeerId) -> Option<Quota> {
-        let mut counts = self.lock();
-        let total: usize = counts.values().sum();
-        let count = counts.get(&peer).copied().unwrap_or(0);
-        if total >= MAX_OF_ALL || count >= MAX_OF_ONE {
+    fn take(&self, peer: PeerId, bytes: usize) -> Option<Quota> {
+        let mut held = self.lock();
+        let of_all = held.values().fold(Held::default(), |sum, held| Held {
+            messages: sum.messages + held.messages,
+            bytes: sum.bytes + held.bytes,
+        });
+        let of_one = held.get(&peer).copied().unwrap_or_default();
+        let fits = of_one.fits(bytes, MAX_OF_ONE, MAX_BYTES_OF_ONE)
+            && of_all.fits(bytes, MAX_OF_ALL, MAX_BYTES_OF_ALL);
+        if !fits {
             return None;
         }
-        counts.insert(peer, count + 1);
-        Some(Quota(self.clone(), peer))
+        let more = Held { messages: of_one.messages + 1, bytes: of_one.bytes + bytes };
+        held.insert(peer, more);
+        Some(Quota(self.clone(), peer, bytes))
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<PeerId, usize>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<PeerId, Held>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    /// Whether there may be one more message, of so many bytes.
+    fn fits(self, bytes: usize, max_messages: usize, max_bytes: usize) -> bool {
+        self.messages < max_messages && self.bytes + bytes <= max_bytes
     }
 }
 
 impl Drop for Quota {
     fn drop(&mut self) {
-        let mut counts = self.0.lock();
-        if let Some(count) = counts.get_mut(&self.1) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.1);
+        let Self(quotas, peer, bytes) = self;
+        let mut held = quotas.lock();
+        if let Some(of_one) = held.get_mut(peer) {
+            of_one.messages -= 1;
+            of_one.bytes -= *bytes;
+            if of_one.messages == 0 {
+                held.remove(peer);
             }
         }
     }
@@ -141,13 +170,29 @@ mod tests {
     #[test]
     fn neither_one_nor_all_can_fill_the_memory() {
         let quotas = Quotas::default();
-        let mut taken: Vec<_> = (0..MAX_OF_ONE).map(|_| quotas.take(peer(0)).unwrap()).collect();
-        assert!(quotas.take(peer(0)).is_none());
-        taken.extend((MAX_OF_ONE..MAX_OF_ALL).map(|number| quotas.take(peer(number)).unwrap()));
-        assert!(quotas.take(peer(MAX_OF_ALL)).is_none());
+        let mut taken: Vec<_> = (0..MAX_OF_ONE).map(|_| quotas.take(peer(0), 1).unwrap()).collect();
+        assert!(quotas.take(peer(0), 1).is_none());
+        taken.extend((MAX_OF_ONE..MAX_OF_ALL).map(|number| quotas.take(peer(number), 1).unwrap()));
+        assert!(quotas.take(peer(MAX_OF_ALL), 1).is_none());
         taken.pop();
-        assert!(quotas.take(peer(MAX_OF_ALL)).is_some());
+        assert!(quotas.take(peer(MAX_OF_ALL), 1).is_some());
         taken.clear();
+        assert!(quotas.lock().is_empty());
+    }
+
+    #[test]
+    fn their_bytes_are_limited_too() {
+        let quotas = Quotas::default();
+        let first = quotas.take(peer(0), MAX_BYTES_OF_ONE).unwrap();
+        assert!(quotas.take(peer(0), 1).is_none());
+        let others = MAX_BYTES_OF_ALL / MAX_BYTES_OF_ONE;
+        let taken: Vec<_> = (1..others)
+            .map(|number| quotas.take(peer(number), MAX_BYTES_OF_ONE).unwrap())
+            .collect();
+        assert!(quotas.take(peer(others), 1).is_none());
+        drop(first);
+        assert!(quotas.take(peer(0), 1).is_some());
+        drop(taken);
         assert!(quotas.lock().is_empty());
     }
 }

@@ -2,6 +2,9 @@
 
 #[cfg(feature = "overlay")]
 use std::net::IpAddr;
+use std::path::PathBuf;
+#[cfg(feature = "overlay")]
+use std::str::FromStr;
 
 #[cfg(feature = "overlay")]
 use peer_relay::PeerSettings;
@@ -27,6 +30,8 @@ pub struct PeerRelayConfig {
     /// to `path`.
     #[cfg(feature = "overlay")]
     pub peer: PeerSettings,
+    /// The file that keeps the peer's ID.
+    pub id_file: Option<PathBuf>,
     /// Whether nodes and peers can send to each other.
     pub bridge: bool,
 }
@@ -40,6 +45,7 @@ impl PeerRelayConfig {
             path: path(reader),
             #[cfg(feature = "overlay")]
             peer: peer(reader, limits),
+            id_file: reader.optional("PEER_RELAY_ID_FILE", |path| Some(path.into())),
             bridge: reader.switch("PEER_RELAY_BRIDGE"),
         }
     }
@@ -54,6 +60,21 @@ impl PeerRelayConfig {
     }
 }
 
+/// A length of messages.
+#[cfg(feature = "overlay")]
+struct MessageBytes(usize);
+
+#[cfg(feature = "overlay")]
+impl FromStr for MessageBytes {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let bytes = text.parse().ok();
+        let range = PeerSettings::MIN_MESSAGE_BYTES..=peer_relay::MAX_MESSAGE_BYTES;
+        bytes.filter(|bytes| range.contains(bytes)).map(Self).ok_or(())
+    }
+}
+
 #[cfg(feature = "overlay")]
 fn peer(reader: &mut Reader<impl Source>, limits: LinkLimits) -> PeerSettings {
     PeerSettings {
@@ -62,6 +83,7 @@ fn peer(reader: &mut Reader<impl Source>, limits: LinkLimits) -> PeerSettings {
         webrtc: reader.optional("PEER_RELAY_WEBRTC", webrtc),
         dial: reader.parsed("PEER_RELAY_DIAL"),
         max_channels: reader.number("PEER_RELAY_MAX_CHANNELS", 1),
+        max_message_bytes: reader.parsed::<MessageBytes>("PEER_RELAY_MAX_MESSAGE_BYTES").0,
         limits,
         ..PeerSettings::default()
     }

@@ -124,6 +124,8 @@ fn each_kind_of_wrong_value_is_a_error() {
             "PEER_RELAY_PUBLIC_URL" => &["x", "https://h/", "ws://"],
             "PEER_RELAY_WEBRTC" => &["x", "localhost", "0.0.0.0", "::", "1.2.3.4:5", "224.0.0.1"],
             "PEER_RELAY_DIAL" => &["none", "0"],
+            "PEER_RELAY_MAX_MESSAGE_BYTES" => &["4095", "1000001", "x"],
+            "PEER_RELAY_ID_FILE" => &[],
             name if name.ends_with("_FILE") => &["/nowhere", "/", "/dev/null"],
             name if name.ends_with("_MS") => &milliseconds,
             name if name.ends_with("_ENABLED") || name == "PEER_RELAY_BRIDGE" => &switches,

@@ -244,7 +244,10 @@ impl Listener {
         let mut link = parts.io.into_inner().into_inner();
         let Some((upgrade, permits)) = arrival.take_upgrade() else { return linger(link).await };
         permits.into_iter().for_each(|permit| link.attach(permit));
-        link.upgrade(parts.read_buf);
+        match &upgrade {
+            Upgrade::SocketIo(_) => link.upgrade(parts.read_buf),
+            Upgrade::PeerRelay(..) => link.upgrade_without_connect(parts.read_buf),
+        }
         if stop.is_cancelled() {
             // The shutdown, which closes all upgraded links, may have looked before this was one.
             link.handle().close(CloseReason::Draining);

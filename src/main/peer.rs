@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use clap::{Arg, ArgMatches, Command};
 use crolang_broker::{Config, StartError};
-use peer_relay::{Peer, PeerEvent, PeerSettings};
+use peer_relay::{Peer, PeerEvent, PeerId, PeerSettings};
 use url::Url;
 
 use super::{Signals, say};
@@ -61,8 +61,11 @@ pub(super) async fn run(config: &Config, arguments: &ArgMatches) -> Result<(), B
     }
     let configured = config.peer_relay.peer.clone();
     bootstrap.extend(configured.bootstrap.iter().cloned());
+    let kept = config.peer_relay.id_file.as_deref().map(PeerId::in_file).transpose();
     let settings = PeerSettings {
+        id: kept.map_err(StartError::PeerId)?,
         listen,
+        max_channels_per_address: config.listener.limits.max_channels,
         bootstrap,
         // What the package announces; right for networks on one machine.
         public_url: configured

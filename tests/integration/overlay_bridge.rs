@@ -114,7 +114,7 @@ async fn what_cannot_arrive_is_not_ok() {
     for event in EVENTS.into_iter().filter(|event| *event != RELAYED_EVENT) {
         assert_eq!(alice.ask(event, &to(bob.id)).await, "[\"NOT_CONNECTED\"]");
     }
-    let long = json!({"to": bob.id, "content": "x".repeat(62 * 1024)}).to_string();
+    let long = json!({"to": bob.id, "content": "x".repeat(998_000)}).to_string();
     assert_eq!(alice.ask(MESSAGE, &long).await, "[\"ERROR\"]");
     assert_eq!(alice.ask(MESSAGE, &to(bob.id).replace("alice", "eve")).await, "[\"ERROR\"]");
     bob.is_silent().await;

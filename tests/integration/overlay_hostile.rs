@@ -11,7 +11,10 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::{PEERS, RawPeer, SOON, buffer, eventually, frame, id, metric, start_with};
+use crate::support::{
+    PEERS, RawPeer, SOON, buffer, connect_from, eventually, frame, id, metric, start_with,
+    start_with_variables,
+};
 
 async fn broker() -> Server {
     start_with(|config| config.peer_relay.path = Some(PEERS.into())).await
@@ -85,7 +88,7 @@ async fn odd_frames_end_their_own_channel_only() {
     frames.push(changed("from", json!({"type": "Buffer", "data": [1]})));
     frames.push(changed("path", json!([buffer(id(9))])));
     frames.push(changed("path", json!("x")));
-    frames.push(changed("data", user(json!("x".repeat(66_000)))));
+    frames.push(changed("data", user(json!("x".repeat(1_000_001)))));
     frames.push(
         good.to_string()
             .replace("\"data\":1", &format!("\"data\":{}1{}", "[".repeat(500), "]".repeat(500))),
@@ -290,6 +293,71 @@ async fn if_all_may_be_dialed_only_asked_answers_are_and_of_the_right_peer() {
     assert_eq!(server.peer().unwrap().neighbours(), [id(9)]);
     peer.is_silent().await;
     unasked.is_empty().await;
+}
+
+#[tokio::test]
+async fn a_place_that_others_name_is_dialed_a_few_times_only() {
+    let target = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("ws://{}/", target.local_addr().unwrap());
+    let dials = tokio::spawn(async move {
+        let mut dials = 0;
+        loop {
+            let (_, from) = target.accept().await.unwrap();
+            if from.ip() == std::net::Ipv4Addr::new(127, 0, 0, 9) {
+                return dials;
+            }
+            dials += 1;
+        }
+    });
+    let end_of_count = url["ws://".len()..url.len() - 1].parse().unwrap();
+    let server = start_with(|config| {
+        config.peer_relay.path = Some(PEERS.into());
+        config.peer_relay.peer.dial = DialPolicy::Any;
+    })
+    .await;
+    let mut peer = RawPeer::connect(server.address(), id(9)).await;
+    let ended = |reason: &str| {
+        metric(&server, &format!("crolang_peer_relay_channels_ended_total{{reason=\"{reason}\"}}"))
+    };
+    for number in 10..20u8 {
+        peer.send_to(peer.other, json!({"type": "foundPeers", "data": [id(number)]})).await;
+        let offer = peer.answer().await;
+        assert_eq!(offer["to"], json!(id(number)));
+        let answer = json!({"type": "handshake-answer", "data": {"ws": url, "wrtc": false}});
+        let mut frame = peer.frame(peer.other, answer);
+        (frame["from"], frame["path"]) = (json!(id(number)), json!([id(number), id(9)]));
+        peer.send(&frame).await;
+        let count = f64::from(number - 9);
+        eventually("the dial ends", || ended("dial_failed") + ended("dial_limit") == count).await;
+    }
+    connect_from(9, end_of_count).await;
+    assert_eq!((dials.await.unwrap(), ended("dial_limit")), (4, 6.0));
+}
+
+/// Sends a message of 300,000 bytes to another peer. Returns whether it arrives.
+async fn passes_long_message(variables: &[(&str, &str)]) -> bool {
+    let variables = [&[("PEER_RELAY_PATH", PEERS)], variables].concat();
+    let server = start_with_variables(&variables).await;
+    let Bystanders(mut alice, mut bob) = Bystanders::connect(server.address()).await;
+    let long = user(json!("x".repeat(300_000)));
+    let frame = alice.frame(bob.id, long.clone());
+    let _ = alice.socket.send(Message::text(frame.to_string())).await;
+    let too_long = "crolang_peer_relay_channels_ended_total{reason=\"too_long\"}";
+    tokio::select! {
+        message = bob.own_message() => assert_eq!(message["data"], long),
+        () = alice.closed() => {
+            eventually("it is counted", || metric(&server, too_long) == 1.0).await;
+            return false;
+        }
+    }
+    true
+}
+
+#[tokio::test]
+async fn a_long_message_passes_unless_it_is_longer_than_allowed() {
+    assert!(passes_long_message(&[]).await);
+    assert!(passes_long_message(&[("PEER_RELAY_MAX_MESSAGE_BYTES", "310000")]).await);
+    assert!(!passes_long_message(&[("PEER_RELAY_MAX_MESSAGE_BYTES", "290000")]).await);
 }
 
 #[tokio::test]

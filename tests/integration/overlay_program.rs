@@ -6,7 +6,9 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader, Lines};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 
-use crate::support::{Authority, RawPeer, SOON, id};
+use crate::support::{
+    Authority, PEERS, RawPeer, SOON, Web, connect_from, id, program, start_with_variables,
+};
 
 fn command(variables: &[(&str, &str)], arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_crolang-broker"));
@@ -90,6 +92,63 @@ async fn wrong_arguments_stop_the_start() {
         let output = command(&[], arguments).output();
         let output = tokio::time::timeout(SOON, output).await.expect("it ends").unwrap();
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_id_in_a_file_is_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("peer.id");
+    let variables = [("PEER_RELAY_ID_FILE", path.to_str().unwrap())];
+    let first = Process::start(&variables, &["0"]).await.id;
+    assert_eq!(std::fs::read_to_string(&path).unwrap().trim(), first);
+    assert_eq!(Process::start(&variables, &["0"]).await.id, first);
+    // The broker has it too.
+    let broker = start_with_variables(&[variables[0], ("PEER_RELAY_PATH", PEERS)]).await;
+    assert_eq!(broker.peer().unwrap().id().to_string(), first);
+
+    std::fs::write(&path, "something else").unwrap();
+    for program in [command(&variables, &["0"]), broker_command(&variables)] {
+        let (code, text) = output(program).await;
+        assert_ne!(code, Some(0));
+        assert!(text.contains("does not hold a peer's ID"), "{text}");
+    }
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "something else");
+}
+
+/// A broker that is a peer.
+fn broker_command(variables: &[(&str, &str)]) -> Command {
+    let broker = [("HOST", "127.0.0.1"), ("PORT", "0"), ("PEER_RELAY_PATH", PEERS)];
+    program(&[variables, &broker].concat()).into()
+}
+
+/// Runs to the end: the exit code, and what it says.
+async fn output(mut program: Command) -> (Option<i32>, String) {
+    let output = program.kill_on_drop(true).output();
+    let output = tokio::time::timeout(2 * SOON, output).await.expect("it ends").unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(text).unwrap())
+}
+
+#[tokio::test]
+async fn connections_are_limited_by_address_and_in_total() {
+    let variables =
+        [("PEER_RELAY_MAX_CHANNELS", "3"), ("PEER_RELAY_MAX_CHANNELS_PER_ADDRESS", "2")];
+    let mut hub = Process::start(&variables, &["0"]).await;
+    let address: std::net::SocketAddr = line(&mut hub.out, "LISTENING ").await.parse().unwrap();
+    // They count before they are WebSockets.
+    let open = async |source| connect_from(source, address).await;
+    let held = (open(2).await, open(2).await, open(3).await);
+    for source in [2, 4] {
+        let mut web = Web::over(open(source).await);
+        let answer = web.head().await.unwrap();
+        assert_eq!((answer.status, answer.header("retry-after")), (503, "2".into()));
+    }
+    drop(held);
+    let began = std::time::Instant::now();
+    while RawPeer::open(address).await.is_err() {
+        assert!(began.elapsed() < SOON, "places are free again");
+        tokio::time::sleep(SOON / 100).await;
     }
 }
 

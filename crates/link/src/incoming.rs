@@ -69,14 +69,15 @@ struct Sink<'a, 'b> {
 }
 
 impl Incoming {
-    pub(crate) fn new(throttle: Throttle) -> Self {
+    /// What comes of a peer that has to say CONNECT first, or not.
+    pub(crate) fn new(throttle: Throttle, awaits_connect: bool) -> Self {
         Self {
             scanner: FrameScanner::default(),
             throttle,
             fragments: None,
             buffered: BytesMut::new(),
             released: 0,
-            connect_seen: false,
+            connect_seen: !awaits_connect,
             connects_elsewhere: 0,
             messages: 0,
         }

@@ -1,6 +1,10 @@
 //! The stream that HTTP and WebSocket read and write.
+//!
+//! - `async_io`: its reading and writing as tokio knows them.
 
-use std::io::{self, IoSlice};
+mod async_io;
+
+use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
@@ -105,8 +109,18 @@ impl<S: Socket> Link<S> {
     /// Makes the stream carry WebSocket frames from here on. `read_ahead` was read behind the
     /// upgrade request and comes first.
     pub fn upgrade(&mut self, read_ahead: Bytes) {
+        self.carry_frames(true, read_ahead);
+    }
+
+    /// Makes the stream carry the WebSocket frames of a protocol without CONNECT packets: messages may
+    /// be as long as any from the first one on.
+    pub fn upgrade_without_connect(&mut self, read_ahead: Bytes) {
+        self.carry_frames(false, read_ahead);
+    }
+
+    fn carry_frames(&mut self, awaits_connect: bool, read_ahead: Bytes) {
         let stream = &mut *self.0;
-        let mut incoming = Incoming::new(Throttle::new(&stream.handle.0.limits));
+        let mut incoming = Incoming::new(Throttle::new(&stream.handle.0.limits), awaits_connect);
         let mut read_ahead = read_ahead.to_vec();
         stream.names.rewrite(&mut read_ahead);
         match incoming.receive(&read_ahead, None) {
@@ -328,67 +342,6 @@ impl<S: Socket> Stream<S> {
             }
         };
         timer.as_mut().poll(cx)
-    }
-}
-
-impl<S: Socket> AsyncRead for Link<S> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.get_mut().0.poll_read(cx, buf)
-    }
-}
-
-impl<S: Socket> AsyncWrite for Link<S> {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let stream = &mut *self.get_mut().0;
-        if stream.handle.0.phase() == Phase::Dead {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
-        }
-        stream.poll_write_transport(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let stream = &mut *self.get_mut().0;
-        if stream.handle.0.phase() == Phase::Dead {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
-        }
-        if stream.output.is_none() {
-            return stream.poll_write_slices(cx, slices);
-        }
-        // WebSocket libraries write one slice, in which the outbox finds the ends of frames.
-        let first = slices.iter().find(|slice| !slice.is_empty());
-        stream.poll_write_transport(cx, first.map_or(&[], |slice| slice))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    /// Writes the frames of the outbox too: once the transport has stopped reading, its last flush
-    /// is their only chance. An open link does not wait for them, so that heartbeats get out.
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let stream = &mut *self.get_mut().0;
-        match stream.poll_send(cx) {
-            Poll::Ready(sent) => sent?,
-            Poll::Pending if stream.handle.0.phase() == Phase::Open => {}
-            Poll::Pending => return Poll::Pending,
-        }
-        Pin::new(&mut stream.socket).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().0.socket).poll_shutdown(cx)
     }
 }
 

@@ -49,6 +49,8 @@ pub(crate) struct Channel(Arc<Shared>);
 struct Shared {
     id: PeerId,
     link: LinkHandle,
+    /// The longest frame that the channel carries.
+    max_frame_bytes: usize,
     queue: mpsc::Sender<Outgoing>,
     probe: Notify,
     /// Notified when a ping has been written.
@@ -71,9 +73,14 @@ impl PartialEq for Channel {
 
 impl Channel {
     /// Creates the channel of a link to the peer `id`, and its queue.
-    pub(crate) fn new(id: PeerId, link: LinkHandle) -> (Self, mpsc::Receiver<Outgoing>) {
+    pub(crate) fn new(
+        id: PeerId,
+        link: LinkHandle,
+        max_frame_bytes: usize,
+    ) -> (Self, mpsc::Receiver<Outgoing>) {
         let (queue, queued) = mpsc::channel(MAX_QUEUED_FRAMES);
-        let shared = Shared { id, link, queue, probe: Notify::new(), pinged: Notify::new() };
+        let (probe, pinged) = (Notify::new(), Notify::new());
+        let shared = Shared { id, link, max_frame_bytes, queue, probe, pinged };
         (Self(Arc::new(shared)), queued)
     }
 
@@ -84,6 +91,9 @@ impl Channel {
 
     /// Queues a frame.
     pub(crate) fn send(&self, frame: Utf8Bytes) -> Outcome {
+        if frame.len() > self.0.max_frame_bytes {
+            return Outcome::TooLong;
+        }
         let permit = match self.0.link.reserve(frame.len()) {
             Ok(permit) => permit,
             Err(SendError::QueueFull) => return Outcome::QueueFull,

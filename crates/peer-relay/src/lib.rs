@@ -9,7 +9,7 @@
 //!
 //! Each module imports only from those before it:
 //!
-//! 1. `id`, `bucket`: IDs, their distance, and tables of them.
+//! 1. `id`, `id_file`, `bucket`: IDs, their distance, and tables of them.
 //! 2. `message`, `outcome`: what travels, and what can happen to it.
 //! 3. `rotating_map`, `router`: where a message goes next; pure.
 //! 4. `known_peers`, `membership`: which peers a peer knows, and what it does about them; pure.
@@ -20,6 +20,7 @@
 mod bucket;
 mod channel;
 mod id;
+mod id_file;
 mod known_peers;
 mod membership;
 mod message;
@@ -33,7 +34,8 @@ mod socket;
 mod webrtc;
 
 pub use id::{ID_BYTES, InvalidPeerId, PeerId};
-pub use link::{CloseReason, Link, LinkHandle, LinkLimits, LinkSet};
+pub use id_file::IdFileError;
+pub use link::{CloseReason, Link, LinkHandle, LinkLimits, LinkSet, MAX_MESSAGE_BYTES};
 pub use message::MAX_DATA_BYTES;
 pub use metrics::Metrics;
 pub use peer::{

@@ -2,6 +2,9 @@
 //! them. Pure: it is told what happens, and tells what to do.
 
 mod handshakes;
+mod limits;
+
+pub(crate) use limits::DialCounts;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -14,6 +17,7 @@ use super::known_peers::{KnownPeers, Step};
 use super::message::{self, Content, Message, Reachable, Signal};
 use super::outcome::Outcome;
 use super::router::{Route, Router};
+use limits::Limits;
 
 /// How many IDs an answer to `findPeers` has at most.
 const MAX_FOUND: usize = 20;
@@ -34,17 +38,27 @@ pub(crate) struct Membership<C> {
     known: KnownPeers,
     /// Second channels of neighbours that the other side has to close, or that take over.
     duplicates: HashMap<PeerId, C>,
+    limits: Limits,
     rules: Rules,
     search_at: Instant,
 }
 
 /// What a peer says of itself and allows itself.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Rules {
     /// How others can reach it.
     pub(crate) reachable: Reachable,
     /// Whether it dials URLs that other peers send.
     pub(crate) dials_unknown_peers: bool,
+    /// The longest `data` of a message that it sends or passes on, in bytes.
+    pub(crate) max_data_bytes: usize,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        let max_data_bytes = message::MAX_DATA_BYTES;
+        Self { reachable: Reachable::default(), dials_unknown_peers: false, max_data_bytes }
+    }
 }
 
 /// What there is to do.
@@ -89,9 +103,10 @@ impl<C: Clone + PartialEq> Membership<C> {
     /// A peer without neighbours.
     pub(crate) fn new(own: PeerId, rules: Rules, now: Instant, seed: [u8; 32]) -> Self {
         Self {
-            router: Router::new(own, now, seed),
+            router: Router::new(own, rules.max_data_bytes, now, seed),
             known: KnownPeers::new(own, now),
             duplicates: HashMap::new(),
+            limits: Limits::new(now),
             rules,
             search_at: now,
         }
@@ -123,7 +138,7 @@ impl<C: Clone + PartialEq> Membership<C> {
         self.send(now, id, message::find_peers(&own), &mut actions);
         for message in waited {
             let route = self.router.forward(now, message);
-            self.follow(now, route, &mut actions);
+            self.follow(route, &mut actions);
         }
         Opened::Neighbour(actions)
     }
@@ -143,6 +158,7 @@ impl<C: Clone + PartialEq> Membership<C> {
             return Closed::Unchanged;
         }
         self.router.remove(id);
+        self.limits.remove(id);
         self.known.remove(id);
         self.search_soon(now);
         let mut actions = Vec::new();
@@ -153,9 +169,28 @@ impl<C: Clone + PartialEq> Membership<C> {
     /// A frame came from the neighbour `by`.
     pub(crate) fn receive(&mut self, now: Instant, by: PeerId, message: Message) -> Vec<Action<C>> {
         let mut actions = Vec::new();
-        let route = self.router.receive(now, by, message);
-        self.follow(now, route, &mut actions);
+        let bytes = message.frame_bytes();
+        match self.router.receive(now, by, message) {
+            Route::Here(message) => {
+                if self.router.neighbours().get(&by).is_some() {
+                    self.limits.record(by, bytes);
+                }
+                self.handle(now, by, message, &mut actions);
+                actions.iter_mut().for_each(|action| self.limit_reply(&by, action));
+            }
+            route => self.follow(route, &mut actions),
+        }
         actions
+    }
+
+    /// Drops a message that a neighbour's message would make this peer send, if those are too many:
+    /// nobody else shall be flooded in this way.
+    fn limit_reply(&mut self, neighbour: &PeerId, action: &mut Action<C>) {
+        if let Action::Send(channels, message) = action
+            && !self.limits.may_send(neighbour, channels.len() * message.frame_bytes())
+        {
+            *action = Action::Count(Outcome::ReplyLimit);
+        }
     }
 
     /// The application sends something. What it sends to this peer itself comes back at once.
@@ -241,20 +276,20 @@ impl<C: Clone + PartialEq> Membership<C> {
         actions: &mut Vec<Action<C>>,
     ) {
         let route = self.router.send(now, to, data);
-        self.follow(now, route, actions);
+        self.follow(route, actions);
     }
 
-    fn follow(&mut self, now: Instant, route: Route<C>, actions: &mut Vec<Action<C>>) {
+    fn follow(&mut self, route: Route<C>, actions: &mut Vec<Action<C>>) {
         match route {
             Route::On(channels, message) => actions.push(Action::Send(channels, message)),
-            Route::Here(message) => self.handle(now, message, actions),
             Route::Ends(outcome) => actions.push(Action::Count(outcome)),
-            Route::Waits => {}
+            // Only what is received can be for this peer.
+            Route::Here(_) | Route::Waits => {}
         }
     }
 
-    /// Deals with a message for this peer.
-    fn handle(&mut self, now: Instant, message: Message, actions: &mut Vec<Action<C>>) {
+    /// Handles a message for this peer that came from the neighbour `by`.
+    fn handle(&mut self, now: Instant, by: PeerId, message: Message, actions: &mut Vec<Action<C>>) {
         let from = message.from;
         let outcome = match Content::parse(&message.data) {
             Err(_) => Outcome::Malformed,
@@ -280,7 +315,9 @@ impl<C: Clone + PartialEq> Membership<C> {
                 Outcome::Handled
             }
             Ok(Content::HandshakeOffer) => self.take_offer(now, from, actions),
-            Ok(Content::HandshakeAnswer(answer)) => self.take_answer(now, from, answer, actions),
+            Ok(Content::HandshakeAnswer(answer)) => {
+                self.take_answer(now, by, from, answer, actions)
+            }
             Ok(Content::Signal(signal)) => self.take_signal(now, from, signal, actions),
         };
         actions.push(Action::Count(outcome));

@@ -12,12 +12,12 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::id::{HexId, PeerId};
 
-/// The longest frame, in bytes.
-pub(crate) const MAX_FRAME_BYTES: usize = 64 * 1024;
+/// What a frame has beside the `data` of its message at most, in bytes. It grows on the way: a path
+/// of 20 IDs, and the longer form of two more.
+pub(crate) const MAX_OVERHEAD_BYTES: usize = 2048;
 
-/// The longest `data` of a message that is sent or passed on, in bytes of its JSON. The rest of a
-/// frame is for what grows on the way: a path of 20 IDs, and the longer form of two more.
-pub const MAX_DATA_BYTES: usize = 62 * 1024;
+/// The longest `data` of a message by default, in bytes of its JSON.
+pub const MAX_DATA_BYTES: usize = link::MAX_MESSAGE_BYTES - MAX_OVERHEAD_BYTES;
 
 /// How deep arrays and objects may lie in each other. The original's process ends over deeper
 /// ones when it passes them on.
@@ -79,11 +79,15 @@ impl Message {
         })
     }
 
+    /// Returns the length of the frame that this message is sent as, or a bit more.
+    pub(crate) fn frame_bytes(&self) -> usize {
+        150 + self.path.len() * 43 + self.nonce.len() + self.data.get().len()
+    }
+
     /// The frame that this message is sent as.
     pub(crate) fn to_frame(&self) -> String {
         let data = self.data.get();
-        let length = 150 + self.path.len() * 43 + self.nonce.len() + data.len();
-        let mut frame = String::with_capacity(length);
+        let mut frame = String::with_capacity(self.frame_bytes());
         frame.push_str("{\"to\":\"");
         self.to.write_hex(&mut frame);
         frame.push_str("\",\"from\":\"");

@@ -31,11 +31,15 @@ pub(crate) enum Outcome {
     Malformed,
     /// It answers what was not asked, or asks what is not answered now.
     Unsolicited,
+    /// It would be sent because of a neighbour's messages, which have caused too many already.
+    ReplyLimit,
+    /// It would make this peer open a channel, and its neighbour's messages have done that too often.
+    DialLimit,
 }
 
 impl Outcome {
     /// All of them.
-    pub(crate) const ALL: [Outcome; 14] = [
+    pub(crate) const ALL: [Outcome; 16] = [
         Outcome::Delivered,
         Outcome::Handled,
         Outcome::Relayed,
@@ -50,6 +54,8 @@ impl Outcome {
         Outcome::Unknown,
         Outcome::Malformed,
         Outcome::Unsolicited,
+        Outcome::ReplyLimit,
+        Outcome::DialLimit,
     ];
 
     /// The name in metrics.
@@ -69,6 +75,8 @@ impl Outcome {
             Outcome::Unknown => "unknown",
             Outcome::Malformed => "malformed",
             Outcome::Unsolicited => "unsolicited",
+            Outcome::ReplyLimit => "reply_limit",
+            Outcome::DialLimit => "dial_limit",
         }
     }
 }

@@ -3,6 +3,7 @@
 //! What to do is decided in `membership`, under a lock that is held for as long as that takes and
 //! no longer; it is done here.
 
+mod addresses;
 mod bootstrap;
 mod channels;
 mod dial;
@@ -22,7 +23,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_tungstenite::tungstenite::protocol::Role;
@@ -32,22 +33,21 @@ use tokio_util::task::TaskTracker;
 use super::channel::{self, Channel};
 use super::id::PeerId;
 use super::membership::{Action, Membership, Rules};
-use super::message::Reachable;
+use super::message::{MAX_OVERHEAD_BYTES, Reachable};
 use super::metrics::Metrics;
 use super::outcome::Outcome;
 #[cfg(feature = "webrtc")]
 use super::webrtc::WebRtc;
+use addresses::Addresses;
 use dial::Dialer;
-use link::{CloseReason, Link, LinkSet};
+use events::EventSender;
+use link::{CloseReason, Link, LinkSet, MAX_MESSAGE_BYTES};
 
 /// The time between two looks at what has expired.
 const TICK: Duration = Duration::from_secs(1);
 
 /// How long the channels may take to write what is queued when the peer ends.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// Events that wait for a reader; the oldest are lost above that, which the reader is told.
-const MAX_EVENTS: usize = 1024;
 
 /// A peer in a peer-relay network; a cheap handle. It ends with the last handle, at once, or
 /// with [`Peer::shutdown`], in good order.
@@ -86,13 +86,16 @@ pub struct Peer {
 pub(crate) struct Inner {
     own: PeerId,
     local: Option<SocketAddr>,
+    max_message_bytes: usize,
+    max_channels_per_address: usize,
+    addresses: Addresses,
     policy: DialPolicy,
     membership: Mutex<Membership<Channel>>,
     links: LinkSet,
     permits: Arc<Semaphore>,
     admits: Option<Admits>,
     metrics: Metrics,
-    events: broadcast::Sender<PeerEvent>,
+    events: EventSender,
     dialer: Dialer,
     #[cfg(feature = "webrtc")]
     webrtc: Option<WebRtc>,
@@ -149,18 +152,24 @@ impl Peer {
         };
         let local = listener.as_ref().map(|listener| listener.local_addr()).transpose()?;
         let own = settings.id.unwrap_or_else(|| PeerId::random(&mut rand::rng()));
+        let max_message_bytes =
+            settings.max_message_bytes.clamp(PeerSettings::MIN_MESSAGE_BYTES, MAX_MESSAGE_BYTES);
         let rules = Rules {
             reachable: Reachable {
                 ws: settings.public_url(local),
                 wrtc: settings.webrtc.is_some(),
             },
             dials_unknown_peers: settings.dial == DialPolicy::Any,
+            max_data_bytes: max_message_bytes - MAX_OVERHEAD_BYTES,
         };
         let membership = Membership::new(own, rules, Instant::now(), rand::random());
         let stop = CancellationToken::new();
         let inner = Arc::new(Inner {
             own,
             local,
+            max_message_bytes,
+            max_channels_per_address: settings.max_channels_per_address(),
+            addresses: Addresses::default(),
             policy: settings.dial,
             membership: Mutex::new(membership),
             dialer: Dialer::new(links.clone()),
@@ -173,7 +182,7 @@ impl Peer {
             permits: Arc::new(Semaphore::new(settings.max_channels.min(Semaphore::MAX_PERMITS))),
             admits: settings.admits,
             metrics,
-            events: broadcast::Sender::new(MAX_EVENTS),
+            events: EventSender::default(),
             leaving: stop.child_token(),
             stop: stop.clone(),
             tasks: TaskTracker::new(),
@@ -242,7 +251,7 @@ impl Peer {
             let _permit = permit;
             let handle = link.handle();
             handle.admit();
-            let config = Some(channel::config());
+            let config = Some(channel::config(inner.max_message_bytes));
             let socket = WebSocketStream::from_raw_socket(link, Role::Server, config).await;
             inner.run(socket, handle, None).await
         });
@@ -300,8 +309,7 @@ impl Inner {
                 }
                 Action::Deliver(from, data) => {
                     let data = data.into();
-                    // Fails if nobody listens.
-                    let _ = self.events.send(PeerEvent::Message { from, data });
+                    self.events.send(PeerEvent::Message { from, data });
                 }
                 Action::Dial(id, url) => self.dial_unknown_peer(id, &url),
                 #[cfg(feature = "webrtc")]

@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 
 use super::bucket::Buckets;
 use super::id::PeerId;
-use super::message::{MAX_DATA_BYTES, Message};
+use super::message::Message;
 use super::outcome::Outcome;
 use super::rotating_map::RotatingMap;
 
@@ -54,6 +54,7 @@ pub(crate) struct Router<C> {
     routes: RotatingMap<PeerId, PeerId>,
     waiting: VecDeque<Message>,
     waiting_bytes: usize,
+    max_data_bytes: usize,
     random: StdRng,
 }
 
@@ -71,8 +72,8 @@ pub(crate) enum Route<C> {
 }
 
 impl<C: Clone> Router<C> {
-    /// The router of a peer without neighbours.
-    pub(crate) fn new(own: PeerId, now: Instant, seed: [u8; 32]) -> Self {
+    /// The router of a peer without neighbours, for messages whose `data` has at most so many bytes.
+    pub(crate) fn new(own: PeerId, max_data_bytes: usize, now: Instant, seed: [u8; 32]) -> Self {
         Self {
             neighbours: Buckets::new(own),
             seen: RotatingMap::new(now, NONCE_TTL, MAX_NONCES),
@@ -80,6 +81,7 @@ impl<C: Clone> Router<C> {
             routes: RotatingMap::new(now, ROUTE_TTL, MAX_ROUTES),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
+            max_data_bytes,
             random: StdRng::from_seed(seed),
         }
     }
@@ -153,7 +155,7 @@ impl<C: Clone> Router<C> {
         if message.path.len() >= MAX_HOPS {
             return Route::Ends(Outcome::HopLimit);
         }
-        if message.data.get().len() > MAX_DATA_BYTES {
+        if message.data.get().len() > self.max_data_bytes {
             return Route::Ends(Outcome::TooLong);
         }
         if self.neighbours.is_empty() {

@@ -31,6 +31,9 @@ use super::id::PeerId;
 use connection::Identity;
 use link::LinkLimits;
 
+/// The longest message of a channel, in bytes. Browsers take longer ones, but in their own ways.
+pub(crate) const MAX_WEBRTC_MESSAGE_BYTES: usize = 64 * 1024;
+
 /// The most channels that are negotiated at a time.
 const MAX_NEGOTIATIONS: usize = 64;
 

@@ -125,6 +125,18 @@ pub(super) const VARIABLES: &[Variable] = &[
         about: "The maximum number of peers connected from one address; further ones get 429. If not set, a quarter of PEER_RELAY_MAX_CHANNELS, or 100 if that is more, with the same exception as MAX_CONNECTIONS_PER_ADDRESS.",
     },
     Variable {
+        name: "PEER_RELAY_MAX_MESSAGE_BYTES",
+        default: "1000000",
+        allowed: "a whole number of bytes from 4096 to 1000000",
+        about: "The longest message of a peer; a longer one ends its channel. Over WebRTC messages have at most 65536 bytes.",
+    },
+    Variable {
+        name: "PEER_RELAY_ID_FILE",
+        default: "",
+        allowed: "the path of a file",
+        about: "The file that keeps the broker's ID in the network over restarts, as bootstrap peers need it; created if it is not there. If not set, the ID is a random one at each start.",
+    },
+    Variable {
         name: "PEER_RELAY_BRIDGE",
         default: "false",
         allowed: SWITCH,

@@ -57,13 +57,16 @@ fn messages(bytes: &[u8]) -> (Vec<Message>, String) {
 
 /// The incoming bytes of a node that has not sent its CONNECT.
 fn unconnected() -> Incoming {
-    Incoming::new(Throttle::new(&LinkLimits {
-        write_timeout: Duration::MAX,
-        message_timeout: Duration::MAX,
-        max_queued_bytes: usize::MAX,
-        max_messages_per_second: None,
-        max_bytes_per_second: None,
-    }))
+    Incoming::new(
+        Throttle::new(&LinkLimits {
+            write_timeout: Duration::MAX,
+            message_timeout: Duration::MAX,
+            max_queued_bytes: usize::MAX,
+            max_messages_per_second: None,
+            max_bytes_per_second: None,
+        }),
+        true,
+    )
 }
 
 /// The incoming bytes of a node that has sent its CONNECT.

@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::{Message as Frame, Utf8Bytes};
 
 use super::{CLOSE_TIMEOUT, Channel, End, Outgoing};
 use crate::id::PeerId;
-use crate::message::{self, MAX_FRAME_BYTES, Message};
+use crate::message::{self, Message};
 
 /// The longest time that the other side may take to send its ID.
 const ID_TIMEOUT: Duration = Duration::from_secs(10);
@@ -29,14 +29,14 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 /// The most frames in one write.
 const MAX_BATCH: usize = 64;
 
-/// The settings of every WebSocket here.
-pub(crate) fn config() -> WebSocketConfig {
+/// The settings of a WebSocket whose messages have at most so many bytes.
+pub(crate) fn config(max_message_bytes: usize) -> WebSocketConfig {
     // Small buffers: most channels are idle, and the stream below reads ahead.
     WebSocketConfig::default()
         .read_buffer_size(1024)
         .write_buffer_size(16 * 1024)
-        .max_message_size(Some(MAX_FRAME_BYTES))
-        .max_frame_size(Some(MAX_FRAME_BYTES))
+        .max_message_size(Some(max_message_bytes))
+        .max_frame_size(Some(max_message_bytes))
 }
 
 /// Sends the own ID and returns that of the other side. Neither side waits for the other's.

@@ -32,10 +32,11 @@ impl<C: Clone + PartialEq> Membership<C> {
         Outcome::Handled
     }
 
-    /// Another peer tells how it can be reached.
+    /// Another peer says how it can be reached, in a message that came from the neighbour `by`.
     pub(crate) fn take_answer(
         &mut self,
         now: Instant,
+        by: PeerId,
         from: PeerId,
         answer: Reachable,
         actions: &mut Vec<Action<C>>,
@@ -50,6 +51,10 @@ impl<C: Clone + PartialEq> Membership<C> {
             url => url.map(|url| Action::Dial(from, url)),
         };
         match action {
+            Some(_) if !self.limits.may_dial(now, by) => {
+                self.known.mark_unreachable(now, from);
+                return Outcome::DialLimit;
+            }
             Some(action) => {
                 self.known.set_step(now, from, Step::Dialing);
                 actions.push(action);

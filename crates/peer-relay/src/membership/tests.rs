@@ -23,7 +23,7 @@ fn answer(url: Option<&str>) -> Box<RawValue> {
 /// A peer with ID 50 that dials strangers or not.
 fn peer(dials_unknown_peers: bool) -> Membership<u32> {
     let reachable = Reachable { ws: Some("ws://here".into()), wrtc: false };
-    let rules = Rules { reachable, dials_unknown_peers };
+    let rules = Rules { reachable, dials_unknown_peers, ..Rules::default() };
     Membership::new(id(50), rules, Instant::now(), [7; 32])
 }
 
@@ -139,10 +139,63 @@ fn offers_are_answered_and_answers_believed_only_where_asked() {
 }
 
 #[test]
+fn what_a_neighbour_makes_it_send_is_limited_to_a_multiple() {
+    let mut peer = peer(false);
+    let now = Instant::now();
+    (0..30).for_each(|other| drop(peer.open(now, id(other), other.into())));
+    let (mut received, mut sent, mut is_limited) = (0, 0, false);
+    for nonce in 0..3_000 {
+        // In the name of one that is not here.
+        let mut question = from(1, nonce, message::find_peers(&id(200)));
+        question.from = id(200);
+        received += question.frame_bytes();
+        let actions = peer.receive(now, id(1), question);
+        is_limited |= counted(&actions, Outcome::ReplyLimit);
+        sent += actions.iter().map(sent_bytes).sum::<usize>();
+    }
+    assert!(is_limited && sent <= 12 * received + 64 * 1024, "{sent} bytes for {received}");
+    assert!(sent > 10 * received, "answers are whole");
+    // Others are not concerned.
+    let actions = peer.receive(now, id(2), from(2, 9_999, message::find_peers(&id(200))));
+    assert!(!counted(&actions, Outcome::ReplyLimit));
+}
+
+fn sent_bytes(action: &Action<u32>) -> usize {
+    match action {
+        Action::Send(channels, message) => channels.len() * message.frame_bytes(),
+        _ => 0,
+    }
+}
+
+#[test]
+fn a_neighbour_can_cause_only_so_many_dials() {
+    let mut peer = peer(true);
+    let now = Instant::now();
+    for neighbour in [1, 2] {
+        peer.open(now, id(neighbour), neighbour.into());
+    }
+    let mut dials = |by: u8, other: u8| {
+        peer.connect(now, id(other));
+        let answer = from(other, other.into(), answer(Some("ws://there")));
+        let actions = peer.receive(now, id(by), answer);
+        let is_dialed = !dialed(&actions).is_empty();
+        assert_eq!(counted(&actions, Outcome::DialLimit), !is_dialed);
+        peer.unreachable(now, id(other));
+        is_dialed
+    };
+    assert_eq!((60..160).filter(|other| dials(1, *other)).count(), 32);
+    assert!(dials(2, 200), "another neighbour has its own");
+}
+
+#[test]
 fn webrtc_is_negotiated_only_where_both_have_it_and_a_handshake_led_there() {
     let now = Instant::now();
     let with_webrtc = |dials_unknown_peers| {
-        let rules = Rules { reachable: Reachable { ws: None, wrtc: true }, dials_unknown_peers };
+        let rules = Rules {
+            reachable: Reachable { ws: None, wrtc: true },
+            dials_unknown_peers,
+            ..Rules::default()
+        };
         let mut peer = Membership::new(id(50), rules, now, [7; 32]);
         peer.open(now, id(1), 1);
         peer

@@ -173,7 +173,7 @@ fn what_may_be_sent_fits_a_frame_after_the_longest_way() {
     message.path = vec![id(255); 20];
     message.nonce = "9".repeat(MAX_NONCE_BYTES).into();
     let longer_ids = 2 * (buffer(255).to_string().len() - 42);
-    assert!(message.to_frame().len() + longer_ids <= MAX_FRAME_BYTES);
+    assert!(message.to_frame().len() + longer_ids <= link::MAX_MESSAGE_BYTES);
 }
 
 proptest! {

@@ -77,7 +77,9 @@ impl Inner {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let Some(Registered { channel, queued, is_duplicate }) = self.register(link, id) else {
+        let Some(Registered { channel, queued, is_duplicate }) =
+            self.register(link, id, self.max_message_bytes)
+        else {
             return End::Duplicate;
         };
         let (mut sink, mut stream) = socket.split();
@@ -100,8 +102,14 @@ impl Inner {
 
     /// Makes a channel of a link whose other side is known; `None` if it has to be closed.
     /// Whatever ends the link takes the channel out of the table.
-    pub(super) fn register(self: &Arc<Self>, link: &LinkHandle, id: PeerId) -> Option<Registered> {
-        let (channel, queued) = Channel::new(id, link.clone());
+    /// Frames have at most `max_frame_bytes`.
+    pub(super) fn register(
+        self: &Arc<Self>,
+        link: &LinkHandle,
+        id: PeerId,
+        max_frame_bytes: usize,
+    ) -> Option<Registered> {
+        let (channel, queued) = Channel::new(id, link.clone(), max_frame_bytes);
         let mut membership = self.membership();
         let holder = membership.router().neighbours().get(&id).cloned();
         let opened = membership.open(Instant::now(), id, channel.clone());
@@ -114,7 +122,7 @@ impl Inner {
             Opened::Neighbour(actions) => {
                 self.metrics.neighbours().inc();
                 tracing::info!(target: "peer_relay::channels", peer = %id, "a peer connected");
-                let _ = self.events.send(PeerEvent::Connected(id));
+                self.events.send(PeerEvent::Connected(id));
                 self.perform(actions);
                 false
             }
@@ -134,7 +142,7 @@ impl Inner {
         let closed = self.membership().close(Instant::now(), &channel.id(), channel);
         if let Closed::Gone(actions) = closed {
             self.metrics.neighbours().dec();
-            let _ = self.events.send(PeerEvent::Gone(channel.id()));
+            self.events.send(PeerEvent::Gone(channel.id()));
             self.perform(actions);
         }
     }

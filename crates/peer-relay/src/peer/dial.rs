@@ -1,22 +1,25 @@
 //! Opening channels: TCP, TLS where the URL says so, and the WebSocket's handshake.
 
 use std::io;
-use std::sync::{Arc, OnceLock};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use rustls_platform_verifier::BuilderVerifierExt;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout_at;
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::{WebSocketStream, tungstenite};
 use url::{Host, Url};
 
 use super::Inner;
+use super::addresses::client;
 use crate::channel::{self, End, ReadAhead};
 use crate::id::PeerId;
+use crate::membership::DialCounts;
 use link::{Link, LinkSet};
 
 /// How long it may take until the WebSocket is open.
@@ -34,6 +37,9 @@ pub(crate) enum DialError {
     /// There are too many connections already.
     #[error("too many connections")]
     Full,
+    /// Other peers have made this one dial that address too often.
+    #[error("the address was dialed too often")]
+    TooOften,
     /// This peer leaves.
     #[error("this peer leaves")]
     Leaving,
@@ -51,25 +57,58 @@ pub(crate) enum DialError {
     WebSocket(Box<tungstenite::Error>),
 }
 
+/// How often an address, and a port of it, may be dialed in a minute or two because of URLs that other
+/// peers send: nobody shall be flooded with connections in this way.
+const MAX_DIALS_PER_ADDRESS: u32 = 64;
+const MAX_DIALS_PER_PORT: u32 = 4;
+
 /// Opens connections.
 pub(crate) struct Dialer {
     links: LinkSet,
+    targets: Mutex<Targets>,
     /// Set up when the first `wss` URL is dialed.
     tls: OnceLock<Arc<ClientConfig>>,
 }
 
+/// What has been dialed because of URLs that other peers sent.
+struct Targets {
+    addresses: DialCounts<IpAddr>,
+    ports: DialCounts<(IpAddr, u16)>,
+}
+
+impl Targets {
+    fn may_dial(&mut self, now: Instant, target: SocketAddr) -> bool {
+        let address = client(target.ip());
+        self.ports.count(now, (address, target.port())) && self.addresses.count(now, address)
+    }
+}
+
 impl Dialer {
     pub(crate) fn new(links: LinkSet) -> Self {
-        Self { links, tls: OnceLock::new() }
+        let now = Instant::now();
+        let targets = Targets {
+            addresses: DialCounts::new(now, MAX_DIALS_PER_ADDRESS),
+            ports: DialCounts::new(now, MAX_DIALS_PER_PORT),
+        };
+        Self { links, targets: Mutex::new(targets), tls: OnceLock::new() }
     }
 
-    async fn connect(&self, url: &Url) -> Result<Link, DialError> {
+    /// Connects to the host of a URL; `is_own` if the URL is one of this peer's settings.
+    async fn connect(&self, url: &Url, is_own: bool) -> Result<Link, DialError> {
         let port = url.port_or_known_default().ok_or(DialError::Url)?;
-        let stream = match url.host().ok_or(DialError::Url)? {
-            Host::Domain(name) => TcpStream::connect((name, port)).await?,
-            Host::Ipv4(address) => TcpStream::connect((address, port)).await?,
-            Host::Ipv6(address) => TcpStream::connect((address, port)).await?,
+        let mut targets: Vec<SocketAddr> = match url.host().ok_or(DialError::Url)? {
+            Host::Domain(name) => lookup_host((name, port)).await?.collect(),
+            Host::Ipv4(address) => vec![(address, port).into()],
+            Host::Ipv6(address) => vec![(address, port).into()],
         };
+        if !is_own {
+            let mut counted = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
+            targets.retain(|target| counted.may_dial(Instant::now(), *target));
+            if targets.is_empty() {
+                return Err(DialError::TooOften);
+            }
+        }
+        let stream = TcpStream::connect(&targets[..]).await?;
         // An option only: a connection that is gone already shows itself at the first read.
         let _ = stream.set_nodelay(true);
         let address = stream.peer_addr()?;
@@ -100,10 +139,10 @@ impl Inner {
             return Err(DialError::Url);
         }
         let deadline = Instant::now() + DIAL_TIMEOUT;
-        let link = self.in_time(deadline, self.dialer.connect(url)).await?;
+        let link = self.in_time(deadline, self.dialer.connect(url, expected.is_none())).await?;
         let handle = link.handle();
         if url.scheme() == "ws" {
-            let socket = self.in_time(deadline, upgrade(url, link)).await?;
+            let socket = self.in_time(deadline, self.upgrade(url, link)).await?;
             return Ok(self.run(socket, handle, expected).await);
         }
         let host = url.host_str().ok_or(DialError::Url)?.trim_matches(['[', ']']).to_owned();
@@ -111,7 +150,7 @@ impl Inner {
         let connector = self.dialer.tls()?;
         let opened = async {
             let stream = connector.connect(name, link).await?;
-            upgrade(url, stream).await
+            self.upgrade(url, stream).await
         };
         // Boxed: TLS is large, and most channels are without.
         let socket = Box::pin(self.in_time(deadline, opened)).await?;
@@ -145,25 +184,52 @@ impl Inner {
                 () = inner.stop.cancelled() => return,
             };
             if !matches!(dialed, Ok((Some(_), _))) {
-                inner.metrics.channel_ended("dial_failed");
+                let is_limited = matches!(dialed, Err(DialError::TooOften));
+                inner.metrics.channel_ended(if is_limited { "dial_limit" } else { "dial_failed" });
                 tracing::debug!(peer = %id, "a peer could not be dialed");
             }
             // Nothing if it became a neighbour in the meantime.
             inner.membership().unreachable(Instant::now(), id);
         });
     }
+
+    async fn upgrade<S>(
+        &self,
+        url: &Url,
+        stream: S,
+    ) -> Result<WebSocketStream<ReadAhead<S>>, DialError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let config = Some(channel::config(self.max_message_bytes));
+        let stream = ReadAhead::new(stream);
+        let opened = tokio_tungstenite::client_async_with_config(url.as_str(), stream, config);
+        match opened.await {
+            Ok((socket, _)) => Ok(socket),
+            Err(tungstenite::Error::Io(error)) => Err(DialError::Connection(error)),
+            Err(error) => Err(DialError::WebSocket(Box::new(error))),
+        }
+    }
 }
 
-async fn upgrade<S>(url: &Url, stream: S) -> Result<WebSocketStream<ReadAhead<S>>, DialError>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let config = Some(channel::config());
-    let stream = ReadAhead::new(stream);
-    let opened = tokio_tungstenite::client_async_with_config(url.as_str(), stream, config);
-    match opened.await {
-        Ok((socket, _)) => Ok(socket),
-        Err(tungstenite::Error::Io(error)) => Err(DialError::Connection(error)),
-        Err(error) => Err(DialError::WebSocket(Box::new(error))),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_limited_by_port_and_by_address() {
+        let mut dialer = Dialer::new(LinkSet::new(crate::PeerSettings::default().limits, 1));
+        let targets = dialer.targets.get_mut().unwrap();
+        let now = Instant::now();
+        let mut dials = |address: &str, port| {
+            let target = SocketAddr::new(address.parse().unwrap(), port);
+            targets.may_dial(now, target)
+        };
+        assert!((0..MAX_DIALS_PER_PORT).all(|_| dials("2001:db8::1", 80)));
+        assert!(!dials("2001:db8::2", 80), "another address of that network");
+        assert!(dials("2001:db8:0:1::1", 80));
+        let rest = (MAX_DIALS_PER_ADDRESS - MAX_DIALS_PER_PORT) as u16;
+        assert!((0..rest).all(|number| dials("2001:db8::1", 1000 + number)));
+        assert!(!dials("2001:db8::1", 999), "another port");
     }
 }

@@ -1,11 +1,13 @@
 //! Accepts channels where the peer listens by itself, without the broker's HTTP server.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
+use super::addresses::AddressPermit;
 use super::{ChannelPermit, Inner};
 use crate::channel::{self, ReadAhead};
 
@@ -15,6 +17,13 @@ const UPGRADE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause after a failed accept, most often for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// The response to a client that is not served.
+const UNAVAILABLE: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+
+/// What a connection holds.
+type Permits = (AddressPermit, ChannelPermit);
+
 /// Accepts connections until the peer leaves.
 pub(crate) async fn run(inner: Arc<Inner>, listener: TcpListener) {
     loop {
@@ -23,9 +32,13 @@ pub(crate) async fn run(inner: Arc<Inner>, listener: TcpListener) {
             () = inner.leaving.cancelled() => return,
         };
         match accepted {
-            Ok((stream, _)) => match inner.reserve() {
-                Some(permit) => drop(inner.tasks.spawn(serve(inner.clone(), stream, permit))),
-                None => inner.metrics.channel_ended("max_channels"),
+            Ok((stream, address)) => match inner.permits(address.ip()) {
+                Ok(permits) => drop(inner.tasks.spawn(serve(inner.clone(), stream, permits))),
+                Err(cause) => {
+                    inner.metrics.channel_ended(cause);
+                    // Nobody waits for a client that is not served.
+                    let _ = stream.try_write(UNAVAILABLE);
+                }
             },
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -35,13 +48,22 @@ pub(crate) async fn run(inner: Arc<Inner>, listener: TcpListener) {
     }
 }
 
-async fn serve(inner: Arc<Inner>, stream: TcpStream, _permit: ChannelPermit) {
+impl Inner {
+    /// Returns what a connection of this address has to hold, or why there is none.
+    fn permits(&self, address: IpAddr) -> Result<Permits, &'static str> {
+        let of_address = self.addresses.connect(address, self.max_channels_per_address);
+        let of_address = of_address.ok_or("max_channels_per_address")?;
+        Ok((of_address, self.reserve().ok_or("max_channels")?))
+    }
+}
+
+async fn serve(inner: Arc<Inner>, stream: TcpStream, _permits: Permits) {
     // An option only: a connection that is gone already shows itself at the first read.
     let _ = stream.set_nodelay(true);
     let Ok(address) = stream.peer_addr() else { return };
     let Ok(link) = inner.links.open(stream, address) else { return };
     let handle = link.handle();
-    let config = Some(channel::config());
+    let config = Some(channel::config(inner.max_message_bytes));
     let upgraded = tokio_tungstenite::accept_async_with_config(ReadAhead::new(link), config);
     let upgraded = tokio::select! {
         upgraded = timeout(UPGRADE_TIMEOUT, upgraded) => upgraded,

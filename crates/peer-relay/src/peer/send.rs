@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::Peer;
 use crate::id::PeerId;
 use crate::membership::Action;
-use crate::message::{self, MAX_DATA_BYTES};
+use crate::message::{self, MAX_OVERHEAD_BYTES};
 use crate::outcome::Outcome;
 
 /// Why something was not sent.
@@ -17,8 +17,9 @@ pub enum SendError {
     /// It has no JSON.
     #[error("the value has no JSON: {0}")]
     NoJson(#[from] serde_json::Error),
-    /// It is longer than a frame may be.
-    #[error("the message is longer than {MAX_DATA_BYTES} bytes")]
+    /// It is longer than [`PeerSettings::max_message_bytes`](super::PeerSettings::max_message_bytes)
+    /// allows.
+    #[error("the message is too long")]
     TooLong,
     /// There is no neighbour yet, and too much waits for the first one already; or no neighbour
     /// takes it now.
@@ -67,7 +68,7 @@ impl Peer {
     /// The JSON of a value that can be sent.
     fn readable(&self, data: &(impl Serialize + ?Sized)) -> Result<Box<RawValue>, SendError> {
         let data = serde_json::value::to_raw_value(data)?;
-        if message::user(&data).get().len() > MAX_DATA_BYTES {
+        if message::user(&data).get().len() > self.inner.max_message_bytes - MAX_OVERHEAD_BYTES {
             return Err(SendError::TooLong);
         }
         if self.inner.leaving.is_cancelled() {

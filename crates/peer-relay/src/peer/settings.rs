@@ -53,6 +53,14 @@ pub struct PeerSettings {
     pub dial: DialPolicy,
     /// The most channels at a time, those to bootstrap peers aside.
     pub max_channels: usize,
+    /// The most connections of one address to `listen`; `None` for a quarter of `max_channels`, or
+    /// for 100 if that is more.
+    pub max_channels_per_address: Option<usize>,
+    /// The longest message in bytes, as a frame of a WebSocket; from 4096 to [`MAX_MESSAGE_BYTES`].
+    /// Messages over WebRTC have at most 64 KiB.
+    ///
+    /// [`MAX_MESSAGE_BYTES`]: link::MAX_MESSAGE_BYTES
+    pub max_message_bytes: usize,
     /// The limits of every channel's connection.
     pub limits: LinkLimits,
     /// Whether the process has memory for one more channel; `None` if that is nobody's concern.
@@ -71,6 +79,8 @@ impl fmt::Debug for PeerSettings {
             .field("webrtc", &self.webrtc)
             .field("dial", &self.dial)
             .field("max_channels", &self.max_channels)
+            .field("max_channels_per_address", &self.max_channels_per_address)
+            .field("max_message_bytes", &self.max_message_bytes)
             .field("limits", &self.limits)
             .finish_non_exhaustive()
     }
@@ -86,6 +96,8 @@ impl Default for PeerSettings {
             webrtc: None,
             dial: DialPolicy::default(),
             max_channels: 10_000,
+            max_channels_per_address: None,
+            max_message_bytes: link::MAX_MESSAGE_BYTES,
             limits: LinkLimits {
                 write_timeout: Duration::from_secs(10),
                 message_timeout: Duration::from_secs(10),
@@ -99,6 +111,13 @@ impl Default for PeerSettings {
 }
 
 impl PeerSettings {
+    /// The least that [`PeerSettings::max_message_bytes`] may be.
+    pub const MIN_MESSAGE_BYTES: usize = 4096;
+
+    pub(crate) fn max_channels_per_address(&self) -> usize {
+        self.max_channels_per_address.unwrap_or((self.max_channels / 4).max(100))
+    }
+
     /// The URL that others are told, with the real port.
     pub(crate) fn public_url(&self, local: Option<SocketAddr>) -> Option<String> {
         let mut url = self.public_url.clone()?;

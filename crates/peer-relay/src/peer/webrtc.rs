@@ -10,7 +10,7 @@ use super::{ChannelPermit, Inner};
 use crate::channel::End;
 use crate::id::PeerId;
 use crate::message::{self, Signal};
-use crate::webrtc::{Description, Line, NegotiationPermit, WebRtc};
+use crate::webrtc::{Description, Line, MAX_WEBRTC_MESSAGE_BYTES, NegotiationPermit, WebRtc};
 
 /// The longest time until a channel is open.
 const NEGOTIATION_TIMEOUT: Duration = Duration::from_secs(20);
@@ -97,7 +97,7 @@ impl Inner {
         link: &link::BareLink,
         id: PeerId,
     ) -> End {
-        let Some(registered) = self.register(link.handle(), id) else {
+        let Some(registered) = self.register(link.handle(), id, MAX_WEBRTC_MESSAGE_BYTES) else {
             line.close();
             return End::Duplicate;
         };

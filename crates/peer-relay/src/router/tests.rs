@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::id::tests::ids;
-use crate::message::user;
+use crate::message::{MAX_DATA_BYTES, user};
 
 fn id(byte: u8) -> PeerId {
     PeerId::from_bytes([byte; 20])
@@ -15,7 +15,7 @@ fn id(byte: u8) -> PeerId {
 
 /// The router of the peer with ID 0, whose channels are named by the peers they lead to.
 fn router(neighbours: impl IntoIterator<Item = u8>) -> Router<PeerId> {
-    let mut router = Router::new(id(0), Instant::now(), [7; 32]);
+    let mut router = Router::new(id(0), MAX_DATA_BYTES, Instant::now(), [7; 32]);
     neighbours.into_iter().for_each(|peer| drop(router.add(id(peer), id(peer))));
     router
 }
@@ -155,7 +155,7 @@ proptest! {
         own in ids(), neighbours in vec(ids(), 1..40), messages in vec((ids(), ids(), vec(ids(), 0..25)), 1..20),
     ) {
         let now = Instant::now();
-        let mut router = Router::new(own, now, [7; 32]);
+        let mut router = Router::new(own, MAX_DATA_BYTES, now, [7; 32]);
         for peer in &neighbours {
             if *peer != own {
                 router.add(*peer, *peer);
@@ -204,7 +204,7 @@ impl Network {
         let mut peers: Vec<Router<usize>> = Vec::with_capacity(size);
         for number in 0..size {
             let own = PeerId::random(&mut random);
-            let mut peer = Router::new(own, now, random.random());
+            let mut peer = Router::new(own, MAX_DATA_BYTES, now, random.random());
             let mut chosen: Vec<_> = here.closest(own).take(links).map(|(_, at)| *at).collect();
             let deepest = chosen.first().map_or(0, |at| peers[*at].own().common_bits(&own));
             for bucket in 0..deepest {

@@ -26,9 +26,9 @@ use rtc::sansio::Protocol;
 use rtc::shared::error::Error;
 use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
 
+use super::MAX_WEBRTC_MESSAGE_BYTES;
 use super::description::Description;
 use crate::id::PeerId;
-use crate::message::MAX_FRAME_BYTES;
 
 /// The silence after which a connection counts as ended, in two parts. The other side asks for
 /// consent every few seconds (RFC 7675).
@@ -138,7 +138,7 @@ impl Connection {
             // The other side speaks first, from the address that it has proved to be at.
             .with_answering_dtls_role(RTCDtlsRole::Server)
             .with_ice_timeouts(Some(SILENCE), Some(SILENCE), None)
-            .with_sctp_max_message_size(SctpMaxMessageSize::Bounded(MAX_FRAME_BYTES as u32))
+            .with_sctp_max_message_size(SctpMaxMessageSize::Bounded(MAX_WEBRTC_MESSAGE_BYTES as u32))
             .with_sctp_max_receive_buffer_size(RECEIVE_BUFFER_BYTES)
             .build();
         let configuration = RTCConfigurationBuilder::new()

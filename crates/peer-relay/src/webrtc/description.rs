@@ -14,7 +14,7 @@ const MAX_VALUE_BYTES: usize = 256;
 const FINGERPRINT_BYTES: usize = 32;
 
 /// The longest message that this side takes, in bytes: a frame of the overlay.
-const MAX_MESSAGE_BYTES: usize = crate::message::MAX_FRAME_BYTES;
+const MAX_MESSAGE_BYTES: usize = super::MAX_WEBRTC_MESSAGE_BYTES;
 
 /// One side of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -33,7 +33,7 @@ impl Network {
     fn join(&mut self, random: &mut StdRng) {
         let (own, number) = (PeerId::random(random), self.peers.len());
         let reachable = Reachable { ws: Some(number.to_string()), wrtc: false };
-        let rules = Rules { reachable, dials_unknown_peers: true };
+        let rules = Rules { reachable, dials_unknown_peers: true, ..Rules::default() };
         self.peers.push(Membership::new(own, rules, self.now, random.random()));
         self.ids.push(own);
         let here: Vec<_> = (0..number).filter(|other| !self.left.contains(other)).collect();
