@@ -1,24 +1,24 @@
-//! What the broker does, without any transport: who may come in, where a message goes, who is
-//! there.
+//! What the broker decides, independent of the transport: who is admitted, where a message goes,
+//! and who is connected.
 //!
-//! The road of every message, in the order in which it is read:
+//! The path of a message, in reading order:
 //!
-//! - `session`: a connected node, whose events enter here.
-//! - `authorize`: whether a message may pass; `pairs`: which nodes an authorized attempt has opened
-//!   to each other.
+//! - `session`: a connected node; its events enter here.
+//! - `authorize`: whether a message may pass; `pairs`: nodes between which an authorized attempt
+//!   has opened signaling.
 //! - `route`: where its receiver is.
-//! - `pipeline`: the order of messages that have to wait; `dispatcher`: what drives it.
-//! - `deliver`: the message is handed to where its receiver is.
+//! - `pipeline`: the order of messages that have to wait; `dispatcher`: drives it.
+//! - `deliver`: hands the message over.
 //!
-//! Beside the road:
+//! Beside that path:
 //!
-//! - `admission`: a node comes and gets its ID, or learns why not.
-//! - `rtc`: the RTC configuration that a node is given.
-//! - `presence`: a node asks which others are connected.
-//! - `bridge`: nodes and the peers of the peer-relay network send to each other.
-//! - `replacements`: how often an ID was replaced of late.
-//! - `replicas`: what other replicas ask of this one.
-//! - `maintenance`: what is done from time to time.
+//! - `admission`: a new connection gets its ID, or the reason why not.
+//! - `rtc`: the RTC configuration of a node.
+//! - `presence`: which nodes are connected.
+//! - `bridge`: messages between nodes and peers of the peer-relay network.
+//! - `replacements`: how often an ID was replaced recently.
+//! - `replicas`: requests of other replicas.
+//! - `maintenance`: periodic tasks.
 
 mod admission;
 mod authorize;
@@ -60,7 +60,7 @@ use tokio_util::task::TaskTracker;
 /// What an operator decides about the broker.
 #[derive(Debug, Clone)]
 pub struct BrokerSettings {
-    /// Which nodes may come.
+    /// The nodes that may connect.
     pub supported_nodes: SupportedNodes,
     /// Whether the signaling events pass.
     pub signaling_enabled: bool,
@@ -82,9 +82,9 @@ pub(crate) struct Broker {
     settings: BrokerSettings,
     directory: Directory,
     connections: LocalConnections,
-    /// The way to other replicas, if there may be any.
+    /// The connection to other replicas, if there may be any.
     remote: Option<Remote>,
-    /// The way to the peers of the peer-relay network, if nodes have one.
+    /// The peer-relay network, if nodes are bridged to it.
     peer: Option<Peer>,
     pairs: OpenPairs,
     replacements: Replacements,
@@ -150,8 +150,8 @@ impl Broker {
         Self { peer: Some(peer), ..self }
     }
 
-    /// Admits nobody from here on, gives every ID back, and closes the connections of those who
-    /// had one, so that they reconnect elsewhere.
+    /// Stops admissions, and closes the connections of all nodes, which releases their IDs; the
+    /// nodes reconnect elsewhere.
     pub(crate) fn drain(&self) {
         self.draining.store(true, Ordering::SeqCst);
         for link in self.connections.links() {
@@ -180,7 +180,7 @@ impl Broker {
         self.settings.max_data_bytes
     }
 
-    /// Tells other replicas that this one is leaving. Its nodes have to be gone before.
+    /// Tells other replicas that this one is leaving. Its connections must have ended before.
     pub(crate) async fn leave(&self) {
         self.lookups.close();
         self.lookups.wait().await;

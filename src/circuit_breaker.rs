@@ -1,4 +1,4 @@
-//! Stops calling a server that does not answer: a webhook's, or another replica.
+//! Stops calls to a server that keeps failing: a webhook's, or another replica.
 
 use std::time::{Duration, Instant};
 
@@ -50,7 +50,7 @@ impl CircuitBreaker {
         }
     }
 
-    /// Whether a trial has been due for longer than `age`: nobody wants to ask any more.
+    /// Whether a trial call has been due for longer than `age`: there are no callers any more.
     pub(crate) fn is_unused(&self, now: Instant, age: Duration) -> bool {
         self.next_trial.is_none_or(|next_trial| now > next_trial + age)
     }

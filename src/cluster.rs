@@ -1,5 +1,5 @@
-//! What makes a replica one of many: the directory in Redis that all share, the way to the others,
-//! and the tasks that keep both.
+//! A replica in a cluster: the directory in Redis, the connection to other replicas, and the tasks
+//! that both need.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,7 +65,7 @@ impl Cluster {
         metrics: &Metrics,
     ) -> Result<Self, RedisUnusable> {
         if settings.leases.ttl < SAFE_TTL {
-            tracing::warn!("REDIS_LOCK_TTL_MS is short: a hiccup of the network may cost leases");
+            tracing::warn!("REDIS_LOCK_TTL_MS is short: a brief network failure may cost leases");
         }
         let name = replica.to_string();
         let redis = settings.redis.clone();
@@ -90,7 +90,7 @@ impl Cluster {
         self.directory.clone()
     }
 
-    /// Returns the way to the other replicas.
+    /// Returns the connection to the other replicas.
     pub(crate) fn remote(&self) -> Remote {
         self.remote.clone()
     }

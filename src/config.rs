@@ -44,7 +44,7 @@ use reader::Reader;
 /// The least limit of memory, in bytes.
 const MIN_MEMORY_LIMIT: u64 = 32 << 20;
 
-/// The most threads that can be asked for; more than the cores there are make nothing faster.
+/// The most worker threads; more than there are cores make nothing faster.
 const MAX_WORKER_THREADS: usize = 1024;
 
 const LOG_LEVELS: [(&str, LogLevel); 4] = [
@@ -106,7 +106,7 @@ pub struct Config {
     pub peer_relay: PeerRelayConfig,
 }
 
-/// Where variables come from: a name to the text that it is set to.
+/// A source of variables: returns the text that a name is set to.
 pub trait Source: Fn(&str) -> Option<OsString> {}
 
 impl<F: Fn(&str) -> Option<OsString>> Source for F {}
@@ -119,7 +119,7 @@ pub struct ConfigError {
     pub variable: &'static str,
     /// What is wrong, with the value where it is no secret.
     pub problem: String,
-    /// What could stand there instead.
+    /// What is allowed instead.
     pub allowed: &'static str,
 }
 

@@ -1,7 +1,7 @@
 //! Hands a message to the connection that owns its receiver's ID.
 //!
 //! - `local`: the connections of this replica.
-//! - `remote`: the way to those of other replicas.
+//! - `remote`: those of other replicas.
 
 mod local;
 mod remote;
@@ -13,7 +13,7 @@ pub(crate) use remote::{
 
 use crate::protocol::Ack;
 
-/// What became of a message, for every kind of sender and receiver.
+/// The outcome of a message, for every kind of sender and receiver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// The receiver's connection has it.
@@ -67,7 +67,7 @@ impl Outcome {
         matches!(self, Self::NotHere | Self::Unreachable)
     }
 
-    /// Whether the message got as far as its receiver's place, be it empty.
+    /// Whether the message passed all checks, even if its receiver was not connected.
     pub(crate) fn was_tried(self) -> bool {
         !matches!(
             self,

@@ -1,11 +1,10 @@
 //! Who owns an ID: at most one connection in the whole cluster.
 //!
-//! An ID is acquired for an [`Owner`] and comes as a [`Lease`], which gives it back when it is
-//! dropped, whatever way that comes about. Only the owner gives an ID back: a lease that was
-//! lost in the meantime frees nothing.
+//! An ID is acquired for an [`Owner`] as a [`Lease`], which releases it when it is dropped. Only
+//! the owner can release an ID: dropping a lease that was lost in the meantime frees nothing.
 //!
-//! Backends are variants, not trait objects: there are few, and all of them pass one suite of
-//! tests (`tests`).
+//! Backends are variants, not trait objects: there are few, and all of them pass the same tests
+//! (`tests`).
 
 mod memory;
 mod redis;
@@ -82,8 +81,8 @@ impl Directory {
     /// Makes `owner` the owner of `node` until the lease is dropped.
     ///
     /// # Errors
-    /// [`AcquireError::Taken`] if the ID has an owner, [`AcquireError::Unavailable`] if nobody
-    /// knows.
+    /// [`AcquireError::Taken`] if the ID has an owner, [`AcquireError::Unavailable`] if that is not
+    /// known.
     pub(crate) async fn acquire(&self, node: &NodeId, owner: Owner) -> Result<Lease, AcquireError> {
         match self {
             Self::Memory(memory) => {
@@ -91,7 +90,7 @@ impl Directory {
                 Ok(self.lease(node, owner))
             }
             Self::Redis(redis) => {
-                // The guard first: whatever is sent, and then abandoned, is given back.
+                // The guard first, so that an abandoned request is released too.
                 let lease = self.claim(redis, node, owner)?;
                 redis.acquire(node, owner).await?;
                 Ok(lease)
@@ -131,8 +130,7 @@ impl Directory {
         }
     }
 
-    /// Gives the ID back if it stands in the name of `owner`, of this replica, who does not
-    /// claim it.
+    /// Releases an ID whose key names `owner`, of this replica, although it does not claim the ID.
     pub(crate) fn release_stale(&self, node: &str, owner: Owner) {
         match self {
             Self::Memory(_) => {}
@@ -143,7 +141,7 @@ impl Directory {
     /// Where `node` is, if it has an owner on another replica.
     ///
     /// # Errors
-    /// [`Unavailable`] if nobody knows.
+    /// [`Unavailable`] if that is not known.
     pub(crate) async fn locate(&self, node: &str) -> Result<Option<Owner>, Unavailable> {
         match self {
             Self::Memory(_) => Ok(None),
@@ -151,7 +149,7 @@ impl Directory {
         }
     }
 
-    /// As [`Directory::locate`], if it is known without asking anybody.
+    /// As [`Directory::locate`], if it is known without a lookup.
     pub(crate) fn known_location(&self, node: &str) -> Option<Owner> {
         match self {
             Self::Memory(_) => None,
@@ -170,7 +168,7 @@ impl Directory {
     /// Which of `nodes` have an owner on another replica.
     ///
     /// # Errors
-    /// [`Unavailable`] if nobody knows.
+    /// [`Unavailable`] if that is not known.
     pub(crate) async fn are_elsewhere(&self, nodes: &[&str]) -> Result<Vec<bool>, Unavailable> {
         match self {
             Self::Memory(_) => Ok(vec![false; nodes.len()]),
@@ -178,7 +176,7 @@ impl Directory {
         }
     }
 
-    /// Tells other replicas that this one is leaving. All leases have to be dropped before.
+    /// Tells other replicas that this one is leaving. All leases must have been dropped before.
     pub(crate) async fn close(&self) {
         match self {
             Self::Memory(_) => {}
@@ -201,7 +199,7 @@ impl Directory {
     }
 }
 
-/// The right to an ID. Dropping it gives the ID back.
+/// The right to an ID, released by drop.
 #[must_use = "an ID whose lease is dropped is free again"]
 pub(crate) struct Lease {
     directory: Directory,

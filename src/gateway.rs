@@ -1,14 +1,15 @@
-//! The way from a TCP connection to the broker and back: HTTP, WebSocket, Socket.IO.
+//! From a TCP connection to the broker and back: HTTP, WebSocket, Socket.IO.
 //!
-//! In the order in which a node meets them:
+//! In the order in which a connection passes them:
 //!
-//! - `bind`, `settings`, `listener`: accepts connections and serves HTTP on them until they are upgraded.
-//! - `networks`, `proxy_protocol`, `forwarded`: whose connection it is, behind proxies too.
-//! - `address_limits`, `addresses`, `origins`, `rejection`: what one address may do, and who is turned away.
+//! - `bind`, `settings`, `listener`: accept connections and serve HTTP on them until the upgrade.
+//! - `networks`, `proxy_protocol`, `forwarded`: the client's address, also behind proxies.
+//! - `address_limits`, `addresses`, `origins`, `rejection`: limits per address, and rejected
+//!   connections.
 //! - `http_stream`: the deadlines of requests.
-//! - `upgrade`: the check before any WebSocket exists; here a node gets its ID or is turned away.
-//! - `namespace`: the Socket.IO namespace; tells a node that it is connected, or why not.
-//! - `events`: takes a connected node's events to its session.
+//! - `upgrade`: the check before there is a WebSocket; a node is admitted, refused or rejected.
+//! - `namespace`: the Socket.IO namespace, which connects a node or returns its refusal.
+//! - `events`: passes a connected node's events to its session.
 //! - `peer_endpoint`: the endpoint for peers of the peer-relay network.
 
 mod address_limits;

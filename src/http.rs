@@ -71,8 +71,7 @@ pub(crate) fn operators_router(
         .route("/metrics", get(scrape).with_state(metrics.clone()))
 }
 
-/// The route by which everybody learns that the broker runs. Discovery has the same, with CORS
-/// headers.
+/// The public health check. Discovery has the same, with CORS headers.
 pub(crate) fn health_route() -> Router {
     Router::new().route("/health", get(health))
 }
@@ -106,7 +105,7 @@ fn not_ready(cause: &str, refusal: Option<&Refusal>) -> String {
 }
 
 async fn scrape(State(metrics): State<Metrics>) -> impl IntoResponse {
-    // Nobody else reads it, so it is counted when it is asked for.
+    // Only this endpoint shows it, so it is counted here.
     let tasks = Handle::current().metrics().num_alive_tasks();
     metrics.tasks.set(i64::try_from(tasks).unwrap_or(i64::MAX));
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -86,7 +86,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Serves until a signal comes, then ends in good order; a second signal ends at once.
+/// Serves until a signal arrives, then shuts down in order; a second signal ends at once.
 async fn run(config: &Config) -> Result<(), Box<dyn Error>> {
     let mut signals = Signals::listen()?;
     raise_open_files_limit();
@@ -124,7 +124,7 @@ fn announce(config: &Config, server: &Server) {
     tracing::info!(
         connections = server.places(),
         max_connections = config.max_connections,
-        "places, as far as the limits allow"
+        "connections possible"
     );
     if let Some(address) = server.internal_address() {
         tracing::info!(%address, "listening for operators");
@@ -211,7 +211,7 @@ fn fail(code: u8, error: &dyn Error) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Writes a line; an output that fails or that nobody reads holds up nobody.
+/// Writes a line; an output that fails or blocks delays nothing.
 fn say(mut out: impl Write + Send + 'static, line: impl Display) {
     let line = format!("{line}\n");
     let (done, written) = mpsc::channel();

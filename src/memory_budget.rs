@@ -1,12 +1,12 @@
-//! The budget of the process's memory, and what happens towards it.
+//! The memory budget of the process.
 //!
-//! Every part has limits of its own, for each connection; many connections together may still want
-//! more than there is. So the memory that the process really has is looked at many times a second.
-//! Near the limit, reading pauses on the connections that hold most, and newcomers are rejected;
-//! nearer, messages are answered `ERROR`. Nobody who is connected is cut off for it: what is held
-//! leaves or runs into its deadline.
+//! Every part has limits for each connection, but many connections together may still need more
+//! memory than there is. So the resident memory is checked many times a second. Near the budget,
+//! the broker pauses reading from the connections that hold most and rejects new ones; nearer
+//! still, messages are acked `ERROR`. Connected nodes stay: what they hold is sent or reaches its
+//! deadline.
 //!
-//! The hot path only loads a level that hardly ever changes.
+//! The hot path only loads a level that rarely changes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -19,10 +19,10 @@ use metric_set::Counter;
 use crate::metrics::Metrics;
 use link::LinkSet;
 
-/// The time between two looks. At a gigabyte a second, 50 MB come between them.
+/// The time between two checks. At a gigabyte a second, 50 MB arrive between them.
 const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// The shortest time between two requests that the allocator give back what is free.
+/// The shortest time between two requests to the allocator to return free memory.
 const TRIM_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The budget; a cheap handle.
@@ -137,8 +137,8 @@ fn available_bytes() -> Option<u64> {
     total.into_iter().chain(limits).min()
 }
 
-/// Where the limits of a cgroup of version 2 or 1 stand: cgroups(7), `/proc/[pid]/cgroup`. Inside a
-/// container the group is mounted at the root.
+/// The files with the limits of a cgroup of version 2 or 1: cgroups(7), `/proc/[pid]/cgroup`.
+/// Inside a container the group is mounted at the root.
 fn limit_files(group: &str) -> Vec<String> {
     let mut fields = group.splitn(3, ':').skip(1);
     let (root, file) = match fields.next() {

@@ -93,7 +93,7 @@ struct Inner {
 }
 
 impl Metrics {
-    /// Metrics that all stand at zero.
+    /// Metrics that are all zero.
     pub(crate) fn new() -> Self {
         let mut registry = Registry::with_prefix(PREFIX);
         let set = Set::default();
@@ -114,18 +114,18 @@ impl Metrics {
         }))
     }
 
-    /// A message was answered.
+    /// Counts a message and its ack.
     pub(crate) fn message(&self, event: Event, ack: Ack) {
         self.0.messages[event.index()][ack.index()].inc();
     }
 
-    /// A node got its ID.
+    /// Counts a node that got its ID.
     pub(crate) fn admission(&self) {
         self.admissions.inc();
         self.nodes.inc();
     }
 
-    /// An admitted node's connection ended.
+    /// Counts the end of an admitted node's connection.
     pub(crate) fn departure(&self, reason: CloseReason) {
         self.nodes.dec();
         self.0.closes[reason as usize].inc();
@@ -152,7 +152,7 @@ impl Metrics {
         self.0.peer_relay.clone()
     }
 
-    /// The text that Prometheus scrapes (OpenMetrics 1.0), in the order of the names.
+    /// Returns the text that Prometheus scrapes (OpenMetrics 1.0), sorted by name.
     pub(crate) fn encode(&self) -> String {
         for (cause, lines) in telemetry::dropped_lines() {
             let dropped = self.log_lines_dropped.with([cause]);

@@ -1,4 +1,4 @@
-//! The identifiers: who a node is, which connection it came on, which replica holds it.
+//! The identifiers of nodes, connections, replicas and owners.
 //!
 //! Untrusted text becomes a [`NodeId`] once, at the edge; nothing behind it checks again.
 
@@ -39,7 +39,7 @@ impl NodeId {
         if valid { Ok(Self(text.into())) } else { Err(InvalidNodeId) }
     }
 
-    /// Whether `text` is short enough for an ID. What is longer is nobody's.
+    /// Whether `text` is short enough for an ID. Longer texts belong to no node.
     pub(crate) fn may_be(text: &str) -> bool {
         text.len() <= MAX_NODE_ID_BYTES
     }
@@ -67,8 +67,8 @@ impl fmt::Debug for NodeId {
     }
 }
 
-/// Text of strangers in a log line: quoted, escaped, and cut so that its escapes do not make a
-/// short text a long line.
+/// Untrusted text in a log line: quoted, escaped, and cut so that its escapes do not make a short
+/// text a long line.
 pub(crate) struct Logged<'a>(pub(crate) &'a str);
 
 impl fmt::Debug for Logged<'_> {
@@ -104,7 +104,7 @@ impl ConnectionId {
         Self(LAST.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
-    /// The number that stands for it in messages between replicas.
+    /// The number in messages between replicas.
     pub(crate) fn number(self) -> u64 {
         self.0
     }
@@ -131,7 +131,7 @@ impl ReplicaId {
         Self(uuid::Uuid::new_v4())
     }
 
-    /// The bytes that stand for it in messages between replicas.
+    /// The bytes in messages between replicas.
     pub(crate) fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()
     }
@@ -147,7 +147,7 @@ impl fmt::Display for ReplicaId {
     }
 }
 
-/// Who holds a node's ID: this connection on this replica.
+/// The holder of an ID: a connection on a replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Owner {
     pub(crate) replica: ReplicaId,
@@ -155,7 +155,7 @@ pub(crate) struct Owner {
 }
 
 impl fmt::Display for Owner {
-    /// As it stands in Redis: `replica:connection`.
+    /// The value in Redis: `replica:connection`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.replica, self.connection)
     }

@@ -1,8 +1,8 @@
-//! The contract with the nodes: events, acknowledgements, refusals and the texts in them.
+//! The contract with the nodes: events, acks, refusals and their texts.
 //!
-//! Pure: no I/O, no clock, no state. What a node may send is parsed here once
-//! ([`Handshake`], [`EventPacket`], [`envelope::Envelope`], [`Question`]); what it gets back has its exact
-//! wording here. `doc/reference/protocol.md` shows the same from a client's side.
+//! No I/O, no clock, no state. What a node sends is parsed here once ([`Handshake`],
+//! [`EventPacket`], [`envelope::Envelope`], [`Question`]), and the exact wording of every reply is
+//! here. `doc/reference/protocol.md` shows the same from a client's side.
 
 mod envelope;
 mod handshake;

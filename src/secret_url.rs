@@ -1,4 +1,4 @@
-//! A URL that may hold a password, a token in its path or its query, and never shows them.
+//! A URL that may contain a password or token, and never shows it.
 
 use std::fmt;
 

@@ -1,6 +1,6 @@
-//! Puts the parts together and owns everything that runs.
+//! Builds all parts of the broker and owns their tasks.
 //!
-//! The only file that knows both the configuration and all parts.
+//! The only module that knows both the configuration and all parts.
 
 mod descriptors;
 
@@ -210,8 +210,8 @@ impl Server {
         self.internal_address
     }
 
-    /// Returns how many connections there is a place for: `MAX_CONNECTIONS`, or fewer if the process
-    /// may not open that many files.
+    /// Returns the most connections at a time: `MAX_CONNECTIONS`, or fewer if the process may not
+    /// open that many files.
     pub fn places(&self) -> usize {
         self.places
     }
@@ -237,9 +237,9 @@ impl Server {
         self.peer.as_ref()
     }
 
-    /// Ends the server in good order, within the shutdown timeout: nobody is admitted any more,
-    /// every ID is released, then every connection is closed after what is queued on it. The
-    /// nodes see a connection that closed, and so reconnect.
+    /// Shuts the server down in order, within the shutdown timeout: stops admissions, releases
+    /// every ID, and closes every connection after what is queued on it. Nodes see a closed
+    /// connection, and so reconnect.
     pub async fn shutdown(self) {
         self.stop.cancel();
         self.broker.drain();
@@ -253,7 +253,10 @@ impl Server {
         let cut_off_timeout = self.shutdown_timeout / CUT_OFF_SHARE;
         let timeout = self.shutdown_timeout - cut_off_timeout;
         if tokio::time::timeout(timeout, self.links.emptied()).await.is_err() {
-            tracing::warn!(connections = self.links.len(), "connections are cut off");
+            tracing::warn!(
+                connections = self.links.len(),
+                "connections cut off at the end of the drain"
+            );
             self.links.kill_all(CloseReason::Draining);
             let _ = tokio::time::timeout(cut_off_timeout, self.links.emptied()).await;
         }
@@ -262,7 +265,7 @@ impl Server {
         if let Some(discovery) = &self.discovery
             && tokio::time::timeout(cut_off_timeout, discovery.close()).await.is_err()
         {
-            tracing::warn!("the sessions of discovery are closed by the process's end");
+            tracing::warn!("discovery did not close in time");
         }
     }
 }

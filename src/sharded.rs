@@ -1,7 +1,7 @@
-//! A map from node IDs that many tasks read and change at once.
+//! A map from node IDs that many tasks read and change concurrently.
 //!
-//! Split into shards so that two nodes rarely meet at one lock. Hashing is keyed at random: the
-//! IDs are chosen by strangers.
+//! It is split into shards so that two nodes rarely need the same lock. The hash has a random key,
+//! because clients choose the IDs.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;

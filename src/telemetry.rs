@@ -1,8 +1,8 @@
-//! Logging: which lines there are, what they look like, and how many.
+//! Logging: subjects, format, and limits.
 //!
-//! Lines have one of three subjects, and the level says which subjects are logged: the server
-//! itself (its module's path as the target), [`CONNECTIONS`], and [`EVENTS`] with those of discovery. No line ever has
-//! the content of a message, the `data` of a handshake or a secret in it.
+//! A line has one of three subjects, and the level says which are logged: the server itself (the
+//! target is a module path), [`CONNECTIONS`], and [`EVENTS`] with those of discovery. No line
+//! contains a message, the `data` of a handshake, or a secret.
 
 mod json_lines;
 mod queue;
@@ -24,7 +24,7 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use json_lines::JsonLines;
 use queue::LogQueue;
 
-/// The target of lines on nodes that come and go.
+/// The target of lines about nodes that connect and disconnect.
 pub(crate) const CONNECTIONS: &str = "connections";
 
 /// The target of lines on events between nodes.
@@ -180,10 +180,7 @@ impl<S: Subscriber> Layer<S> for LineLimit {
     fn event_enabled(&self, _event: &Event<'_>, _context: Context<'_, S>) -> bool {
         let (goes_out, left_out) = self.take(Instant::now());
         if left_out > 0 {
-            tracing::warn!(
-                lines = left_out,
-                "log lines were left out, there were too many in a second"
-            );
+            tracing::warn!(lines = left_out, "log lines dropped: too many in a second");
         }
         goes_out
     }

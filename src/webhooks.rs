@@ -1,15 +1,15 @@
-//! The operator's own servers, asked and told by HTTP.
+//! Calls to the operator's own servers over HTTP.
 //!
-//! One small file for each hook, over one client:
+//! One file for each hook, over one client:
 //!
 //! - `authentication`: may this node connect?
 //! - `authorization`: may these two nodes communicate?
 //! - `validity`: which of the connected nodes may not stay?
-//! - `rtc_configuration`: how does this node reach others?
+//! - `rtc_configuration`: which STUN and TURN servers does this node get?
 //! - `socket_message`: a message was sent.
 //!
-//! A hook that cannot be asked is not a no: every file says what happens then. What the servers
-//! see and may answer is in `doc/reference/webhooks.md`.
+//! A failed call is not a no: each file says what happens instead. `doc/reference/webhooks.md`
+//! describes requests and responses.
 
 mod authentication;
 mod authorization;

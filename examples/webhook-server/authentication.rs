@@ -1,8 +1,8 @@
-//! May this node connect? The broker asks once for each node, before it looks at anything else.
+//! May this node connect? The broker calls this once for each node, before it checks anything else.
 //!
-//! A no is final: the node is told `authentication failed` and does not reconnect. So
-//! say no only to those you know to be wrong. Where you cannot tell, because your database is away
-//! for instance, answer with status 500 or above: then the node is told to retry.
+//! A no is final: the node gets `authentication failed` and does not reconnect. So say no only if
+//! the credentials are wrong. If you cannot tell, for example because your database is unavailable,
+//! respond with status 500 or above: then the node retries.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -87,7 +87,7 @@ fn token(data: &Value) -> Option<String> {
     Some(data.ok()?.token)
 }
 
-/// Compares the hashes, so that the time it takes tells nothing about the token.
+/// Compares hashes, so that the time it takes reveals nothing about the token.
 fn same(expected: &str, given: &str) -> bool {
     Sha256::digest(expected) == Sha256::digest(given)
 }

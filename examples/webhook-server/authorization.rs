@@ -35,7 +35,7 @@ pub(crate) async fn answer(
     Json(Answer { authorized: pairs.allow(&question.from, &question.to) })
 }
 
-/// Who may send to whom; where there is no pair at all, everybody may.
+/// The pairs of sender and receiver that are allowed; without any, all are.
 #[derive(Clone, Default)]
 pub(crate) struct Pairs(Arc<[Pair]>);
 

@@ -1,8 +1,7 @@
-//! Who is kept out. The list can be changed while the server runs, and is gone when it ends.
+//! Banned nodes. The list can be changed while the server runs, and is lost when it ends.
 //!
-//! `/ban` and `/unban` are for you, not for the broker. That they stand beside the hooks is
-//! because this is an example: anyone who reaches one reaches the other. In earnest they belong on
-//! another port, behind a login.
+//! `/ban` and `/unban` are for you, not for the broker. They share the hooks' port only because
+//! this is an example: a real server should have them on another port, behind a login.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;

@@ -1,9 +1,9 @@
 //! The webhooks of a broker, to start your own from: all five in one small server.
 //!
 //! Each hook has a file: [`authentication`], [`authorization`], [`validity`],
-//! [`rtc_configuration`], [`socket_message`]; [`signature`] keeps out who is not the broker. The
-//! rules come from the environment (see [`settings`]) and stand in memory. In a server of your own
-//! they come from your database, and the rest may stay as it is.
+//! [`rtc_configuration`], [`socket_message`]; [`signature`] rejects requests that are not the
+//! broker's. The rules come from the environment (see [`settings`]) and are in memory. In your own
+//! server they come from your database, and the rest may stay.
 //!
 //! ```sh
 //! TOKENS=alice=north,bob=south cargo run --example webhook-server
@@ -35,7 +35,7 @@ use tokio::signal::unix::{SignalKind, signal};
 /// The exit code for an environment that cannot be used.
 const BAD_ENVIRONMENT: u8 = 2;
 
-/// How long requests that are under way may take after a signal.
+/// How long requests in progress may take after a signal.
 const GRACE: Duration = Duration::from_secs(3);
 
 #[tokio::main]
@@ -50,9 +50,10 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Answers the broker until a signal comes.
+/// Serves the broker until a signal arrives.
 async fn serve(settings: Settings) -> io::Result<()> {
-    // Both listen before the first line is printed, so that anyone who waits for it can stop us.
+    // Both listen before the first line is printed, so that a program that waits for it can stop
+    // the server.
     let (stop, cut_off) = (stop_signal()?, stop_signal()?);
     let address = settings.address;
     let listener = TcpListener::bind(address)

@@ -92,7 +92,7 @@ struct Credentials {
     credential: String,
 }
 
-/// The servers that nodes are told of.
+/// The servers that nodes get.
 #[derive(Clone)]
 pub(crate) struct IceServers(Arc<Known>);
 

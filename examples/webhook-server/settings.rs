@@ -32,11 +32,11 @@ pub(crate) struct Settings {
     pub(crate) address: SocketAddr,
     /// Who may connect.
     pub(crate) tokens: Tokens,
-    /// Who may send to whom.
+    /// The pairs of sender and receiver that are allowed.
     pub(crate) pairs: Pairs,
-    /// Who is kept out, to begin with.
+    /// The nodes that are banned at the start.
     pub(crate) bans: Bans,
-    /// The ways on which nodes find each other.
+    /// The STUN and TURN servers.
     pub(crate) ice_servers: IceServers,
     /// What the broker signs with.
     pub(crate) secrets: Option<Secrets>,

@@ -1,7 +1,7 @@
-//! Is it the broker who asks? With a secret, every request must be signed by it.
+//! Verifies that a request comes from the broker. With a secret, every request must be signed.
 //!
 //! Source: the Standard Webhooks specification, "Signature scheme" (symmetric). The signature
-//! covers the body as it came, so it is checked before anything reads the JSON.
+//! covers the raw body, so it is checked before the JSON is parsed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +20,8 @@ use sha2::Sha256;
 
 use crate::clock::since_1970;
 
-/// How far the broker's clock may be from ours. What was overheard cannot be sent again later than
-/// this; who wants to be stricter remembers each `webhook-id` for as long.
+/// How far the broker's clock may differ from ours. A recorded request cannot be replayed after
+/// this time; to be stricter, remember each `webhook-id` for as long.
 const TOLERANCE_SECS: u64 = 5 * 60;
 
 /// The longest body that is read: a validity check with thousands of long IDs still fits.
@@ -63,7 +63,7 @@ pub(crate) async fn require(
     }
 }
 
-/// The keys that count; more than one while a new one takes the place of an old one.
+/// The valid keys; more than one while a new key replaces an old one.
 #[derive(Clone)]
 pub(crate) struct Secrets(Arc<[Hmac<Sha256>]>);
 

@@ -1,8 +1,8 @@
-//! A message was sent. The broker tells it without waiting for an answer, and never tells the
-//! contents.
+//! A message was sent. The broker notifies this server without waiting for the response, and never
+//! sends the contents.
 //!
-//! What cannot be told in time is dropped, and messages are told of side by side: this is a trail
-//! to look at, not a ledger to count on.
+//! Notifications that cannot be sent in time are dropped, and they run concurrently: good for
+//! statistics, not for billing.
 
 use std::io::{self, Write};
 
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::since_1970;
 
-/// What the broker tells.
+/// The notification.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Message {

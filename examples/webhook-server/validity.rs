@@ -1,8 +1,8 @@
 //! Which of the connected nodes may not stay? The broker asks every
 //! `NODES_STATUS_CHECK_INTERVAL_MS`, in batches.
 //!
-//! Here it is who has been banned since it connected. Those who are named are disconnected and do
-//! not reconnect. Where there is no answer, everybody stays until the next round.
+//! This example names nodes that were banned since they connected. They are disconnected. If the
+//! call fails, all nodes stay until the next round.
 
 use axum::Json;
 use axum::extract::State;

@@ -1,4 +1,4 @@
-//! A node comes: it gets its ID, is refused for good, or is rejected for now.
+//! A node connects: it gets its ID, is refused, or is rejected.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -63,13 +63,13 @@ impl Broker {
         match &admitted {
             Ok(session) => {
                 let Handshake { id: node, version, runtime, .. } = handshake;
-                let (connection, peer) = (session.owner().connection, link.remote_addr());
+                let (connection, remote_addr) = (session.owner().connection, link.remote_addr());
                 let (version, runtime) = (Logged(version), Logged(runtime));
-                tracing::info!(target: CONNECTIONS, ?node, %connection, %peer, ?version, ?runtime, "node admitted");
+                tracing::info!(target: CONNECTIONS, ?node, %connection, %remote_addr, ?version, ?runtime, "node admitted");
             }
             Err(error) => {
-                let (node, peer) = (&handshake.id, link.remote_addr());
-                tracing::info!(target: CONNECTIONS, ?node, %peer, %error, "node not admitted");
+                let (node, remote_addr) = (&handshake.id, link.remote_addr());
+                tracing::info!(target: CONNECTIONS, ?node, %remote_addr, %error, "node not admitted");
             }
         }
         admitted
@@ -102,8 +102,8 @@ impl Broker {
         Ok(Arc::new(Session::new(self.clone(), node, owner, connection)))
     }
 
-    /// Gives the node its ID for good, now that it has said CONNECT. If it has none so far, it takes
-    /// it from a holder that has not said CONNECT: a client that only upgrades keeps nobody out.
+    /// Confirms the node's ID, now that it has sent CONNECT. If it has no ID yet, it takes it from
+    /// a holder that has not sent CONNECT: a client that only upgrades does not block others.
     ///
     /// # Errors
     /// As [`Broker::admit`]. If the ID cannot be had for now, the link is closed.
@@ -255,7 +255,7 @@ impl Broker {
         HolderStatus::Gone
     }
 
-    /// Hangs the ID on the link: whatever ends the link gives the ID back.
+    /// Attaches the lease to the link, so that the ID is released however the link ends.
     fn register(&self, lease: Lease, connection: Connection) {
         let link = connection.link().clone();
         self.connections.register(lease.node().clone(), lease.owner(), connection);

@@ -1,5 +1,5 @@
-//! Whether a message may pass: the operator's switches, the addresses on it, the authorization
-//! webhook and the pairs that it has opened.
+//! Whether a message may pass: the operator's switches, its addresses, the authorization webhook
+//! and the pairs that it has opened.
 
 use super::Broker;
 use super::route::Route;
@@ -7,7 +7,7 @@ use crate::delivery::Outcome;
 use crate::node::{NodeId, Owner};
 use crate::protocol::{Envelope, Event, Payload};
 
-/// Who sends a message.
+/// The sender of a message.
 #[derive(Debug, Clone)]
 pub(super) struct Sender {
     /// The name that the receiver knows it by.
@@ -19,7 +19,7 @@ pub(super) struct Sender {
 /// Whether a message may pass; if not, why.
 pub(super) type Permission = Result<(), Outcome>;
 
-/// Who sends which event to whom.
+/// An event with its sender and receiver.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Passage<'a> {
     pub(super) sender: &'a Sender,
@@ -28,9 +28,9 @@ pub(super) struct Passage<'a> {
 }
 
 impl Broker {
-    /// Checks what needs no knowledge of others, in this order: the switches, the form of the
-    /// message, its sender, and whether its receiver can exist. `None` stands for an event without
-    /// exactly one string argument.
+    /// Checks what needs no lookup, in this order: the switches, the form of the message, its
+    /// sender, and whether its receiver can exist. `None` is an event without exactly one string
+    /// argument.
     pub(super) fn check<'a>(
         &self,
         sender: &Sender,
@@ -44,7 +44,7 @@ impl Broker {
         let envelope = payload.envelope().map_err(|_| Outcome::Invalid)?;
         match &envelope.from {
             Some(from) if from != sender.name.as_str() => Err(Outcome::Invalid),
-            // Nobody has such an ID, so nobody is asked: no webhook, cache or log ever copies it.
+            // No node has such an ID, so it never reaches a webhook, cache or log.
             _ if !NodeId::may_be(&envelope.to) => Err(Outcome::NotConnected),
             _ if !self.memory.admits_message() => Err(Outcome::NoMemory),
             _ => Ok((envelope, payload)),
@@ -60,7 +60,7 @@ impl Broker {
         }
     }
 
-    /// Whether a message may pass, if that is known without asking anybody.
+    /// Whether a message may pass, if that is known without a lookup.
     pub(super) fn known_permission(
         &self,
         passage: Passage<'_>,
@@ -91,8 +91,8 @@ impl Broker {
         if passage.sender.owner.is_some() {
             return Ok(());
         }
-        // Nothing proves whom a peer's message is from. Where the ID is a node's, it is no peer's.
-        // Looked at last, because a node may come while the webhook is asked.
+        // Nothing proves who sent a peer's message. If the ID is a node's, it is not a peer's.
+        // Checked last, because a node may connect while the webhook is called.
         match self.resolve(name).await {
             Route::Here(..) | Route::Replica(_) => Err(Outcome::NameOfANode),
             Route::Peer(_) | Route::Nowhere if self.knows_all_names() => Ok(()),
@@ -135,8 +135,8 @@ impl Broker {
         }
     }
 
-    /// Whether an ID that nobody has found is no node's. Not if Redis has lost what it had, until
-    /// all replicas have had the time to assert their nodes again.
+    /// Whether an ID that was not found is no node's. That is uncertain after Redis has lost data,
+    /// until all replicas have had time to assert their leases again.
     pub(super) fn knows_all_names(&self) -> bool {
         self.directory.is_ready()
     }

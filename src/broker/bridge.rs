@@ -1,11 +1,11 @@
-//! The bridge: nodes and the peers of the peer-relay network send to each other.
+//! The bridge: messages between nodes and peers of the peer-relay network.
 //!
-//! A node writes to the 40 digits of a peer's ID; a peer writes to the broker's own peer, and
-//! names the node. Either has its own name at the other side, and no other: a node is named by
-//! the broker that admitted it, a peer by the ID that its message is from. What peers send takes
-//! the road of all messages.
+//! A node sends to the 40 digits of a peer's ID; a peer sends to the broker's own peer, and names
+//! the node. On either side the sender's name is verified: the broker that admitted a node names
+//! it, and a peer is named by the ID that its message is from. Messages of peers take the path of
+//! all messages.
 //!
-//! - `message`: what the bridge's messages say.
+//! - `message`: the format of the bridge's messages.
 
 mod message;
 
@@ -53,7 +53,7 @@ impl Broker {
         }
     }
 
-    /// Takes what a peer sent, or tells why not.
+    /// Accepts a message of a peer, or returns why not.
     fn receive(
         &self,
         dispatcher: &Dispatcher<Quota>,
@@ -110,7 +110,7 @@ struct Held {
     bytes: usize,
 }
 
-/// The right of one message of this peer to be in the broker; given back by drop.
+/// The permit of one message of this peer, and its bytes; released by drop.
 struct Quota(Quotas, PeerId, usize);
 
 impl Quotas {

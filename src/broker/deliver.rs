@@ -1,5 +1,4 @@
-//! The last step of a message: it is handed to where its receiver is, and what became of it is
-//! told to whom it concerns.
+//! The last step of a message: it is handed over, and its outcome is counted, logged and published.
 
 use super::authorize::Passage;
 use super::route::Route;
@@ -84,8 +83,8 @@ impl Broker {
         }
     }
 
-    /// Counts, logs and publishes what became of a message. `receiver` is the connection that it
-    /// went to.
+    /// Counts, logs and publishes the outcome of a message. `receiver` is the connection that it
+    /// was sent to.
     pub(super) fn conclude(&self, passage: Passage<'_>, outcome: Outcome, receiver: Option<Owner>) {
         let Passage { sender, event, to } = passage;
         let is_of_node = sender.owner.is_some();

@@ -1,8 +1,8 @@
-//! Drives a [`Pipeline`] of messages: asks what has to be asked, hands over, and answers.
+//! Drives a [`Pipeline`] of messages: resolves them, hands them over, and sends the acks.
 //!
 //! The pipeline's lock is held while a message is handed over, so that none overtakes it, and never
-//! across an await. Its order among locks is first: delivery takes its own below it, and calls
-//! back with a reply only when it holds none.
+//! across an await. It comes first in the order of locks: delivery takes its own locks below it,
+//! and calls back with a reply only when it holds none.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -166,8 +166,8 @@ impl<G: Send + 'static> Dispatcher<G> {
         self.pipeline.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The pipeline, unless its connection has ended: then nobody is there any more to be
-    /// answered, and nothing is sent on.
+    /// The pipeline, unless its connection has ended: then no acks can be sent, and nothing is
+    /// relayed.
     fn lock_open(&self) -> Option<MutexGuard<'_, Messages<G>>> {
         let is_over =
             self.connection.as_ref().is_some_and(|connection| connection.link().is_closed());

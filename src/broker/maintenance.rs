@@ -1,4 +1,4 @@
-//! What has to be done from time to time, whatever the nodes do.
+//! Periodic tasks.
 
 use std::time::Duration;
 
@@ -36,13 +36,13 @@ impl Broker {
         }
     }
 
-    /// Disconnects a node for good, unless it has reconnected since it was asked about.
+    /// Disconnects a node, unless it has reconnected since the webhook was called.
     fn disconnect_invalid(&self, node: &NodeId, connection: ConnectionId) {
         if let Some((owner, handle)) = self.connections.connection(node.as_str())
             && owner.connection == connection
         {
             handle.disconnect(CloseReason::Kicked);
-            tracing::info!(target: CONNECTIONS, ?node, %connection, "node is not valid any more");
+            tracing::info!(target: CONNECTIONS, ?node, %connection, "node is no longer valid");
         }
     }
 }

@@ -1,8 +1,7 @@
-//! Pairs of nodes that an authorized attempt has opened to each other.
+//! Pairs of nodes between which an authorized attempt has opened signaling.
 //!
-//! A node that answers an attempt must be heard even where it could not have made one itself, so the
-//! rest of the signaling passes both ways. A pair lasts as long as both connections do: it names
-//! their owners, so a node that comes back begins anew.
+//! A node may answer an attempt even if it could not make one itself, so the rest of the signaling
+//! passes both ways. A pair names the owners of both IDs and ends with either connection.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,7 +9,8 @@ use std::sync::Arc;
 use crate::node::{NodeId, Owner};
 use crate::sharded::ShardedMap;
 
-/// The most open pairs of one node. Above it any one is forgotten, and authorized anew.
+/// The most open pairs of one node. Beyond that, an arbitrary one is removed and has to be
+/// authorized again.
 const MAX_PAIRS: usize = 1000;
 
 /// All open pairs of this replica's nodes; a cheap handle.

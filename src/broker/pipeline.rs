@@ -1,12 +1,13 @@
-//! The order of messages that cannot be dealt with at once, as a pure state machine.
+//! The order of messages that have to wait, as a state machine without I/O.
 //!
-//! Each message waits in a lane, that of its sender and receiver. Messages are resolved (authorized,
-//! located) side by side, up to a limit for all lanes, and handed over in the order of their lane.
-//! A message that was sent to another replica lets those behind it follow to the same place, which
-//! keeps their order. If it comes back because its receiver has moved, it is resolved once more
-//! before any later message of its lane is handed over. No lane waits for another one.
+//! Each message enters the lane of its sender and receiver. Messages are resolved (authorized and
+//! located) concurrently, up to a limit for all lanes, and handed over in the order of their lane.
+//! Later messages of a lane may follow one to the same replica before it is acked, since the
+//! channel keeps their order. If a message comes back because its receiver has moved, it is
+//! resolved once more before any later message of its lane is handed over. No lane waits for
+//! another.
 //!
-//! The dispatcher takes its [`Action`]s, one after the other, and reports back.
+//! The dispatcher takes one [`Action`] after the other and reports the results.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
@@ -36,7 +37,7 @@ struct Queued<R, M> {
     number: u64,
     message: M,
     state: State<R>,
-    /// The first try, if it found nobody.
+    /// The first attempt, if it did not find the receiver.
     first_try: Option<(R, Outcome)>,
 }
 
@@ -90,7 +91,7 @@ impl<L: Copy + Eq + Hash, R: Clone + PartialEq, M> Pipeline<L, R, M> {
         self.queued(ticket).map(|queued| &mut queued.message)
     }
 
-    /// Takes a message; with its route, if nothing has to be asked for it.
+    /// Takes a message; with its route, if it needs no lookup.
     ///
     /// # Errors
     /// [`Full`] if too many wait.
@@ -123,8 +124,8 @@ impl<L: Copy + Eq + Hash, R: Clone + PartialEq, M> Pipeline<L, R, M> {
         }
     }
 
-    /// A message has been handed over; with its outcome, unless a reply will tell. The route is the
-    /// one that it took in the end.
+    /// A message has been handed over; with its outcome, unless that depends on a reply. The route
+    /// is the one that it took in the end.
     pub(super) fn handed_over(&mut self, ticket: Ticket<L>, route: R, outcome: Option<Outcome>) {
         let Some(queued) = self.queued(ticket) else { return };
         if !matches!(queued.state, State::HandingOver) {

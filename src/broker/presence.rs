@@ -1,4 +1,4 @@
-//! A node asks which others are connected.
+//! Presence queries: a node asks which others are connected.
 
 use std::collections::HashSet;
 
@@ -21,7 +21,7 @@ impl Broker {
     /// The answer to a presence question as JSON text, if the directory need not be asked.
     pub(super) fn known_presence(&self, question: &Question) -> Option<String> {
         let is_here = |id: &str| self.connections.is_connected(id);
-        // What is too long for an ID is nobody's, here and elsewhere.
+        // A text that is too long for an ID belongs to no node, on any replica.
         let is_known_of = |id: &String| is_here(id) || !NodeId::may_be(id);
         let is_known = self.remote.is_none() || question.ids.iter().all(is_known_of);
         is_known.then(|| question.answer(is_here))

@@ -1,8 +1,7 @@
-//! How often an ID went from one live connection to another of late, where newcomers replace
-//! holders.
+//! How often an ID was recently taken from one live connection by another (`DUPLICATE_ID_POLICY`).
 //!
-//! Two programs with one ID that both reconnect would throw each other out for ever. A replaced
-//! client is told to stay away, but the official nodes reconnect even so.
+//! Two programs with the same ID that both reconnect would replace each other for ever: official
+//! nodes reconnect even after Socket.IO's disconnect packet.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,5 +1,5 @@
-//! What other replicas ask of this one: to hand over a message, and whether a connection whose
-//! ID somebody wants is alive.
+//! Requests of other replicas: to hand over a message, and to check whether the connection that
+//! holds an ID is alive.
 
 use std::sync::Arc;
 
@@ -15,11 +15,11 @@ use crate::node::{NodeId, Owner};
 use crate::telemetry::CONNECTIONS;
 use link::CloseReason;
 
-/// The most takeover probes at a time. Newcomers for whom there is no more reconnect.
+/// The most takeover probes at a time. Beyond that, new connections are rejected and retry.
 const MAX_PROBES: usize = 1024;
 
 impl Broker {
-    /// Serves what other replicas send. Ends when nothing more can come.
+    /// Serves messages of other replicas. Ends when their channel is closed.
     pub(crate) async fn serve_replicas(self: Arc<Self>, mut frames: mpsc::Receiver<Message>) {
         let Some(remote) = &self.remote else { return };
         let mut probing = FuturesUnordered::new();
@@ -44,8 +44,8 @@ impl Broker {
         }
     }
 
-    /// Ends the connections whose lease was lost: the ID has another owner, or nobody knows for
-    /// too long. Ends when nothing more can be lost.
+    /// Closes the connections whose lease was lost: the ID has another owner, or its ownership was
+    /// uncertain for too long. Ends when the channel of lost leases is closed.
     pub(crate) async fn evict_lost(self: Arc<Self>, mut lost: mpsc::Receiver<LostLease>) {
         while let Some(LostLease { node, connection }) = lost.recv().await {
             if let Some(link) = self.connections.link(&node, connection) {

@@ -39,7 +39,7 @@ impl PartialEq for Route {
 }
 
 impl Broker {
-    /// The route to a receiver, if it is known without asking anybody.
+    /// The route to a receiver, if it is known without a lookup.
     pub(super) fn known_route(&self, to: &str) -> Option<Route> {
         if let Some((owner, connection)) = self.connections.connection(to) {
             return Some(Route::Here(owner, connection));
@@ -72,9 +72,9 @@ impl Broker {
         self.resolve(to).await
     }
 
-    /// The route at the moment of delivery. A receiver that was on no replica may have come to
-    /// this one. One that has moved is found when its old place says so, because a message
-    /// before this one may still come back from there and has to be delivered first.
+    /// The route at the moment of delivery. A receiver that was not connected may have connected to
+    /// this replica. One that has moved is found when its old replica says so: an earlier message
+    /// may still come back from there, and has to be delivered first.
     pub(super) fn look_again(&self, to: &str, route: Route) -> Route {
         if route.owner().is_some() {
             return route;
@@ -96,8 +96,8 @@ impl Broker {
     }
 }
 
-/// The peer that `to` names. There is one way to write a name, the bridge's own, so that anyone who
-/// authorizes needs to know only one.
+/// The peer that `to` names. A name has one spelling, the bridge's own, so that a webhook needs to
+/// know only one.
 fn peer_named(to: &str) -> Option<PeerId> {
     let is_upper = to.bytes().any(|digit| digit.is_ascii_uppercase());
     PeerId::parse(to).ok().filter(|_| !is_upper)

@@ -1,4 +1,4 @@
-//! The RTC configuration that a node is given: the webhook's, or one of our own.
+//! The RTC configuration of a node: from the webhook, or a static one.
 
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -112,7 +112,7 @@ fn password(secret: &str, username: &str) -> String {
 }
 
 impl Broker {
-    /// The node's RTC configuration, if no webhook has to be asked for it.
+    /// The node's RTC configuration, if it needs no webhook call.
     pub(crate) fn rtc_configuration_at_once(&self, node: &NodeId) -> Option<RtcConfiguration> {
         let is_own = self.webhooks.rtc_configuration.is_none();
         is_own.then(|| self.static_rtc.configuration(node))

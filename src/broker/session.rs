@@ -1,8 +1,7 @@
-//! A connected node: whatever it sends enters the broker here.
+//! A connected node: its events enter the broker here.
 //!
-//! An event for which nothing has to be asked, and nothing is before it, is dealt with in one
-//! call. Everything else goes to the connection's [`Dispatcher`], which is made for the first such
-//! event.
+//! An event that needs no lookup, and waits for no earlier one, is handled in one call. All others
+//! go to the connection's [`Dispatcher`], which is created for the first of them.
 
 use std::sync::{Arc, OnceLock};
 
@@ -75,9 +74,9 @@ impl Session {
         self.broker.claim(&self.sender.name, self.owner, &self.connection).await
     }
 
-    /// Tells the node that it is connected, and lets others reach it and its events pass. Takes
-    /// time only if a webhook has to be asked for the RTC configuration. Without one the node is
-    /// of no use to anybody: its connection is closed, so that it reconnects.
+    /// Greets the node, makes it routable and lets its events pass. Takes time only if a webhook
+    /// has to be called for the RTC configuration. Without a configuration the node cannot work:
+    /// its connection is closed, so that it reconnects.
     pub(crate) fn connect(self: &Arc<Self>) {
         if let Some(rtc) = self.broker.rtc_configuration_at_once(&self.sender.name) {
             return self.greet(Some(&rtc));
@@ -117,7 +116,7 @@ impl Session {
             return self.relay(event, payload, ack_id);
         }
         match ack_id {
-            // Without an ack there is nobody to tell the answer.
+            // Skip the lookup if no ack was requested.
             Some(ack_id) if name == ARE_NODES_CONNECTED_TO_BROKER => {
                 self.answer_presence(payload, ack_id);
             }

@@ -1,4 +1,4 @@
-//! The part of the configuration that is about Redis, by which replicas act as one.
+//! Reads the configuration of Redis, which connects the replicas.
 
 use url::Url;
 

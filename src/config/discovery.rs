@@ -1,4 +1,4 @@
-//! The part of the configuration that is about discovery.
+//! Reads the configuration of discovery.
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;

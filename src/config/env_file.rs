@@ -1,10 +1,9 @@
-//! The `.env` file, read as the original broker reads it, so that a file written for it can be kept.
+//! The `.env` file, parsed as the original broker parses it, so that existing files still work.
 //!
-//! The original reads it with the npm package dotenv: `NAME=value`, values with or without quotes,
-//! nothing in them replaced. Here dotenvy reads it, which wants quotes around more values and
-//! replaces `$NAME` in them. So first every value gets the quotes and escapes that make dotenvy
-//! read what dotenv would. Two things are stricter: a line that is no assignment is an error and
-//! not passed over, and `#` begins a comment only behind a blank.
+//! The original uses the npm package dotenv: `NAME=value`, with or without quotes, and nothing is
+//! substituted. dotenvy requires quotes around more values and substitutes `$NAME`. So every value
+//! first gets the quotes and escapes that make dotenvy read what dotenv would. Two rules are
+//! stricter: a line without an assignment is an error, and `#` begins a comment only after a blank.
 
 use std::collections::HashMap;
 use std::io;
@@ -19,7 +18,7 @@ const NO_ASSIGNMENT: &str = "?\n";
 
 /// The variables in a `.env` file; none if there is no such file.
 pub(super) fn read_env_file(path: &Path) -> (HashMap<String, String>, Option<ConfigError>) {
-    // The reason is told without the line at fault: it may hold a secret.
+    // The error does not show the line, which may contain a secret.
     let error = |problem: &str| ConfigError {
         variable: ".env",
         problem: problem.into(),
@@ -85,7 +84,7 @@ fn is_letter(c: char) -> bool {
 struct Assignment<'a> {
     name: &'a str,
     value: String,
-    /// What comes behind its last line.
+    /// What follows its last line.
     rest: &'a str,
 }
 
@@ -108,8 +107,8 @@ impl<'a> Assignment<'a> {
     }
 }
 
-/// The value that begins with `quote`, over as many lines as it takes; `None` if the quote is not
-/// closed or something other than a comment stands behind it.
+/// The value that begins with `quote`, over one or more lines; `None` if the quote is not closed or
+/// is followed by anything but a comment.
 fn quoted(text: &str, quote: char) -> Option<(String, &str)> {
     let inside = text.strip_prefix(quote)?;
     let is_escaped = |at: usize| inside.get(..at).is_some_and(|before| before.ends_with('\\'));
@@ -137,7 +136,7 @@ fn unquoted(text: &str) -> (String, &str) {
     (value.trim().to_owned(), behind_line(text))
 }
 
-/// What comes behind the first line.
+/// What follows the first line.
 fn behind_line(text: &str) -> &str {
     text.split_once('\n').map_or("", |(_, rest)| rest)
 }

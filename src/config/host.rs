@@ -1,7 +1,8 @@
 //! `HOST`: the address to listen on, or a name for it.
 //!
-//! Shells and build environments set a variable of this name too, to a machine's name or to what is
-//! none. A broker must start there all the same, as the original does, which reads no `HOST`.
+//! Shells and build environments set a variable of this name too, to the name of the machine or to
+//! other texts. The broker must start there all the same, as the original does, which ignores
+//! `HOST`.
 
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::str::FromStr;

@@ -1,4 +1,4 @@
-//! The part of the configuration that is about connections before they are WebSockets.
+//! Reads the configuration of connections before the upgrade.
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,4 @@
-//! The part of the configuration that is about the peer-relay network.
+//! Reads the configuration of the peer-relay network.
 
 #[cfg(feature = "overlay")]
 use std::net::IpAddr;
@@ -26,8 +26,8 @@ const OWN_PATHS: [&str; 4] = ["/socket.io", "/health", "/metrics", "/readyz"];
 pub struct PeerRelayConfig {
     /// The path of the endpoint; the broker is a peer if it is set.
     pub path: Option<String>,
-    /// The broker as a peer. It does not listen by itself: it is handed the connections that come
-    /// to `path`.
+    /// The broker as a peer. It does not listen on a port of its own: it gets the connections to
+    /// `path`.
     #[cfg(feature = "overlay")]
     pub peer: PeerSettings,
     /// The file that keeps the peer's ID.

@@ -1,4 +1,4 @@
-//! Reads typed values and gathers the errors.
+//! Reads typed values and collects the errors.
 
 use std::num::NonZeroU32;
 use std::str::FromStr;
@@ -31,7 +31,7 @@ impl<S: Source> Reader<S> {
         self.value(name, |text| text.parse().ok())
     }
 
-    /// One of a few words, each of which stands for a value.
+    /// One of a few words, each with its value.
     pub(super) fn choice<T: Copy>(&mut self, name: &'static str, words: &[(&str, T)]) -> T {
         self.value(name, |text| {
             words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value)
@@ -59,7 +59,7 @@ impl<S: Source> Reader<S> {
         )
     }
 
-    /// A URL with one of these schemes. Its text is never part of an error: it may be a secret.
+    /// A URL with one of these schemes. Errors never show its text, which may be a secret.
     pub(super) fn url(&mut self, name: &'static str, schemes: &[&str]) -> Option<Url> {
         let text = self.text(variable(name))?;
         let usable = |url: &Url| {
@@ -159,8 +159,8 @@ impl<S: Source> Reader<S> {
         parse(variable.default).expect("the default is valid")
     }
 
-    /// The text that is set, without blanks at its ends; blank counts as not set. That of a secret may
-    /// stand in a file instead.
+    /// The text that is set, trimmed; a blank one counts as not set. A secret may be in a file
+    /// instead.
     fn text(&mut self, variable: &'static Variable) -> Option<String> {
         let text = self.set(variable.name, variable.allowed);
         let Some(file) = secret_file_of(variable.name) else { return text };
@@ -177,7 +177,7 @@ impl<S: Source> Reader<S> {
         content.map_err(|problem| self.push(file, format!("{path:?}: {problem}"), ALLOWED)).ok()
     }
 
-    /// The text of one variable, be it listed or that of a file.
+    /// The text of one variable, whether it is listed or names a secret's file.
     fn set(&mut self, name: &'static str, allowed: &'static str) -> Option<String> {
         match (self.source)(name)?.into_string() {
             Ok(text) => trimmed(&text),

@@ -1,4 +1,4 @@
-//! The part of the configuration that is about reaching nodes directly.
+//! Reads the configuration of STUN and TURN.
 
 use super::Source;
 use super::reader::Reader;

@@ -1,5 +1,5 @@
-//! The variables that name a file with the value of another: secrets are mounted as files by
-//! Docker, Kubernetes and systemd, and are not seen there by anyone who lists a process's environment.
+//! Variables that name a file with the value of another variable: Docker, Kubernetes and systemd
+//! mount secrets as files, where a list of the process's environment does not show them.
 
 /// What such a variable's name ends in.
 const SUFFIX: &str = "_FILE";

@@ -14,10 +14,10 @@ const MASK: &str = "***";
 /// The most letters in which a misspelled name differs from the one that is meant.
 const MAX_DISTANCE: usize = 2;
 
-/// Shorter names are too often somebody else's.
+/// Shorter names too often belong to other programs.
 const MIN_NAME_BYTES: usize = 6;
 
-/// Where a value comes from.
+/// The origin of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     /// Nowhere: it is not set and has no default.
@@ -37,7 +37,7 @@ pub struct Setting {
     pub name: &'static str,
     /// The value, or a mask if the variable may hold a secret.
     pub value: String,
-    /// Where it comes from.
+    /// The origin of the value.
     pub origin: Origin,
 }
 

@@ -1,17 +1,17 @@
-//! What is said of a variable.
+//! The description of a variable.
 
 use super::secret_files::secret_file_of;
 
 /// One variable.
 #[derive(Debug, Clone, Copy)]
 pub struct Variable {
-    /// Its name.
+    /// The name.
     pub name: &'static str,
-    /// Its value where nothing is set; empty for "not set".
+    /// The default value; empty for "not set".
     pub default: &'static str,
-    /// What it may be set to.
+    /// The allowed values.
     pub allowed: &'static str,
-    /// What it does.
+    /// The description.
     pub about: &'static str,
 }
 

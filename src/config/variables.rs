@@ -1,4 +1,4 @@
-//! The list of all variables, for people and for the reader.
+//! The list of all variables: for the documentation, and for the reader.
 
 mod broker;
 mod cluster;

@@ -1,4 +1,4 @@
-//! The part of the configuration that is about webhooks.
+//! Reads the configuration of webhooks.
 
 use super::Source;
 use super::reader::Reader;

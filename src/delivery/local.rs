@@ -1,8 +1,7 @@
-//! The connections of this replica, by the node that they belong to.
+//! The connections of this replica, by node ID.
 //!
-//! A connection is *registered* from its admission on and can be sent to only later, when its node
-//! has been told that it is authenticated. Rooms of the Socket.IO library are not used: they know
-//! nothing of owners.
+//! A connection is *registered* from its admission on, and becomes routable when its node is
+//! greeted. Rooms of the Socket.IO library are not used, because they know no owners.
 
 use std::sync::Arc;
 
@@ -23,14 +22,14 @@ struct Registered {
     stage: Stage,
 }
 
-/// How far a registered connection has come.
+/// The state of a registered connection.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Stage {
-    /// Its node has not said CONNECT yet, and may never.
+    /// Its node has not sent CONNECT yet, and may never.
     Upgraded,
     /// Its node is about to be greeted.
     Connecting,
-    /// Its node has been greeted, so that it can be sent to.
+    /// Its node has been greeted and is routable.
     Greeted,
 }
 
@@ -190,8 +189,8 @@ impl Connection {
         self.link.send_ack(ack_id, argument.as_str());
     }
 
-    /// Disconnects a node that is not wanted: Socket.IO's disconnect packet tells it so, and the
-    /// connection is closed behind that. The official client does not reconnect after it.
+    /// Disconnects a node: sends Socket.IO's disconnect packet, then closes the connection.
+    /// Socket.IO's own client does not reconnect after it.
     pub(crate) fn disconnect(&self, reason: CloseReason) {
         self.link.send_disconnect();
         self.link.close(reason);

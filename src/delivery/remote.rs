@@ -1,13 +1,13 @@
-//! The way to connections on other replicas.
+//! Messages to connections on other replicas.
 //!
-//! A message for a node elsewhere goes to the replica that owns the node's ID, on that replica's
-//! own channel in Redis, and the reply comes back on this one's. A message whose reply does not
-//! come in time has an unknown outcome and is never sent again, so nothing is delivered twice.
+//! A message is published on the channel in Redis of the replica that owns the receiver's ID, and
+//! its reply arrives on this replica's channel. A message without a reply in time has an unknown
+//! outcome and is never sent again, so nothing is delivered twice.
 //!
-//! - `batch`: the bytes.
-//! - `outbox`: what waits to be sent, one batch for each replica.
-//! - `pending`: who waits for a reply.
-//! - `breakers`: replicas that do not answer.
+//! - `batch`: the format.
+//! - `outbox`: queued messages, one batch for each replica.
+//! - `pending`: messages that await a reply.
+//! - `breakers`: replicas that do not reply.
 
 mod batch;
 mod breakers;
@@ -48,7 +48,7 @@ const FIRST_PROBE: u64 = 1 << 63;
 /// The most replicas whose last batch is remembered. It only takes garbage to exceed it.
 const MAX_SENDERS: usize = 4096;
 
-/// The way to other replicas; a cheap handle.
+/// The connection to other replicas; a cheap handle.
 #[derive(Clone)]
 pub(crate) struct Remote(Arc<Shared>);
 
@@ -57,7 +57,8 @@ struct Shared {
     messages: Pending<(ReplicaId, ReplyTo)>,
     breakers: Breakers,
     probes: Pending<oneshot::Sender<HolderStatus>>,
-    /// The number of the last batch of each sender. A lower one comes twice, or too late.
+    /// The number of the last batch of each sender. A batch with a lower one is a repetition, or
+    /// late.
     last_batches: Mutex<HashMap<ReplicaId, u64>>,
     metrics: Metrics,
 }
@@ -101,7 +102,7 @@ pub(crate) struct TakeoverProbe {
 }
 
 impl Remote {
-    /// The way from `replica` to others.
+    /// The connection from `replica` to others.
     pub(crate) fn new(redis: Redis, replica: ReplicaId, metrics: Metrics) -> Self {
         Self(Arc::new(Shared {
             outbox: Outbox::new(redis, replica, metrics.clone()),
@@ -159,8 +160,8 @@ impl Remote {
         status.await.ok()
     }
 
-    /// Takes what has come from another replica. Messages go to `deliver`, which says what
-    /// became of them; takeover probes to `probe`, whose result comes later.
+    /// Handles a batch from another replica. Messages go to `deliver`, which returns their outcome;
+    /// takeover probes go to `probe`, whose result follows later.
     pub(crate) fn receive(
         &self,
         bytes: &[u8],
@@ -211,7 +212,7 @@ impl Remote {
         self.reply(probe.asker, |bytes| batch::write_status(bytes, probe.id, status));
     }
 
-    /// Sends what is to be sent, and gives up what has no reply in time. Never ends.
+    /// Sends the queued batches, and times out pending requests. Never ends.
     pub(crate) async fn run(self) {
         tokio::join!(self.send_batches(), self.sweep());
     }
@@ -251,7 +252,7 @@ impl Remote {
         self.0.outbox.add(replica, None, write);
     }
 
-    /// Whether this batch comes after the last one of its sender.
+    /// Whether this batch is newer than the last one of its sender.
     fn is_next(&self, sender: ReplicaId, sequence: u64) -> bool {
         let mut last_batches = self.0.last_batches.lock().unwrap_or_else(PoisonError::into_inner);
         if last_batches.len() >= MAX_SENDERS && !last_batches.contains_key(&sender) {

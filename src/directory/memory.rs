@@ -1,4 +1,4 @@
-//! The directory of a cluster of one: a map in memory.
+//! The directory of a single replica: a map in memory.
 
 use std::collections::hash_map::Entry;
 use std::sync::Arc;

@@ -1,20 +1,20 @@
 //! The directory of many replicas, in Redis.
 //!
-//! A node's key names its owner, `replica:connection`, and lives `REDIS_LOCK_TTL_MS` from its
-//! last extension. Each replica has a key of its own that lives a few seconds: if it is gone, so
-//! is the replica, and its IDs are free at once. Who acquires an ID sets its key only if there
-//! is none; who extends or releases one compares the owner first, in Redis ([`EXTEND`],
+//! A node's key names its owner, `replica:connection`, and lives `REDIS_LOCK_TTL_MS` from its last
+//! extension. Each replica has a key of its own that lives a few seconds: without it the replica is
+//! gone, and its IDs are free at once. An ID is acquired by setting its key if there is none;
+//! scripts that extend, release or take over a key compare the owner first, in Redis ([`EXTEND`],
 //! [`RELEASE`], [`TAKE_OVER`]).
 //!
-//! Redis may lose what it had, and answers may be lost. So a lease that is missing is made
-//! again, one that belongs to another owner is given up ([`LostLease`]), and an ID that stands in
-//! this replica's name without being claimed here is free.
+//! Redis may lose data, and replies may be lost. So a missing key is set again, a lease that
+//! another owner has is given up ([`LostLease`]), and a key that names this replica but is not
+//! claimed here is free.
 //!
-//! - `claims`: what this replica owns or is about to.
+//! - `claims`: what this replica owns or is about to own.
 //! - `locations`: where the nodes of other replicas are.
 //! - `replicas`: which other replicas are alive.
-//! - `maintenance`: extends, recovers after an outage, gives up.
-//! - `permissions`: what Redis has to let this replica do.
+//! - `maintenance`: extends leases, restores them after an outage, gives up lost ones.
+//! - `permissions`: the commands that Redis has to permit.
 
 mod claims;
 mod locations;
@@ -53,10 +53,10 @@ const MAX_ROUNDS: usize = 4;
 /// The most locations that are remembered.
 const MAX_LOCATIONS: u64 = 100_000;
 
-/// The most releases that are kept for Redis's return. What is beyond them runs out by itself.
+/// The most releases that are stored while Redis is unavailable. The keys of further ones expire.
 const MAX_UNRELEASED: usize = 100_000;
 
-/// The most leases that may be lost before anybody hears of it.
+/// The most lost leases that may be queued.
 const MAX_LOST: usize = 65_536;
 
 /// What an operator decides about leases.
@@ -64,8 +64,7 @@ const MAX_LOST: usize = 65_536;
 pub struct LeaseSettings {
     /// How long a lease lives without being extended (`REDIS_LOCK_TTL_MS`).
     pub ttl: Duration,
-    /// How long nodes are kept beyond the time when their lease must have run out
-    /// (`REDIS_OUTAGE_GRACE_MS`).
+    /// How long nodes stay connected after their lease must have expired (`REDIS_OUTAGE_GRACE_MS`).
     pub outage_grace: Duration,
 }
 
@@ -101,7 +100,7 @@ struct Shared {
 
 type Answered = oneshot::Receiver<Result<Value, RedisFailure>>;
 
-/// A release that Redis has been asked for.
+/// A release that was sent to Redis.
 struct Release {
     node: NodeId,
     owner: Owner,
@@ -145,8 +144,8 @@ impl RedisDirectory {
         self.0.is_ready.load(Ordering::Acquire) && !self.lacks_permission()
     }
 
-    /// Enters a claim; `false` if it is there already. Whatever becomes of a new one,
-    /// [`RedisDirectory::release`] has to follow.
+    /// Enters a claim; `false` if it exists already. [`RedisDirectory::release`] must follow a new
+    /// one in any case.
     pub(super) fn begin(&self, node: &NodeId, owner: Owner) -> bool {
         self.0.claims.begin(node, owner.connection)
     }
@@ -175,7 +174,7 @@ impl RedisDirectory {
             }
             _ => {
                 let holder = match self.answer(get).await {
-                    // Something stands there that is no lease at all.
+                    // The key holds something that is not a lease.
                     Err(RedisFailure::Refused(_)) => Value::BulkString(Vec::new()),
                     holder => holder?,
                 };
@@ -198,7 +197,7 @@ impl RedisDirectory {
         }
     }
 
-    /// Takes over what may be taken over; else tells who has the ID.
+    /// Takes the ID over if that is possible; otherwise returns its owner.
     async fn contend(
         &self,
         node: &NodeId,
@@ -256,7 +255,7 @@ impl RedisDirectory {
         if is_there && self.is_ready() { Ok(()) } else { Err(AcquireError::Unavailable) }
     }
 
-    /// Sets the key if `found` still stands there; else tells what does.
+    /// Sets the key if its value is still `found`; otherwise returns its value.
     async fn try_take_over(
         &self,
         node: &NodeId,
@@ -290,7 +289,7 @@ impl RedisDirectory {
 
     fn lose(&self, node: NodeId, connection: ConnectionId) {
         self.0.metrics.lease_events.inc(["lost"]);
-        // What finds no place is found lost again when it is to be extended.
+        // A lease that finds the queue full is found lost again at its next extension.
         let _ = self.0.lost.try_send(LostLease { node, connection });
     }
 
@@ -327,8 +326,7 @@ impl RedisDirectory {
         self.0.claims.has(node.as_str(), owner.connection)
     }
 
-    /// Tells the others that this replica is leaving, and waits until everything that was given
-    /// back is.
+    /// Tells the others that this replica is leaving, and waits until all releases are done.
     pub(crate) async fn close(&self) {
         self.0.is_ready.store(false, Ordering::Release);
         self.0.is_closed.store(true, Ordering::Release);

@@ -258,7 +258,7 @@ async fn an_id_is_taken_over_from_a_holder_that_is_gone(views: Views) {
     let heirs = views.there.take_over(&id, holder, heir).await.unwrap();
     let taken = Some(AcquireError::Taken(heir));
     assert_eq!(refusal(views.here.acquire(&id, views.one_here()).await), taken);
-    // What the former holder gives back late is not its own any more.
+    // A late release of the former holder frees nothing.
     drop(lease);
     assert_eq!(refusal(views.here.acquire(&id, views.one_here()).await), taken);
     drop(heirs);

@@ -10,7 +10,7 @@ pub struct AddressLimits {
     pub max_connections: Option<usize>,
     /// The most connects in a second, on average; `None` for any number.
     pub max_connects_per_second: Option<NonZeroU32>,
-    /// The most connections whose first request has not come completely.
+    /// The most connections whose first request is incomplete.
     pub max_unfinished_heads: usize,
     /// The most nodes that are being authenticated.
     pub max_admissions: usize,

@@ -1,11 +1,13 @@
-//! Limits per address, so that one address takes no service from the others.
+//! Limits per address, so that one address cannot take the service from others.
 //!
 //! An address is an IPv4 address or an IPv6 network of 64 bits. The table of addresses is bounded:
-//! beyond its size, those that hold nothing are forgotten, and with them only how fast they connect.
+//! beyond its size, addresses without connections are removed, and only their connection rate is
+//! lost.
 //!
-//! As long as no proxy is named, private addresses have no limits: one of them is most likely a proxy,
-//! for example in a network of containers, and all clients would count as one. So may this machine's
-//! own address be, which then may have all places and channels unless its limits are set.
+//! If no proxy is configured, private addresses have no limits: one of them is probably a proxy,
+//! for example in a network of containers, and all its clients would count as one. This machine's
+//! own address may be a proxy too: it may take all connections and channels unless its limits are
+//! set.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
@@ -24,7 +26,7 @@ use super::rejection::Rejection;
 use super::settings::ListenerSettings;
 use crate::protocol::Handshake;
 
-/// From so many addresses on, those that hold nothing are forgotten.
+/// From this number of addresses on, those that hold nothing are removed.
 const MAX_IDLE_ADDRESSES: usize = 65_536;
 
 /// How many seconds' worth of connects an address may make at once.
@@ -36,7 +38,7 @@ const MAX_WAITING_PER_ADMISSION: usize = 8;
 /// How long a node may wait for others of its address to be admitted.
 const ADMISSION_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How many connections of an address may be told at a time that it has too many.
+/// The most connections of an address that get the response that there are too many, at a time.
 const MAX_REFUSALS: usize = 4;
 
 /// The most failed authentications that are remembered.
@@ -51,7 +53,7 @@ const ALWAYS: usize = 100;
 pub(super) enum Holding {
     Connection = 0,
     UnfinishedHead = 1,
-    /// A connection that is told why it is turned away.
+    /// A connection that gets the response why it is rejected.
     Refusal = 2,
     /// A node that is being authenticated, or waits for that.
     Admission = 3,
@@ -108,8 +110,9 @@ pub(super) struct Permit {
 pub(crate) struct AdmissionPermit(Permit);
 
 impl Addresses {
-    /// Creates the table for a listener with so many places, and a network with so many channels.
-    pub(crate) fn new(settings: ListenerSettings, places: usize, channels: usize) -> Self {
+    /// Creates the table for a listener with at most `connections`, and a network with at most
+    /// `channels`.
+    pub(crate) fn new(settings: ListenerSettings, connections: usize, channels: usize) -> Self {
         let limits = &settings.limits;
         let share = |total: usize| (total / SHARE).max(ALWAYS.min(total));
         let max_admissions = limits.max_admissions.min(Semaphore::MAX_PERMITS);
@@ -126,7 +129,7 @@ impl Addresses {
             ]
         };
         Self {
-            limits: with(share(places), share(channels)),
+            limits: with(share(connections), share(channels)),
             own_limits: with(usize::MAX, usize::MAX),
             max_admissions,
             connects: limits.max_connects_per_second.map(|connects| {

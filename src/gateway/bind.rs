@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
-/// Connections that wait to be accepted; a whole fleet may come back at once.
+/// Connections that wait to be accepted; all nodes may reconnect at the same time.
 const BACKLOG: i32 = 4096;
 
 /// Opens a listening socket. The unspecified IPv4 address stands for IPv6 too, where there is

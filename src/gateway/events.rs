@@ -1,7 +1,7 @@
-//! A connected node's events, on their way to its session.
+//! Passes the events of a connected node to its session.
 //!
-//! Synchronous on purpose. The library calls this where it reads the connection, one event after
-//! the other; a task for each event would let them overtake each other.
+//! Synchronous on purpose: the library calls this where it reads the connection, one event after
+//! the other. With a task for each event, events could overtake each other.
 
 use std::borrow::Cow;
 use std::sync::Arc;

@@ -13,8 +13,8 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Returns the address of the client whose request came from `remote_addr` with these headers.
 ///
-/// A proxy writes one of the headers and passes on the other as it came. If both name an address,
-/// and not the same one, the client has forged one of them: then neither counts.
+/// A proxy writes one of the headers and passes the other on unchanged. If both name different
+/// addresses, the client has forged one of them, and neither counts.
 pub(super) fn client_addr(
     headers: &HeaderMap,
     remote_addr: SocketAddr,

@@ -1,7 +1,7 @@
 //! Accepts connections and serves HTTP/1.1 on them until they end or become WebSockets.
 //!
-//! A loop of our own, because `axum::serve` has no deadline for a request's head and keeps the
-//! head's buffer for as long as the WebSocket lives.
+//! `axum::serve` is not used: it has no deadline for the head of a request, and keeps the buffer of
+//! the head for as long as the WebSocket lives.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -39,7 +39,7 @@ use super::upgrade::{Arrival, Upgrade};
 use crate::metrics::Metrics;
 use link::{CloseReason, Link, LinkSet};
 
-/// How long a request that is under way when the drain begins may take.
+/// How long a request in progress may take when the drain begins.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a client may take to send the head of a request, or a proxy its header.
@@ -52,11 +52,11 @@ const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// megabytes for a peer that does not read.
 const MAX_UNSENT_BYTES: u32 = 128 * 1024;
 
-/// The pause after a failed accept, most often for want of file descriptors.
+/// The pause after a failed accept, which mostly means that there are no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// How long a client that is turned away may take to send the head of its request: there are few
-/// places for these.
+/// How long a rejected client may take to send the head of its request: few of them are served at a
+/// time.
 const REFUSED_HEAD_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The time between two log lines on failed accepts.
@@ -71,29 +71,29 @@ const HEALTH: &str = "/health";
 pub(crate) struct Listener {
     pub(crate) addresses: Arc<Addresses>,
     pub(crate) links: LinkSet,
-    /// Connections that are told why they are turned away.
+    /// Rejected connections, which get a response.
     pub(crate) refusals: LinkSet,
     /// What answers requests.
     pub(crate) app: Router,
     /// What takes over a connection that was upgraded.
     pub(crate) socket_io: SocketIoService,
-    /// Counts those who find no room.
+    /// Counts rejections.
     pub(crate) metrics: Metrics,
     /// Owns the task of every connection that speaks HTTP.
     pub(crate) tasks: TaskTracker,
 }
 
-/// What a connection holds: for good, and until its first request has come.
+/// What a connection holds: until its end, and until its first request is complete.
 type Permits = (Permit, Permit);
 
-/// A connection to be told why it is turned away, with a permit for that if it has one.
+/// A connection that is rejected, with the permit for its response if it has one.
 struct Refused(Rejection, Option<Permit>);
 
 /// How a connection is let in.
 enum Entry {
     /// With what it holds of its address's limits. A proxy holds nothing.
     Permitted(Option<Permits>),
-    /// To be told why it is turned away, with a permit for that.
+    /// It is rejected, with the permit for its response.
     Refused(Rejection, Permit),
 }
 
@@ -153,8 +153,8 @@ impl Listener {
         Ok(Some((connection, self.addresses.hold(address, Holding::UnfinishedHead)?)))
     }
 
-    /// Tells a client why it is turned away. That takes a place too; where there is none, the client
-    /// may not get to read the answer.
+    /// Rejects a client with a response. That takes a permit; without one, the client may not be
+    /// able to read the response.
     fn turn_away(
         &self,
         stream: TcpStream,
@@ -255,7 +255,7 @@ impl Listener {
         match upgrade {
             // Fails for requests that did not pass the upgrade check.
             Upgrade::SocketIo(request) => drop(self.socket_io.call((link, request))),
-            Upgrade::PeerRelay(peer, seat) => peer.accept(link, seat),
+            Upgrade::PeerRelay(peer, permit) => peer.accept(link, permit),
         }
     }
 
@@ -277,8 +277,8 @@ impl Listener {
         Some(read_ahead)
     }
 
-    /// Returns what a connection holds of its address's limits, once its PROXY header has been read;
-    /// or why it is turned away.
+    /// Returns what a connection holds of its address's limits, once its PROXY header has been
+    /// read; or why it is rejected.
     fn enter(&self, entry: Entry, link: &Link) -> Result<Option<Permits>, Refused> {
         match entry {
             Entry::Permitted(None) => {
@@ -334,8 +334,8 @@ impl Listener {
     }
 }
 
-/// Closes a link after its last answer. What the client still sends is read and thrown away for a
-/// moment: unread bytes would reset the connection, and the answer might be lost with it.
+/// Closes a link after its last response. For a moment, further bytes of the client are read and
+/// discarded: unread bytes would reset the connection, and the response might be lost.
 async fn linger(mut link: Link) {
     link.handle().close(CloseReason::Transport);
     let _ = link.read(&mut [0; 256]).await;

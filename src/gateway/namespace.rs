@@ -1,4 +1,4 @@
-//! The Socket.IO namespace: a node that passed the gate is connected here, or told why not.
+//! The Socket.IO namespace: connects an admitted node, or returns its refusal.
 
 use std::fmt::Display;
 use std::pin::Pin;

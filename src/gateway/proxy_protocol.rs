@@ -1,5 +1,5 @@
-//! The PROXY protocol, versions 1 and 2: a header in front of a connection's bytes by which a proxy
-//! that does not read HTTP tells whose connection it is (haproxy's proxy-protocol.txt).
+//! The PROXY protocol, versions 1 and 2: a header before the first byte of a connection, in which a
+//! proxy that does not parse HTTP names the client's address (haproxy's proxy-protocol.txt).
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -126,7 +126,7 @@ fn parse_v2(read: &[u8]) -> Result<Option<(Header, usize)>, BadHeader> {
     Ok(Some((header, header_bytes)))
 }
 
-/// Parses two addresses of so many bytes each, and two ports.
+/// Parses two addresses of `BYTES` each, and two ports.
 fn client<const BYTES: usize>(addresses: &[u8]) -> Option<Header>
 where
     IpAddr: From<[u8; BYTES]>,
@@ -153,7 +153,7 @@ mod tests {
         let expected = Header::Client(client.parse().unwrap());
         let with_more = [header, b"GET /"].concat();
         assert_eq!(parse(&with_more), Ok(Some((expected, header.len()))));
-        // However little has come, it is waited for the rest.
+        // Every prefix of a header is incomplete, not invalid.
         assert!((1..header.len()).all(|cut| parse(&header[..cut]) == Ok(None)));
     }
 

@@ -1,4 +1,4 @@
-//! Why connections and requests are turned away before the broker sees them.
+//! Rejections of connections and requests before they reach the broker.
 
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
@@ -6,10 +6,10 @@ use http::{StatusCode, header};
 /// How long a client should wait before it tries again, in seconds.
 const RETRY_AFTER_SECONDS: &str = "2";
 
-/// Why a connection or a request is turned away.
+/// Why a connection or a request is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rejection {
-    /// Every place is taken.
+    /// The broker has `MAX_CONNECTIONS`.
     Full,
     /// The address has too many connections.
     AddressConnections,

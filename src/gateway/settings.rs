@@ -7,7 +7,7 @@ use super::networks::Networks;
 use super::origins::WebSocketOrigins;
 use super::proxy_protocol::ProxyProtocol;
 
-/// Whose connections are taken, and how they are limited.
+/// Which connections are accepted, and their limits.
 #[derive(Debug, Clone)]
 pub struct ListenerSettings {
     /// The proxies whose word on the addresses of clients is taken.
@@ -25,7 +25,7 @@ pub struct ListenerSettings {
 }
 
 impl Default for ListenerSettings {
-    /// Trusts nobody, and limits nobody.
+    /// Trusts no proxy, and limits no address.
     fn default() -> Self {
         Self {
             trusted_proxies: Networks::default(),

@@ -1,8 +1,8 @@
 //! The upgrade check, before there is a WebSocket: a node is admitted, refused or rejected here.
 //!
-//! A refusal is final for the official nodes, and they learn it only through Socket.IO; so the
-//! upgrade of a refused node is accepted, and the namespace sends it the refusal. A temporary
-//! error is answered 503 here: the nodes retry after that.
+//! A refusal is final for official nodes, and they learn of it only through Socket.IO. So the
+//! upgrade of a refused node is accepted, and the namespace sends the refusal. Temporary errors are
+//! a 503 here, after which nodes reconnect.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -43,14 +43,14 @@ pub(super) struct Arrival {
 /// What a connection goes on with, and the permits that it keeps.
 pub(super) type Upgraded = (Upgrade, Vec<Permit>);
 
-/// Who takes over an upgraded connection.
+/// What takes over an upgraded connection.
 #[cfg_attr(
     not(feature = "overlay"),
     allow(clippy::large_enum_variant, reason = "the other has no value")
 )]
 pub(super) enum Upgrade {
-    /// Socket.IO, with a new request that has the [`Decision`] in it: the one that came would keep
-    /// the buffer of its head for as long as the connection lives.
+    /// Socket.IO, with a new request that carries the [`Decision`]: the original one would keep the
+    /// buffer of its head for as long as the connection lives.
     SocketIo(http::Request<()>),
     /// The peer-relay network, with the permit for a channel.
     PeerRelay(Peer, ChannelPermit),
@@ -241,8 +241,8 @@ pub(super) struct SwitchingProtocols {
 }
 
 impl SwitchingProtocols {
-    /// Checks that this is an upgrade to a WebSocket (RFC 6455, 4.2.1), but that HTTP/1.0 will do:
-    /// nginx speaks it to upstreams unless it is told otherwise, and passes the upgrade on.
+    /// Checks that this is an upgrade to a WebSocket (RFC 6455, 4.2.1). HTTP/1.0 is accepted: nginx
+    /// uses it for upstreams by default, and passes the upgrade on.
     pub(super) fn check(request: &Request) -> Option<Self> {
         let headers = request.headers();
         let is_upgrade = request.method() == Method::GET

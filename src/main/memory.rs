@@ -1,8 +1,8 @@
-//! Gives memory back that connections have left behind.
+//! Returns memory of closed connections to the system.
 //!
-//! glibc keeps freed memory for the next allocation: after ten thousand nodes have left, the 160 MB
-//! that they took would stay with the process for ever. It gives nearly all of it back when it is
-//! asked to, and is asked when many have left.
+//! glibc keeps freed memory for later allocations: after ten thousand nodes have left, the process
+//! would keep their 160 MB for ever. It returns nearly all of it on request, which is made when
+//! many nodes have left.
 
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
@@ -25,19 +25,20 @@ pub(super) async fn give_back(server: &Server) -> Infallible {
             let began = Instant::now();
             // It takes milliseconds, and as many more as there is to give.
             if tokio::task::spawn_blocking(malloc_trim::trim).await.is_ok_and(|given| given) {
-                tracing::debug!(elapsed = ?began.elapsed(), "memory was given back");
+                tracing::debug!(elapsed = ?began.elapsed(), "memory returned to the system");
             }
         }
     }
 }
 
-/// The most connections since the last time that memory was given back.
+/// The most connections since memory was last returned.
 struct HighWaterMark {
     high: usize,
 }
 
 impl HighWaterMark {
-    /// Whether so many have left that it is worth the effort: a quarter, and not just a few.
+    /// Whether enough connections have ended to make it worth the effort: a quarter, and not just a
+    /// few.
     fn is_left(&mut self, peak: usize, connections: usize) -> bool {
         self.high = self.high.max(peak).max(connections);
         let left = self.high - connections;

@@ -47,7 +47,7 @@ fn parse(text: &str) -> Result<Argument, String> {
     url.map(Argument::Url).ok_or_else(|| "neither a port nor a ws or wss URL".into())
 }
 
-/// Runs the peer until a signal comes.
+/// Runs the peer until a signal arrives.
 pub(super) async fn run(config: &Config, arguments: &ArgMatches) -> Result<(), Box<dyn Error>> {
     let mut signals = Signals::listen()?;
     let host = config.host.address().await;

@@ -1,4 +1,4 @@
-//! The part of a message that the broker reads: from whom and to whom.
+//! The part of a message that the broker reads: its sender and receiver.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! The query string by which a node introduces itself.
+//! The query string in which a node describes itself.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -25,7 +25,7 @@ pub(crate) struct Handshake {
     pub(crate) data: Option<String>,
 }
 
-/// A key without which nobody connects.
+/// A required key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "the names say it")]
 pub(crate) enum RequiredKey {
@@ -78,9 +78,9 @@ impl Handshake {
     }
 }
 
-/// Puts back the pluses at the ends of an ID. Official nodes on the JVM do not encode theirs, so a
-/// plus has become a blank on the way. Inside an ID nobody can tell the two apart; at its ends there
-/// are no blanks, because no such ID could be addressed.
+/// Restores the pluses at the ends of an ID. Official nodes on the JVM do not encode their IDs, so
+/// a plus arrives as a blank. Inside an ID the two cannot be distinguished; at its ends there are
+/// no blanks, because such an ID could not be addressed.
 fn with_outer_pluses(id: String) -> String {
     let inner = id.trim_matches(' ');
     if inner.len() == id.len() || inner.is_empty() {

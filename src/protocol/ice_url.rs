@@ -1,8 +1,7 @@
 //! URLs of STUN servers (RFC 7064) and TURN servers (RFC 7065).
 //!
-//! A browser throws on one wrong URL among many, and then has no configuration at all. What
-//! the grammars allow and browsers do not (an empty port, transports other than UDP and TCP) is wrong here
-//! too.
+//! A browser rejects a whole configuration for one wrong URL in it. So what the grammars allow but
+//! browsers reject (an empty port, transports other than UDP and TCP) is an error here too.
 
 use std::net::Ipv6Addr;
 

@@ -61,9 +61,8 @@ impl<'a> JsonString<'a> {
         self.text
     }
 
-    /// The string's content. Bytes, because JSON allows `\ud800`, which has no UTF-8: such a
-    /// half of a pair becomes three bytes that are no character, and hurts nobody who passes
-    /// them over.
+    /// The string's content. Bytes, because JSON allows `\ud800`, which has no UTF-8: such a half
+    /// of a pair becomes three bytes that are no character.
     pub(crate) fn content(self) -> Cow<'a, [u8]> {
         let text = self.text.as_bytes();
         // Between the quotes. The text was read as a JSON string before, so its escapes are
@@ -87,7 +86,7 @@ impl JsonStringBuf {
 }
 
 impl From<JsonString<'_>> for JsonStringBuf {
-    /// Copies a text, so that it can outlive the packet that it came in.
+    /// Copies a text, so that it can outlive its packet.
     fn from(json: JsonString<'_>) -> Self {
         Self(json.text.to_owned())
     }

@@ -11,7 +11,7 @@ use super::envelope::{Envelope, InvalidEnvelope};
 use super::json_string::JsonString;
 use super::scan::{Addresses, scan};
 
-/// An event as it came: `["NAME","argument"]`.
+/// An event as it was received: `["NAME","argument"]`.
 #[derive(Debug)]
 pub(crate) struct EventPacket<'a> {
     pub(crate) name: Cow<'a, str>,
@@ -85,7 +85,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for EventPacket<'a> {
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl<'a> Payload<'a> {
-    /// The argument as it came.
+    /// The argument as it was received.
     pub(crate) fn json(self) -> JsonString<'a> {
         self.json
     }

@@ -1,4 +1,4 @@
-//! The question which nodes are connected, and its answer.
+//! Presence queries and their replies.
 
 use serde::{Deserialize, Serialize};
 
@@ -52,7 +52,7 @@ impl Question {
         self.ids.iter().map(|id| size_of::<String>() + 2 * id.len()).sum()
     }
 
-    /// The answer as JSON text; `connected` tells it of each ID, in the order of the question.
+    /// The reply as JSON text; `connected` has the state of each ID, in the order of the query.
     pub(crate) fn answer(&self, connected: impl Fn(&str) -> bool) -> String {
         let results = self.ids.iter().map(|id| Presence { id, connected: connected(id) }).collect();
         // Strings and booleans only: writing them as JSON cannot fail.

@@ -1,4 +1,4 @@
-//! The RTC configuration that a node is given when it is connected.
+//! The RTC configuration that a connected node gets.
 
 use std::sync::Arc;
 
@@ -50,7 +50,7 @@ const POLICIES: [(&str, &[&str]); 3] = [
     ("rtcpMuxPolicy", &["require", "negotiate"]),
 ];
 
-/// The fields in the order in which the nodes have always got them.
+/// The fields in the order of the original.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Fields<'a> {
@@ -109,12 +109,12 @@ impl RtcConfiguration {
         })
     }
 
-    /// Reads a configuration that somebody else wrote, and keeps all its fields. One text in `urls`
-    /// becomes a list: browsers read both, the official nodes a list only.
+    /// Parses a configuration from outside, and keeps all its fields. A single string in `urls`
+    /// becomes a list: browsers read both, official nodes only a list.
     ///
     /// # Errors
-    /// [`InvalidRtcConfiguration`] if a node could not use it. The official nodes give up for good
-    /// on one field of a wrong type, and browsers on one wrong URL.
+    /// [`InvalidRtcConfiguration`] if a node could not use it. Official nodes give up on one field
+    /// of a wrong type, and browsers on one wrong URL.
     pub fn from_json(mut configuration: Value) -> Result<Self, InvalidRtcConfiguration> {
         let servers = configuration.get_mut("iceServers").and_then(Value::as_array_mut);
         let servers = servers.filter(|servers| !servers.is_empty());
@@ -136,8 +136,8 @@ impl RtcConfiguration {
         Ok(Self::indented(&configuration))
     }
 
-    /// The event's argument: a JSON string whose content is JSON again, indented by two blanks,
-    /// as the nodes have always got it.
+    /// The event's argument: a JSON string whose content is JSON again, indented by two blanks, as
+    /// in the original.
     pub(crate) fn as_argument(&self) -> JsonString<'_> {
         self.0.as_json()
     }

@@ -1,15 +1,15 @@
-//! One pass over a message that is written as messages nearly always are.
+//! Reads a message of the usual form in one pass.
 //!
-//! A message is a JSON object, written as a JSON string, in a JSON array:
-//! `["NAME","{\"to\":\"bob\"}"]`. To read it in general takes three parsers, one after the other.
-//! This one reads both levels of JSON at the same time and finds the addresses, without writing a
-//! byte. It checks all that the three check, so that nothing passes here that would not pass
-//! there. Whatever is unusual it leaves to them: an address with an escape, deep nesting, an
-//! address that is given twice, an escape that needs none, and all that is wrong.
+//! A message is a JSON object, encoded as a JSON string, in a JSON array:
+//! `["NAME","{\"to\":\"bob\"}"]`. Reading it in general takes three parsers, one after the other.
+//! This one reads both levels of JSON at the same time and finds the addresses without writing a
+//! byte. It checks everything that the three check, so it accepts nothing that they reject. Unusual
+//! messages are left to them: an address with an escape, deep nesting, a repeated address, a
+//! needless escape, and every error.
 
 use super::json_string::{JsonString, ordinary_bytes};
 
-/// What stands in a message.
+/// The parts of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Scanned<'a> {
     pub(super) name: &'a str,
@@ -24,7 +24,7 @@ pub(super) struct Addresses<'a> {
     pub(super) from: Option<&'a str>,
 }
 
-/// How deep objects and lists may stand in each other.
+/// How deep objects and lists may be nested.
 const MAX_DEPTH: u8 = 16;
 
 /// Reads a message; `None` if it is for the general parsers.
@@ -45,7 +45,7 @@ pub(super) fn scan(text: &str) -> Option<Scanned<'_>> {
 }
 
 struct Scanner<'a> {
-    /// What stands between the argument's first quote and the end.
+    /// The text between the argument's first quote and the end.
     text: &'a str,
     at: usize,
 }
@@ -60,7 +60,7 @@ enum Token {
     Other(u8),
 }
 
-/// A string in the object, as it stands in the text.
+/// A string in the object, as encoded in the text.
 struct Text<'a> {
     raw: &'a str,
     has_escapes: bool,
@@ -117,7 +117,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Passes over what stands between brackets, the first of which was read.
+    /// Skips what is between brackets, the first of which was read.
     fn list(&mut self, depth: u8, end: u8, element: fn(&mut Self, u8) -> Option<()>) -> Option<()> {
         let depth = depth.checked_sub(1)?;
         let start = self.at;
@@ -215,7 +215,7 @@ impl<'a> Scanner<'a> {
         (self.token()? == token).then_some(())
     }
 
-    /// What comes next, blanks left out.
+    /// The next byte that is not a blank.
     fn token(&mut self) -> Option<Token> {
         loop {
             return Some(match self.next()? {

@@ -6,7 +6,7 @@ use semver::Version;
 
 use super::Handshake;
 
-/// The nodes that may come (`ALLOWED_RUNTIMES`, `MIN_NODE_VERSION`); all of them by default.
+/// The nodes that may connect (`ALLOWED_RUNTIMES`, `MIN_NODE_VERSION`); all of them by default.
 #[derive(Debug, Clone, Default)]
 pub struct SupportedNodes {
     /// The platforms, in any case; `None` for all.

@@ -1,10 +1,10 @@
-//! How many connections the process may have: a connection takes a file descriptor, and so do
-//! webhooks, Redis and files.
+//! How many connections the process can have: each takes a file descriptor, as webhooks, Redis and
+//! files do.
 
 use crate::config::Config;
 
-/// What the process itself takes: its log, the runtime, listeners, signals, and connections that are
-/// turned away.
+/// What the process itself takes: its log, the runtime, listeners, signals, and connections that
+/// are rejected.
 const OWN: usize = 100;
 
 /// What the connections to Redis take, also while they are replaced.
@@ -17,16 +17,16 @@ const FILES: usize = 16;
 const LEAST: usize = 24;
 const LARGEST_SHARE: usize = 4;
 
-/// The most connections that are told at a time why they are turned away, and the largest share of
-/// the reserve that they take, as a divisor.
+/// The most rejected connections that get a response at a time, and the largest share of the
+/// reserve that they take, as a divisor.
 const MAX_REFUSALS: usize = 64;
 const REFUSALS_SHARE: usize = 4;
 
-/// How many connections there is a place for.
+/// The most connections at a time.
 pub(super) struct Places {
     /// Of clients: the configured number, or fewer where the process may not open as many files.
     pub(super) connections: usize,
-    /// Of clients that are told why they are turned away.
+    /// The most rejected connections that get a response at a time.
     pub(super) refusals: usize,
 }
 

@@ -1,7 +1,7 @@
 //! Log lines as JSON: one object a line, whose values are JSON too.
 //!
-//! The format of the library writes what is logged by its `Debug` form as a text with Rust's own
-//! quotes and escapes in it. A filter for `"node":"alice"` should find alice.
+//! The library's own format writes the `Debug` form of a value as a string, with Rust's quotes and
+//! escapes in it. A filter for `"node":"alice"` should find alice.
 
 use std::fmt;
 

@@ -1,8 +1,8 @@
-//! The way of log lines to the standard output: a bounded queue, and a thread that writes.
+//! Writes log lines to the standard output: a bounded queue, and a thread.
 //!
-//! A pipe that nobody reads blocks its writer, and a full disk fails it. Here that is a
-//! thread with nothing else to do: the threads that serve only append to the queue. Lines that find
-//! it full, or that cannot be written, are dropped and counted.
+//! A pipe that nobody reads blocks its writer, and a full disk fails it. So the threads that serve
+//! only append to the queue. Lines that find it full, or that cannot be written, are dropped and
+//! counted.
 
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
@@ -35,7 +35,7 @@ pub(super) struct LogQueue {
     max_bytes: usize,
     max_bytes_per_second: usize,
     state: Mutex<State>,
-    /// Notified when lines come, and when all have been written.
+    /// Notified when lines are queued, and when all have been written.
     changed: Condvar,
 }
 
@@ -45,7 +45,7 @@ struct State {
     is_writing: bool,
     /// Lines that were dropped and not reported yet.
     dropped: u64,
-    /// When the second of the rate began, and how many bytes came in it.
+    /// When the current second of the rate began, and how many bytes were queued in it.
     second: Option<(Instant, usize)>,
 }
 
@@ -68,7 +68,7 @@ impl LogQueue {
         Ok(queue)
     }
 
-    /// Writes what comes. Never returns.
+    /// Writes queued lines. Never returns.
     fn write_to(&self, mut out: impl Write) {
         let mut is_torn = false;
         loop {
@@ -81,10 +81,7 @@ impl LogQueue {
             is_torn = written > 0 && !lines[..written].ends_with(b"\n");
             let dropped = self.finish(count(rest));
             if rest.is_empty() && dropped > 0 {
-                tracing::warn!(
-                    lines = dropped,
-                    "log lines were dropped, they could not be written in time"
-                );
+                tracing::warn!(lines = dropped, "log lines dropped: not written in time");
             }
         }
     }

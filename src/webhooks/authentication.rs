@@ -1,6 +1,6 @@
-//! May this node connect? Asked once, before anything else is looked at.
+//! May this node connect? Called once, before the broker checks anything else about its ID.
 //!
-//! Policy: closed, but not for good. Without an answer the node is turned away for now.
+//! Policy: fail closed, but not finally. If the call fails, the node is rejected and may reconnect.
 
 use std::net::IpAddr;
 
@@ -25,7 +25,7 @@ pub(crate) struct Authentication {
     data_format: DataFormat,
 }
 
-/// The ID stands there twice: documented is `nodeId`, but servers were written for `id`.
+/// The ID is in it twice: `nodeId` is documented, but servers were written for `id`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Request<'a> {

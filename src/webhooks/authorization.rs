@@ -1,6 +1,6 @@
-//! May this node send to that one? Asked for each direction.
+//! May this node send to that one? Called for each direction.
 //!
-//! Policy: closed, but not a no. Without an answer the message is an error, and the sender may
+//! Policy: fail closed, but not as a no. If the call fails, the ack is an error and the sender may
 //! try again.
 
 use std::sync::Arc;

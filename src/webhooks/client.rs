@@ -1,4 +1,4 @@
-//! The one HTTP client behind all hooks: what it sends, which connections it uses, what it accepts.
+//! The HTTP client of all hooks: what it sends, which connections it uses, what it accepts.
 
 use std::convert::Infallible;
 use std::io;
@@ -27,7 +27,7 @@ const MAX_ANSWER_BYTES: usize = 64 * 1024;
 /// (the least that `Keep-Alive: timeout` can name), two (gunicorn) or five (Node, uvicorn).
 const IDLE_TIMEOUT: Duration = Duration::from_millis(900);
 
-/// Who calls: firewalls turn away requests that do not say it.
+/// The name of the client: firewalls reject requests without one.
 const USER_AGENT: &str = concat!("crolang-broker/", env!("CARGO_PKG_VERSION"));
 
 /// JSON first, where a server can answer in more than one form.
@@ -76,17 +76,17 @@ pub struct ClientError(#[from] reqwest::Error);
 /// Why a hook gave no answer. None of these is a no.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CallError {
-    /// It failed so often that it is not asked for a while.
-    #[error("not asked, after too many failures in a row")]
+    /// The circuit is open after too many failures.
+    #[error("circuit open after too many failures in a row")]
     CircuitOpen,
     /// Too many calls wait already, or this one has waited too long for its permit.
     #[error("too many calls are waiting")]
     Busy,
     /// The request was sent, and its connection is needed for another one.
-    #[error("no answer before the next messages were due")]
+    #[error("no response before its connection was needed")]
     Displaced,
     /// No answer in time.
-    #[error("no answer in time")]
+    #[error("no response in time")]
     Timeout,
     /// The connection failed, in the words of the HTTP client without the URL.
     #[error("no connection: {0}")]
@@ -95,13 +95,13 @@ pub(crate) enum CallError {
     #[error("status {0}")]
     Status(u16),
     /// An answer that is too long.
-    #[error("an answer of more than {MAX_ANSWER_BYTES} bytes")]
+    #[error("a response of more than {MAX_ANSWER_BYTES} bytes")]
     TooLong,
     /// An answer that is not what this hook must give.
-    #[error("an answer that is not {0}")]
+    #[error("a response that is not {0}")]
     Malformed(&'static str),
     /// An RTC configuration that no node could use.
-    #[error("an RTC configuration that no node could use: {0}")]
+    #[error("an unusable RTC configuration: {0}")]
     RtcConfiguration(#[from] InvalidRtcConfiguration),
 }
 

@@ -1,4 +1,4 @@
-//! Logs the failures of a hook in sums, so that a server that is down does not fill the log.
+//! Logs the failures of a hook in summaries, so that a server that is down does not fill the log.
 
 use std::time::{Duration, Instant};
 

@@ -1,16 +1,16 @@
-//! A bounded queue that is shared fairly: a caller that asks for much waits behind its own requests
-//! and not in front of others.
+//! A bounded queue that is shared fairly: a caller with many requests delays its own, not those of
+//! others.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::net::IpAddr;
 
-/// Who causes calls of a webhook: an address, or a node that sends.
+/// The cause of a webhook call: an address, or a sending node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Caller(u64);
 
-/// Makes [`Caller`]s out of what identifies them, in a way that nobody outside can foresee.
+/// Makes [`Caller`]s out of what identifies them, with a random key.
 #[derive(Debug, Default)]
 pub(super) struct Callers(RandomState);
 

@@ -1,4 +1,4 @@
-//! One hook: how many calls of it are in flight, and whether its server is called at all.
+//! One hook: limits the calls in flight, and skips calls while its circuit breaker is open.
 
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -73,8 +73,8 @@ impl Hook {
         }
     }
 
-    /// Posts `body` as JSON and returns what `read` makes of the reply. Calls that have to wait are
-    /// shared fairly between those who cause them: `caller` identifies the one of this call.
+    /// Posts `body` as JSON and returns what `read` makes of the response. Waiting calls are shared
+    /// fairly between callers; `caller` identifies the one of this call.
     ///
     /// # Errors
     /// [`CallError`] if there is no reply that `read` can use.
@@ -119,7 +119,7 @@ impl Hook {
         self.client.settings().max_in_flight
     }
 
-    /// How many calls may wait while so many are in flight.
+    /// How many calls may wait if this many may be in flight.
     pub(crate) fn max_waiting(&self) -> usize {
         max_waiting(self.max_in_flight())
     }
@@ -186,7 +186,7 @@ impl Hook {
             health.log.failed(now)
         };
         if let Some(failures) = unlogged {
-            tracing::warn!(hook = self.name, %error, failures, "a webhook gave no answer");
+            tracing::warn!(hook = self.name, %error, failures, "a webhook call failed");
         }
         outcome
     }

@@ -1,4 +1,4 @@
-//! The permits for calls of one hook, shared fairly between those who cause the calls.
+//! The permits for calls of one hook, shared fairly between callers.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -21,13 +21,13 @@ struct Waiter {
     hand_over: oneshot::Sender<()>,
 }
 
-/// The right to one call; given back by drop.
+/// The permit for one call; released by drop.
 pub(super) struct Permit<'a> {
     permits: &'a Permits,
     caller: Caller,
 }
 
-/// A place in the queue; left by drop.
+/// A slot in the queue; released by drop.
 struct Place<'a> {
     permits: &'a Permits,
     caller: Caller,
@@ -98,7 +98,7 @@ impl Drop for Permit<'_> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.permits.state().waiting.remove(self.caller, |waiter| waiter.id == self.id);
-        // It may have been handed over to somebody who no longer waits.
+        // It may have been handed to a caller that no longer waits.
         if self.handed_over.try_recv().is_ok() {
             self.permits.give_back(self.caller);
         }
@@ -127,7 +127,7 @@ mod tests {
         assert_eq!(waiting.remove(2).await.err(), Some(CallError::Busy), "its place was taken");
         drop(first);
         let others = others.now_or_never().expect("a caller without a call comes first").unwrap();
-        // One that is handed a permit and never takes it, and one that leaves its place.
+        // One that is handed a permit and never takes it, and one that leaves the queue.
         drop(second);
         drop(waiting.remove(0));
         drop(others);

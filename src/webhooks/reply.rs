@@ -1,8 +1,8 @@
-//! The reply to a webhook call: a JSON object, of which only the fields that are asked for count.
+//! The response to a webhook call: a JSON object, of which only the requested fields are parsed.
 //!
-//! Servers put more into their replies than the broker reads, such as an echo of the request. What
-//! stands there may be more than our parser takes (half a surrogate pair, a number beyond a double,
-//! lists nested a thousand times); it is skipped and not parsed.
+//! Servers may respond with more than the broker reads, such as an echo of the request. Those
+//! fields may contain what our parser rejects (half a surrogate pair, a number beyond a double,
+//! lists nested a thousand times), so they are skipped without parsing.
 
 use std::fmt;
 

@@ -1,4 +1,5 @@
-//! Name resolution that a hanging name server cannot pile up: one lookup of a name at a time.
+//! Name resolution with one lookup per name at a time, so that a hanging name server blocks one
+//! thread.
 
 use std::collections::HashMap;
 use std::io;
@@ -9,8 +10,8 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-/// Asks the operating system. Its lookups cannot be cancelled, and each takes a thread of the
-/// process: a name that is being looked up is not looked up once more.
+/// Resolves names by the operating system, whose lookups cannot be cancelled and each take a
+/// thread: concurrent lookups of a name are one.
 #[derive(Default)]
 pub(super) struct Resolver {
     lookups: Arc<Mutex<HashMap<String, Lookup>>>,
@@ -34,7 +35,7 @@ impl Resolver {
         if let Some(lookup) = lookups.get(name) {
             return lookup.clone();
         }
-        // A task of its own, which ends also if nobody waits for it any more.
+        // A task of its own, which finishes even if all callers have gone.
         let (others, looked_up) = (self.lookups.clone(), name.to_owned());
         let lookup = tokio::spawn(async move {
             // The caller sets the port.

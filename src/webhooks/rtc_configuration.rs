@@ -1,6 +1,6 @@
-//! How does this node reach others? Asked once for each node that is connected.
+//! Which STUN and TURN servers does this node get? Called once for each connected node.
 //!
-//! Policy: the last good answer, or what the operator chose instead; the broker decides which.
+//! Policy: the last good configuration, or what `RTC_FALLBACK` says; the broker decides.
 
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};

@@ -1,4 +1,5 @@
-//! Signs calls as Standard Webhooks does, so that a server can tell the broker's from others'.
+//! Signs calls as Standard Webhooks specifies, so that a server can verify that the broker sent
+//! them.
 //!
 //! Source: the Standard Webhooks specification 1.0, "Signature scheme" (symmetric).
 

@@ -1,7 +1,7 @@
 //! A message was sent: a notification, whose response does not matter.
 //!
-//! Policy: best effort. What cannot be sent in time is dropped and counted; no message ever waits
-//! for this.
+//! Policy: best effort. Notifications that cannot be sent in time are dropped and counted; no
+//! message waits for them.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -105,7 +105,7 @@ async fn notify_of(
     message: SocketMessage,
     displaced: &Notify,
 ) -> Caller {
-    // Whatever came back: the hook counts and reports its failures itself.
+    // The response does not matter: the hook counts and reports its failures itself.
     let _ = hook.notify(sender, &message, displaced).await;
     sender
 }

@@ -1,6 +1,6 @@
-//! Which of the connected nodes may not stay? Asked from time to time.
+//! Which of the connected nodes may not stay? Called periodically.
 //!
-//! Policy: open. Without an answer everybody stays, until the next round.
+//! Policy: fail open. If the call fails, all nodes stay until the next round.
 
 use std::collections::HashSet;
 
@@ -33,7 +33,7 @@ impl Validity {
     /// The IDs of those who may not stay: `{"invalidNodesIds":[...]}`.
     ///
     /// # Errors
-    /// [`CallError`] if there is no such list of texts; then nobody is known not to be valid.
+    /// [`CallError`] if there is no such list of strings; then all nodes stay.
     pub(crate) async fn ask<'a>(
         &self,
         nodes: impl Iterator<Item = &'a NodeId>,

@@ -31,7 +31,7 @@ fn rejections(server: &Server, cause: &str) -> f64 {
 
 /// Asserts that somebody was told to retry later.
 fn is_put_off(answer: Result<Node, String>) {
-    let answer = answer.err().expect("it is turned away").to_lowercase();
+    let answer = answer.err().expect("it is rejected").to_lowercase();
     assert!(answer.starts_with("http/1.1 429 "), "{answer}");
     assert!(answer.contains("\r\nretry-after: 2\r\n"), "{answer}");
 }
@@ -290,7 +290,7 @@ async fn operators_have_a_listener_of_their_own() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_leave_descriptors_for_everything_else() {
     let broker = Process::start_with_descriptors(64, &[]).await;
-    let places = broker.logged("places, as far as the limits allow").unwrap();
+    let places = broker.logged("connections possible").unwrap();
     assert_eq!(places["connections"], 40);
     let mut held = Vec::new();
     for _ in 0..100 {

@@ -1,4 +1,4 @@
-//! The way in: greeting, refusals, and what is turned away before the upgrade.
+//! Admission: greeting, refusals, and rejections before the upgrade.
 
 use crate::support::{
     Frame, Node, back_at_the_start, enter, exchange, frame, get, metric, start, start_with,

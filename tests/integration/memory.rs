@@ -92,7 +92,7 @@ async fn towards_the_limit_newcomers_and_messages_are_turned_away_and_nobody_is_
     drop(stuck);
     let began = std::time::Instant::now();
     while Node::try_connect(broker.address, "newcomer").await.is_err() {
-        assert!(began.elapsed() < SOON * 4, "memory is given back");
+        assert!(began.elapsed() < SOON * 4, "memory is returned");
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     assert_eq!(alice.ask("SOCKET_MSG_EXCHANGE", to_bob).await, "[\"OK\"]");
@@ -113,7 +113,7 @@ async fn the_memory_of_those_who_left_is_given_back() {
     let with = resident_bytes(broker.pid());
     assert!(with > before + NODES * 6_144, "{before}, then {with} bytes");
     drop(nodes);
-    eventually_within(SOON * 4, "half of what they took is given back", || {
+    eventually_within(SOON * 4, "half of what they took is returned", || {
         resident_bytes(broker.pid()) < before + (with - before) / 2
     })
     .await;

@@ -126,7 +126,7 @@ async fn a_node_that_reads_again_gets_everything_that_was_acked() {
             );
         }
     }
-    // All room was given back: the next message finds an empty queue.
+    // The send queue is empty again: the next message is accepted.
     assert_eq!(alice.ask("SOCKET_MSG_EXCHANGE", r#"{"to":"bob"}"#).await, "[\"OK\"]");
 }
 

@@ -173,13 +173,14 @@ fn tests_that_promises_are_traced_to_are_there() {
 
 /// Words that this project does not use, each with the one that it does. `doc/glossary.md` has the
 /// words that remain. Decisions are history and keep the words of their time.
-const FORBIDDEN_WORDS: [(&str, &str); 18] = [
+const FORBIDDEN_WORDS: [(&str, &str); 20] = [
     ("acquaintance", "known peer"),
     ("by chance", "random"),
     ("comes again", "retries, reconnects"),
     ("come again", "retry, reconnect"),
     ("farewell", "close"),
     ("fate", "outcome"),
+    ("given back", "released, returned"),
     ("goodbye", "close"),
     ("hearsay", "candidate"),
     ("ownrtc", "static RTC configuration"),
@@ -190,6 +191,7 @@ const FORBIDDEN_WORDS: [(&str, &str); 18] = [
     ("sign of life", "heartbeat, liveness"),
     ("signs of life", "heartbeats, liveness"),
     ("thrown out", "disconnected"),
+    ("turned away", "rejected"),
     ("upkeep", "maintenance"),
     ("whoever", "anyone who, a node that"),
 ];

@@ -19,11 +19,11 @@ pub enum CloseReason {
     Kicked,
     /// Too many of its events were pending.
     Overflow,
-    /// The transport ended it: a heartbeat was missed, a packet was not valid, nobody connected.
+    /// The transport ended it: a missed heartbeat, an invalid packet, or no CONNECT in time.
     Transport,
     /// The peer sent what no client sends: CONNECT again, or far too much before it.
     ProtocolViolation,
-    /// Another connection owns its ID by now, or nobody could tell for too long.
+    /// Another connection owns its ID, or its ownership was uncertain for too long.
     LeaseLost,
     /// The broker is shutting down.
     Draining,

@@ -70,8 +70,7 @@ impl<S: Socket> Stream<S> {
         }
     }
 
-    /// Waits for the admission of a peer that is leaving already: what it sent comes behind the
-    /// greeting.
+    /// Waits for the admission of a peer that is already leaving: its bytes follow the greeting.
     fn poll_admission(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let is_held_back = self.incoming.as_ref().is_some_and(Incoming::is_held_back);
         if !self.is_leaving || !is_held_back || self.handle.0.gate() != Gate::Hold {

@@ -14,8 +14,8 @@ use tokio::time::Instant;
 use crate::CloseReason;
 use crate::outbox::Outbox;
 
-/// The shortest time between two pings of liveness probes. Strangers cause probes: anyone who asks for
-/// an ID makes its holder prove that it is alive.
+/// The shortest time between two pings of liveness probes. Unadmitted clients cause probes: a
+/// request for an ID makes its holder prove that it is alive.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The limits of every link.
@@ -108,7 +108,7 @@ pub(crate) enum Phase {
 pub(crate) enum Gate {
     Hold = 0,
     Open = 1,
-    /// They are thrown away: the node was refused.
+    /// They are discarded: the node was refused.
     Discard = 2,
 }
 
@@ -182,7 +182,7 @@ impl LinkHandle {
             + shared.incoming_bytes.load(Ordering::Relaxed)
     }
 
-    /// Pauses or resumes the reading for want of memory. Returns whether it was the other way.
+    /// Pauses or resumes reading to save memory. Returns whether that changed anything.
     pub(crate) fn pause_for_memory(&self, pauses: bool) -> bool {
         let is_changed = self.0.is_paused_for_memory.swap(pauses, Ordering::AcqRel) != pauses;
         if is_changed && !pauses {
@@ -218,12 +218,12 @@ impl LinkHandle {
         self.0.end.lock().unwrap_or_else(PoisonError::into_inner).reason
     }
 
-    /// Lets through what comes behind the node's CONNECT packet.
+    /// Passes on what follows the node's CONNECT packet.
     pub fn admit(&self) {
         self.set_gate(Gate::Open);
     }
 
-    /// Throws away what comes behind the node's CONNECT packet.
+    /// Discards what follows the node's CONNECT packet.
     pub fn refuse(&self) {
         self.set_gate(Gate::Discard);
     }
@@ -272,7 +272,7 @@ impl LinkHandle {
         ping
     }
 
-    /// Counts bytes that were received by other ways than a stream.
+    /// Counts bytes that were received by other means than a stream.
     pub fn record_received(&self, bytes: usize) {
         self.0.record_received(bytes);
     }
@@ -366,7 +366,7 @@ impl Shared {
     }
 }
 
-/// Counts a liveness probe until it is dropped, also if nobody waits for it any more.
+/// Counts a liveness probe until it is dropped, even if its caller has gone.
 struct Probe<'a>(&'a Shared);
 
 impl<'a> Probe<'a> {

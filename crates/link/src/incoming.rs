@@ -133,7 +133,7 @@ impl Incoming {
                     match judge(message, self.connect_seen, &mut self.connects_elsewhere) {
                         Received::Ordinary => {}
                         Received::Leave => {
-                            // Nothing counts that comes behind it.
+                            // Whatever follows is not counted.
                             sink.put(partial_header);
                             sink.put(&read[passed..at]);
                             if !self.connect_seen {
@@ -217,8 +217,8 @@ impl Incoming {
     }
 }
 
-/// Tells what a message says about its sender. The library spawns a task for every CONNECT, and
-/// answers every unknown namespace with its name, outside of all accounting.
+/// Classifies a message. The library spawns a task for every CONNECT, and answers every unknown
+/// namespace with its name, outside of all accounting.
 fn judge(message: Message, connect_seen: bool, connects_elsewhere: &mut u8) -> Received {
     let is_violation = match message.packet() {
         Packet::Connect if connect_seen => true,

@@ -33,7 +33,7 @@ struct Queue {
     is_finished: bool,
 }
 
-/// What became of a push.
+/// The outcome of a push.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pushed {
     /// The stream takes the frame without being woken.

@@ -16,7 +16,7 @@
 //!
 //! Behind the type, a packet for another namespace than the main one names it: `40/admin,`.
 
-/// The bytes of a message that tell which packet it is.
+/// The bytes of a message that identify the packet.
 pub(crate) const PREFIX_BYTES: usize = 3;
 
 /// What a WebSocket message is to Socket.IO, as far as the link must know.
@@ -72,7 +72,7 @@ pub(crate) enum OutgoingPacket<'a> {
         /// The argument as JSON.
         argument: &'a str,
     },
-    /// Tells the client to stay away.
+    /// Tells the client not to reconnect.
     Disconnect,
 }
 

@@ -16,8 +16,8 @@ const MAX_QUEUED_ACK_BYTES: usize = 64 * 1024;
 /// How many events of a link may be pending before it pauses reading.
 const MAX_PENDING_EVENTS: usize = 64;
 
-/// How many bytes of events may be pending before the link pauses reading. What it has read by then
-/// still comes, a message and some more.
+/// How many bytes of events may be pending before the link pauses reading. What was read by then is
+/// still passed on: a message, and a little more.
 const MAX_PENDING_EVENT_BYTES: usize = 256 * 1024;
 
 /// Why an event is not queued.
@@ -31,7 +31,7 @@ pub enum SendError {
     Closed,
 }
 
-/// Bytes that wait to be written by somebody else than the link. Dropped when they have left.
+/// Bytes that others than the link will write. Dropped once they are written.
 #[derive(Debug)]
 pub struct SendPermit {
     link: LinkHandle,
@@ -76,7 +76,7 @@ impl LinkHandle {
         });
     }
 
-    /// Queues Socket.IO's disconnect packet, which tells a client to stay away.
+    /// Queues Socket.IO's disconnect packet, after which clients do not reconnect.
     pub fn send_disconnect(&self) {
         self.push_always(&OutgoingPacket::Disconnect, |_| {});
     }

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use crate::{CloseReason, Link, LinkHandle, LinkLimits, RateLimit, Socket};
 
-/// What a link has to hold at least, in bytes, to be paused for want of memory.
+/// The least number of bytes that a link must hold to be paused when memory is short.
 const MIN_PAUSED_BYTES: usize = 16 * 1024;
 
 /// The set of open links.

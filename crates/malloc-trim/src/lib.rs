@@ -4,7 +4,7 @@
 
 /// Gives back all pages that hold nothing, of all threads' arenas. Takes about a millisecond for
 /// every five megabytes; who allocates meanwhile may wait for a part of that. Returns whether
-/// anything was given back; where the C library is not glibc nothing is.
+/// anything was returned; where the C library is not glibc nothing is.
 pub fn trim() -> bool {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {

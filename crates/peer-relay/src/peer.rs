@@ -115,7 +115,7 @@ pub(crate) struct Performed {
     is_half_full: bool,
 }
 
-/// The right to one channel; given back by drop. Channels to bootstrap peers need none.
+/// The permit for one channel; released by drop. Channels to bootstrap peers need none.
 #[derive(Debug)]
 pub struct ChannelPermit(#[allow(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
 

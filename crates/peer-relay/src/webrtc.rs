@@ -49,7 +49,7 @@ pub(crate) struct WebRtc {
 /// The negotiations that wait for the other side's answer.
 type Answers = HashMap<PeerId, oneshot::Sender<Description>>;
 
-/// The right to one negotiation; given back by drop.
+/// The permit for one negotiation; released by drop.
 pub(crate) struct NegotiationPermit(
     #[allow(dead_code, reason = "held for its drop")] OwnedSemaphorePermit,
 );

@@ -50,7 +50,7 @@ pub const MAX_BACKOFF: Duration = Duration::from_millis(500);
 /// The most commands in the queue.
 const MAX_QUEUED: usize = 65_536;
 
-/// The most questions in their queue; who asks more waits.
+/// The most queries in the queue; further callers wait.
 const MAX_QUEUED_QUESTIONS: usize = 1024;
 
 /// The most messages of the channel that are queued. Beyond them the connection is not read, and

@@ -307,7 +307,7 @@ impl Commands {
     }
 }
 
-/// What became of a batch.
+/// The outcome of a batch.
 #[derive(Default)]
 pub(super) struct Replies {
     /// One for each command, in order.

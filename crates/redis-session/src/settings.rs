@@ -131,7 +131,7 @@ impl RedisSettings {
 
     /// The oldest version that has all that is needed, as (major, minor).
     pub(super) fn least_version(&self) -> (u32, u32) {
-        // Sharded channels came with 7.0.
+        // Sharded channels exist since 7.0.
         if self.mode == RedisMode::Cluster { (7, 0) } else { (6, 2) }
     }
 

@@ -29,8 +29,8 @@ const QUESTION_ARGUMENTS: usize = 500;
 /// The pause after the first attempt that failed. It doubles with each further one.
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 
-/// The time between two probes of the channel. The subscription is lost if a probe has not come
-/// back when the next but one is due.
+/// The time between two probes of the channel. The subscription is lost if a probe has not returned
+/// when the next but one is due.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The least time between two log lines about different refusals.
@@ -55,7 +55,7 @@ pub(super) struct Supervisor {
     logged_refusal: Option<(Refusal, Instant)>,
     metrics: RedisMetrics,
     sessions: u64,
-    /// Tells our probes from others'.
+    /// Distinguishes our probes from others'.
     sender: u64,
 }
 
@@ -316,7 +316,7 @@ fn length(command: &Cmd) -> usize {
 struct Channel {
     /// The number in our own probes.
     sender: u64,
-    /// The number of our last probe that came back.
+    /// The number of our last probe that returned.
     last_received: Arc<AtomicU64>,
     messages: mpsc::Sender<Message>,
 }

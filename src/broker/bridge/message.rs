@@ -10,7 +10,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use crate::node::{NodeId, trim};
 use crate::protocol::{JsonString, JsonStringBuf};
 
-/// What official nodes read beside the addresses; for what comes from a peer, these stand there.
+/// What official nodes read beside the addresses; messages of peers get these values.
 const PLATFORM: &str = "PEER_RELAY";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -28,7 +28,7 @@ pub(in crate::broker) struct FromNode<'a> {
 pub(super) struct FromPeer {
     /// The node that it is for.
     pub(super) to: NodeId,
-    /// What it says apart from what the broker says: each value as it came.
+    /// The fields that the broker does not set, unchanged.
     fields: BTreeMap<String, Box<RawValue>>,
 }
 
@@ -76,7 +76,7 @@ impl FromPeer {
     }
 }
 
-/// The JSON of texts and of maps of them, which always have one.
+/// The JSON of strings and of maps of them, which cannot fail.
 fn to_json(value: &(impl Serialize + ?Sized)) -> Box<RawValue> {
     to_raw_value(value).unwrap_or_default()
 }

@@ -48,7 +48,7 @@ pub(crate) struct RemoteMessage<'a> {
     pub event: Event,
     /// The event's argument.
     pub argument: JsonString<'a>,
-    /// Who opens a pair with this message, if that is what it does.
+    /// The owner that opens a pair with this message, if it does.
     pub opener: Option<(&'a str, Owner)>,
 }
 
@@ -63,7 +63,7 @@ pub(crate) enum HolderStatus {
     Busy = 2,
     /// It is on its way in or out; its state will be clear soon.
     InTransition = 3,
-    /// Its node has not said CONNECT: a newcomer that does gets the ID.
+    /// Its node has not sent CONNECT: a new connection that does gets the ID.
     Unconnected = 4,
 }
 
@@ -120,7 +120,7 @@ pub(super) enum Entry<'a> {
 pub(super) enum BatchError {
     #[error("a batch of an unknown version")]
     Version,
-    #[error("a batch that is cut off or makes no sense")]
+    #[error("a truncated or malformed batch")]
     Malformed,
 }
 
@@ -190,7 +190,7 @@ fn text(batch: &mut Vec<u8>, text: &str) {
     batch.extend(text.as_bytes());
 }
 
-/// The number that stands for an event. Replicas of other versions know it by this, so it never
+/// The number of an event on the wire. Replicas of other versions know it by this, so it never
 /// changes, and a new event gets a new one.
 const fn event_code(event: Event) -> u8 {
     match event {
@@ -204,8 +204,7 @@ const fn event_code(event: Event) -> u8 {
     }
 }
 
-/// The number that stands for what became of a message on the replica that it was sent to. As
-/// fixed as [`event_code`].
+/// The number of a message's outcome on the wire. As fixed as [`event_code`].
 const fn outcome_code(outcome: Outcome) -> u8 {
     match outcome {
         Outcome::Delivered => 0,

@@ -12,7 +12,7 @@ use super::MESSAGE_TIMEOUT;
 use crate::circuit_breaker::CircuitBreaker;
 use crate::node::ReplicaId;
 
-/// How long an unresponsive replica is remembered that nobody sends anything.
+/// How long an unresponsive replica without traffic is remembered.
 const MAX_AGE: Duration = Duration::from_secs(60);
 
 /// The open circuits, by replica.
@@ -31,14 +31,14 @@ impl Breakers {
         self.count.store(open.len(), Ordering::Release);
     }
 
-    /// Closes the circuit of a replica that something has come from.
+    /// Closes the circuit of a replica that has sent something.
     pub(super) fn succeeded(&self, replica: ReplicaId) {
         self.change(|open| {
             open.remove(&replica);
         });
     }
 
-    /// Forgets the replicas that nobody has tried for long: they are gone.
+    /// Removes the replicas that were not tried for long: they are gone.
     pub(super) fn forget_unused(&self, now: Instant) {
         self.change(|open| open.retain(|_, breaker| !breaker.is_unused(now, MAX_AGE)));
     }

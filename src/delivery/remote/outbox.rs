@@ -1,8 +1,8 @@
-//! What waits to be sent to other replicas, gathered into one batch for each.
+//! Messages queued for other replicas, in one batch for each.
 //!
-//! While a round of batches is on its way the next one gathers: the busier it is, the more goes in
-//! one batch. A replica's next batch leaves only after its last one was answered by Redis, so
-//! their order is kept whatever way they take.
+//! While one round of batches is in flight, the next one fills: batches grow with the load. The
+//! next batch to a replica is sent only after Redis has replied to the last one, which keeps their
+//! order.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -81,7 +81,7 @@ impl Outbox {
         true
     }
 
-    /// Sends what is added, round by round. `failed` is told of each request that was not sent, or
+    /// Sends what is queued, round by round. Calls `failed` for each request that was not sent, or
     /// perhaps not. Never ends.
     pub(super) async fn run(&self, failed: impl Fn(u64, Outcome)) {
         let mut sequence = 0;

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 /// The most requests of one kind that may wait for their answers.
 const MAX_PENDING: usize = 100_000;
 
-/// The most places in the queue. Behind a request that waits long there are places of others that
-/// were answered long ago; they are small.
+/// The most slots in the queue. Slots behind a request that waits long stay after they were
+/// answered; they are small.
 const MAX_PLACES: usize = 10 * MAX_PENDING;
 
-/// Those who wait, by the ID of their request. IDs are given in order and answers come nearly so:
-/// a queue finds each at its place.
+/// The waiting callers, by the ID of their request. IDs are given in order and replies arrive
+/// nearly in order, so a queue finds each by its index.
 pub(super) struct Pending<W>(Mutex<Waiters<W>>);
 
 struct Waiters<W> {
@@ -49,7 +49,7 @@ impl<W> Pending<W> {
         Some(waiter)
     }
 
-    /// All who have waited longer than `timeout`.
+    /// Removes and returns the callers that have waited longer than `timeout`.
     pub(super) fn expired(&self, timeout: Duration) -> Vec<W> {
         let mut expired = Vec::new();
         let mut waiters = self.lock();
@@ -71,7 +71,7 @@ impl<W> Pending<W> {
 }
 
 impl<W> Waiters<W> {
-    /// Forgets those at the front who do not wait any more.
+    /// Removes answered slots at the front.
     fn shorten(&mut self) {
         while self.queue.front().is_some_and(|(_, waiter)| waiter.is_none()) {
             self.queue.pop_front();

@@ -1,4 +1,4 @@
-//! What this replica claims to own: the leases that it has or is about to get.
+//! The claims of this replica: the leases that it has or is about to get.
 
 use std::collections::hash_map::Entry;
 use std::time::{Duration, Instant};
@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use crate::node::{ConnectionId, NodeId};
 use crate::sharded::ShardedMap;
 
-/// All claims of this replica. A node has one as a rule; two while a newcomer contends.
+/// All claims of this replica. A node usually has one; two while a new connection contends for its
+/// ID.
 pub(super) struct Claims(ShardedMap<Vec<Claim>>);
 
 struct Claim {
@@ -20,7 +21,7 @@ impl Claims {
         Self(ShardedMap::new())
     }
 
-    /// Enters a claim that Redis is about to be asked for; `false` if it is there already.
+    /// Enters a claim before it is sent to Redis; `false` if it exists already.
     pub(super) fn begin(&self, node: &NodeId, connection: ConnectionId) -> bool {
         let mut shard = self.0.write(node.as_str());
         let claims = shard.entry(node.clone()).or_default();
@@ -50,8 +51,8 @@ impl Claims {
             .collect()
     }
 
-    /// Ends a claim and does `then` before anybody else can do anything about the ID. Does
-    /// nothing if there is no such claim.
+    /// Ends a claim and calls `then` before the ID can change otherwise. Does nothing if there is
+    /// no such claim.
     pub(super) fn end(&self, node: &NodeId, connection: ConnectionId, then: impl FnOnce()) {
         let mut shard = self.0.write(node.as_str());
         let Entry::Occupied(mut claims) = shard.entry(node.clone()) else { return };

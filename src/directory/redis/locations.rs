@@ -1,7 +1,7 @@
 //! Where the nodes of other replicas are.
 //!
-//! Locations are remembered. One may be wrong by the time it is used: a replica that finds nobody there
-//! forgets it and asks again.
+//! Locations are cached and may be out of date: if the node is not there, the entry is removed and
+//! Redis is asked again.
 
 use futures_util::future::try_join_all;
 use redis::Value;
@@ -54,8 +54,8 @@ impl RedisDirectory {
         self.0.locations.invalidate(node);
     }
 
-    /// An ID stands in this replica's name. If it is not claimed here, it is given back: its
-    /// release was lost.
+    /// A key names this replica as the owner of an ID. If no connection claims it here, its release
+    /// was lost, so it is released again.
     pub(in crate::directory) fn release_stale(&self, node: &str, owner: Owner) {
         if !self.0.claims.has(node, owner.connection)
             && let Ok(node) = NodeId::parse(node)

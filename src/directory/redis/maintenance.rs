@@ -1,4 +1,4 @@
-//! What keeps the directory true: extending, recovering after an outage, giving up.
+//! Maintains the leases: extends them, restores them after an outage, gives up lost ones.
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -21,8 +21,8 @@ const EXTENSIONS_PER_TTL: u32 = 3;
 /// How many leases are extended in one go. Messages between replicas wait behind them.
 const CHUNK: usize = 256;
 
-/// How long IDs are not given out after Redis has lost what it had: the others come back within
-/// the time that it takes to connect, and must be able to assert what they own first.
+/// How long no IDs are acquired after Redis has lost data: the other replicas reconnect within that
+/// time, and must be able to assert their leases first.
 const SETTLING_TIME: Duration =
     Duration::from_millis((COMMAND_TIMEOUT.as_millis() + 2 * MAX_BACKOFF.as_millis()) as u64);
 
@@ -85,7 +85,7 @@ impl Maintenance {
         let shown = self.show_life().await;
         let has_lost_all = shown == Ok(true);
         if has_lost_all {
-            tracing::warn!("Redis has lost what it had, or was away for long");
+            tracing::warn!("Redis has lost its data, or was unavailable for long");
             self.set_ready(false);
             self.ready_at = Instant::now() + SETTLING_TIME;
         }
@@ -139,7 +139,7 @@ impl Maintenance {
             let sent = Instant::now();
             let asked: Vec<_> = chunk
                 .iter()
-                // Sent while the claim cannot end, so that its release comes behind.
+                // Sent while the claim cannot end, so that its release follows.
                 .filter_map(|(node, connection)| {
                     let send = || self.send_extension(node, *connection);
                     let answered = self.directory.0.claims.with(node.as_str(), *connection, send)?;
@@ -155,8 +155,8 @@ impl Maintenance {
                         }
                         self.directory.0.claims.confirm(node, connection, sent);
                     }
-                    // The memory is full, or the key has another type: tried again, until the
-                    // lease has run out.
+                    // The memory is full, or the key has another type: retried until the lease has
+                    // expired.
                     Ok(_) | Err(RedisFailure::Refused(_)) => {
                         self.directory.0.metrics.lease_events.inc(["not_extended"]);
                     }
@@ -209,16 +209,17 @@ fn period(directory: &RedisDirectory) -> Duration {
     MAX_REFRESH_INTERVAL.min(directory.replica_ttl() / EXTENSIONS_PER_TTL)
 }
 
-/// Gives up the leases that must have run out longer ago than the operator allows. Never ends.
+/// Gives up the leases that must have expired longer ago than the operator allows. Never ends.
 async fn give_up(directory: RedisDirectory) {
     let period = period(&directory);
     loop {
-        // Others may have what this replica lacks, and take over what runs out: never keep it longer.
+        // Other replicas may have the permission that this one lacks, and take over expired IDs:
+        // never keep a lease longer.
         let grace = match directory.lacks_permission() {
             true => Duration::ZERO,
             false => directory.0.settings.outage_grace,
         };
-        // One period early: the others take the IDs over as soon as the key has run out.
+        // One period early: other replicas take the IDs over as soon as the key has expired.
         let limit = directory.replica_ttl() - period + grace;
         let left = directory.shown_alive().and_then(|shown| limit.checked_sub(shown.elapsed()));
         // To the moment: one period later it would be too late.

@@ -1,4 +1,4 @@
-//! What Redis has to let this replica do.
+//! The commands that Redis has to permit.
 
 use redis::Cmd;
 use redis_session::Refusal;

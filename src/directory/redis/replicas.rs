@@ -1,7 +1,7 @@
 //! Which other replicas are alive.
 //!
-//! Each replica keeps a key in Redis that outlives it by a few seconds. What a replica that is
-//! gone has owned is free.
+//! Each replica has a key in Redis that expires a few seconds after its end. The IDs of a replica
+//! without that key are free.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};

@@ -1,4 +1,4 @@
-//! Nodes that connect and do nothing: what a connection costs, and whether it is given back.
+//! Nodes that connect and do nothing: the memory of a connection, and whether it is returned.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

@@ -33,7 +33,7 @@ pub enum Wrong {
     NotConnected,
     /// A node that was refused for good.
     Refused,
-    /// A node that was not in: turned away where it would not retry, or not in in time.
+    /// A node that was not in: rejected where it would not retry, or not admitted in time.
     NotIn,
     /// A process that was to be watched and has ended.
     ProcessEnded,

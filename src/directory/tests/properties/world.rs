@@ -302,7 +302,7 @@ impl World {
     /// Waits until everybody with contact knows what is his, and it is one owner's.
     async fn settle(&mut self) -> Result<(), String> {
         self.until(|world| world.wrong()).await?;
-        // Who looks for an ID frees what stands there for nobody. What was given back before that
+        // Who looks for an ID frees what stands there for nobody. What was released before that
         // is done when this is.
         let connected = self.replicas.iter().filter(|replica| replica.has_contact());
         for view in connected.map(|replica| &replica.view) {

@@ -191,7 +191,7 @@ async fn a_replica_that_leaves_says_so() {
     let lease = leaving.directory.acquire(&node("a"), leaving.somebody()).await.unwrap();
     drop(lease);
     leaving.directory.close().await;
-    // What was given back before is free, and its key is gone for good.
+    // What was released before is free, and its key stays deleted.
     assert_eq!(cluster.redis.keys("*"), [replica_key(staying.replica)]);
     assert!(!leaving.directory.is_ready());
     let newcomer = leaving.directory.acquire(&node("a"), leaving.somebody()).await;
