@@ -97,18 +97,13 @@ pub(crate) struct Broker {
     draining: AtomicBool,
 }
 
-/// Why no nodes are admitted.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum NotReady {
-    /// The broker is shutting down.
-    #[error("draining")]
-    Draining,
+/// Why no IDs are given out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum RedisProblem {
     /// Redis cannot be asked, or has lost what it had a moment ago.
-    #[error("redis_unavailable")]
-    RedisUnavailable,
+    Unavailable,
     /// Redis refuses a command that is needed.
-    #[error("redis_refuses")]
-    RedisRefuses(Refusal),
+    Refuses(Refusal),
 }
 
 impl Broker {
@@ -159,20 +154,27 @@ impl Broker {
         }
     }
 
-    /// Whether nodes are admitted now; if not, why.
-    ///
-    /// # Errors
-    /// The cause.
-    pub(crate) fn ready(&self) -> Result<(), NotReady> {
-        if self.is_draining() {
-            Err(NotReady::Draining)
-        } else if let Some(refusal) = self.directory.refusal() {
-            Err(NotReady::RedisRefuses(refusal))
-        } else if !self.directory.is_ready() {
-            Err(NotReady::RedisUnavailable)
-        } else {
-            Ok(())
+    /// Whether there may be other replicas, which share this one's Redis.
+    pub(crate) fn is_replica(&self) -> bool {
+        self.remote.is_some()
+    }
+
+    /// Returns what keeps Redis from giving out IDs, if anything does.
+    pub(crate) fn redis_problem(&self) -> Option<RedisProblem> {
+        if let Some(refusal) = self.directory.refusal() {
+            return Some(RedisProblem::Refuses(refusal));
         }
+        (!self.directory.is_ready()).then_some(RedisProblem::Unavailable)
+    }
+
+    /// Whether there is memory for newcomers.
+    pub(crate) fn has_memory(&self) -> bool {
+        self.memory.admits_newcomers()
+    }
+
+    /// Returns the webhooks that are set, and whether they are called at present.
+    pub(crate) fn webhooks(&self) -> impl Iterator<Item = (&'static str, bool)> {
+        self.webhooks.states()
     }
 
     /// The most bytes of the `data` in a handshake.
@@ -187,7 +189,8 @@ impl Broker {
         self.directory.close().await;
     }
 
-    fn is_draining(&self) -> bool {
+    /// Whether the broker is shutting down.
+    pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::SeqCst)
     }
 }

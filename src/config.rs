@@ -100,6 +100,8 @@ pub struct Config {
     pub webhooks: WebhookSettings,
     /// The cluster of replicas, if `REDIS_URL` makes this broker one of them.
     pub cluster: Option<ClusterSettings>,
+    /// Whether the broker counts as not ready while Redis is unavailable.
+    pub ready_requires_redis: bool,
     /// Discovery, if `STORAGE_TYPE` switches it on.
     pub discovery: Option<rondevu::Settings>,
     /// The peer-relay network.
@@ -172,6 +174,7 @@ impl Config {
             max_bytes_per_second: reader.rate("MAX_BYTES_PER_SECOND"),
         };
         let cluster = cluster::read(&mut reader);
+        let ready_requires_redis = reader.switch("READY_REQUIRES_REDIS");
         let config = Self {
             host: reader.parsed("HOST"),
             port: reader.parsed("PORT"),
@@ -215,6 +218,7 @@ impl Config {
                 link.write_timeout,
             ),
             cluster,
+            ready_requires_redis,
             peer_relay: PeerRelayConfig::read(&mut reader, link),
         };
         if let (Some(discovery), Some(path)) = (&config.discovery, &config.peer_relay.path)

@@ -141,7 +141,12 @@ impl Server {
             }
             None => None,
         };
-        let for_operators = http::operators_router(&broker, discovery.as_ref(), &metrics);
+        let for_operators = http::operators_router(
+            &broker,
+            discovery.as_ref(),
+            config.ready_requires_redis,
+            &metrics,
+        );
         let (for_operators, internal_app) = match internal {
             Some(_) => (None, for_operators.merge(http::health_route())),
             None => (Some(for_operators), Router::new()),

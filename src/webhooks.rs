@@ -40,7 +40,7 @@ pub(crate) use validity::Validity;
 use crate::metrics::Metrics;
 use crate::secret_url::SecretUrl;
 use client::Client;
-use hook::Hook;
+use hook::{Hook, HookHealth};
 use reply::Reply;
 
 /// The hooks' names in logs and metrics.
@@ -63,6 +63,8 @@ pub(crate) struct Webhooks {
     pub(crate) rtc_configuration: Option<RtcConfigurations>,
     /// Notified of every message.
     pub(crate) socket_message: Option<SocketMessages>,
+    /// How the calls of each hook that is set go, by its name.
+    health: Vec<(&'static str, HookHealth)>,
 }
 
 impl Webhooks {
@@ -75,9 +77,12 @@ impl Webhooks {
             return Ok(Self::default());
         }
         let client = Client::new(settings.calls.clone())?;
-        let hook = |name, url: &Option<SecretUrl>| {
+        let mut health = Vec::new();
+        let mut hook = |name, url: &Option<SecretUrl>| {
             let url = url.as_ref()?.expose().clone();
-            Some(Hook::new(client.clone(), name, url, metrics.clone()))
+            let hook = Hook::new(client.clone(), name, url, metrics.clone());
+            health.push((name, hook.health_handle()));
+            Some(hook)
         };
         Ok(Self {
             authentication: hook(AUTHENTICATION, &settings.authentication)
@@ -90,6 +95,12 @@ impl Webhooks {
                 .map(RtcConfigurations::new),
             socket_message: hook(SOCKET_MESSAGE, &settings.socket_message)
                 .map(|hook| SocketMessages::new(hook, metrics.clone())),
+            health,
         })
+    }
+
+    /// Returns the name of each hook that is set, and whether its server is called at present.
+    pub(crate) fn states(&self) -> impl Iterator<Item = (&'static str, bool)> {
+        self.health.iter().map(|(name, health)| (*name, health.is_called()))
     }
 }

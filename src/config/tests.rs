@@ -91,7 +91,7 @@ fn each_kind_of_wrong_value_is_a_error() {
             "REDIS_KEY_PREFIX" | "REDIS_SENTINEL_NAME" => &[],
             "REDIS_SENTINEL_USERNAME" | "REDIS_SENTINEL_PASSWORD" => &[],
             "REDIS_OUTAGE_GRACE_MS" => &milliseconds[1..],
-            "REDIS_REQUIRED_AT_START" => &switches,
+            "REDIS_REQUIRED_AT_START" | "READY_REQUIRES_REDIS" => &switches,
             "AUTHORIZATION_CACHE_TTL_MS" => &milliseconds[1..],
             "AUTHENTICATION_DATA_FORMAT" => &["json", "0"],
             "RTC_FALLBACK" => &["first", "1"],

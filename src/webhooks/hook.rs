@@ -41,10 +41,13 @@ pub(crate) struct Hook {
     /// Its own, so that one hook that hangs takes no permits from the others.
     permits: Permits,
     callers: Callers,
-    health: Mutex<Health>,
+    health: HookHealth,
 }
 
-/// How the last calls of a hook went.
+/// How the last calls of a hook went; a cheap handle.
+#[derive(Clone)]
+pub(super) struct HookHealth(Arc<Mutex<Health>>);
+
 struct Health {
     breaker: CircuitBreaker,
     log: FailureLog,
@@ -60,12 +63,12 @@ impl Hook {
         Self {
             permits: Permits::new(max_in_flight, max_waiting(max_in_flight)),
             callers: Callers::default(),
-            health: Mutex::new(Health {
+            health: HookHealth(Arc::new(Mutex::new(Health {
                 breaker: CircuitBreaker::new(FAILURES_TO_OPEN, OPEN_FOR),
                 log: FailureLog::default(),
                 average_duration: Duration::ZERO,
                 last_change: Instant::now(),
-            }),
+            }))),
             client,
             metrics,
             name,
@@ -191,8 +194,24 @@ impl Hook {
         outcome
     }
 
+    /// Returns a handle on how the calls go.
+    pub(super) fn health_handle(&self) -> HookHealth {
+        self.health.clone()
+    }
+
     fn health(&self) -> MutexGuard<'_, Health> {
-        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+        self.health.lock()
+    }
+}
+
+impl HookHealth {
+    /// Whether the server is called at present, and not left alone after many failures.
+    pub(super) fn is_called(&self) -> bool {
+        !self.lock().breaker.is_open()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Health> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

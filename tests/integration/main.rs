@@ -41,6 +41,7 @@ mod presence;
 mod program;
 mod proxies;
 mod rates;
+mod readiness;
 mod redis_modes;
 mod redis_outage;
 mod redis_outage_faults;

@@ -41,6 +41,12 @@ pub(super) const VARIABLES: &[Variable] = &[
         about: "Whether the start fails if Redis is unavailable. If not, the broker starts, rejects all nodes, and keeps trying.",
     },
     Variable {
+        name: "READY_REQUIRES_REDIS",
+        default: "true",
+        allowed: SWITCH,
+        about: "Whether /readyz is 503 while Redis is unavailable. If not, a load balancer keeps sending nodes, which this broker rejects itself until Redis is back.",
+    },
+    Variable {
         name: "REDIS_CA_FILE",
         default: "",
         allowed: "a file of certificates in PEM",
