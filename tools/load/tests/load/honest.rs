@@ -51,6 +51,16 @@ async fn fan_in() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn floods_of_every_kind() {
+    for what in ["messages", "unread", "long", "presence", "pings"] {
+        // Counted from the first byte on: at least what the kernel takes.
+        let json = well(&format!("flood --nodes 2 --what {what} --seconds 1 --warmup 0")).await;
+        assert_eq!((&json["mode"], &json["unit"]), (&"flood".into(), &"frames".into()));
+        assert_eq!(json["settings"]["what"], what);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn presence() {
     let json = well("presence --pairs 4 --ids 9 --seconds 1 --warmup 0.2").await;
     assert_eq!(json["unit"], "questions");
