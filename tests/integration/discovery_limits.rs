@@ -224,6 +224,31 @@ async fn an_address_has_a_share_of_all_unfinished_bodies() {
     );
 }
 
+#[tokio::test]
+async fn a_code_that_a_client_chooses_is_its_own() {
+    let server = start_discovery(&[]).await;
+    let mut alice = Web::of(server.address(), "https://a.test").await;
+    let mut eve = Web::of(server.address(), "https://e.test").await;
+    let offered = json!({"peerId": "i", "offer": "o", "code": "my-room.1"});
+    assert_eq!(alice.post("/t/offer", &offered).await.json(), json!({"code": "my-room.1"}));
+    for web in [&mut alice, &mut eve] {
+        let second = json!({"info": "x", "offer": "x", "code": "my-room.1"});
+        let taken = web.post("/t/offer", &second).await;
+        assert_eq!(taken.status, 409);
+        assert_eq!(taken.json()["error"], "Code is already in use");
+    }
+    let poll = json!({"code": "my-room.1", "side": "answerer"});
+    assert_eq!(alice.post("/poll", &poll).await.json()["offer"], "o");
+    assert_eq!(eve.post("/poll", &poll).await.status, 404);
+    let longest = "x".repeat(64);
+    for (code, status) in [(&*longest, 200), ("", 200), (&format!("{longest}x"), 400), ("a b", 400)]
+    {
+        let offered = json!({"info": "i", "offer": "o", "code": code});
+        assert_eq!(alice.post("/t/offer", &offered).await.status, status, "{code}");
+    }
+    assert_eq!(metric(&server, &refused("offer", "code_taken")), 2.0);
+}
+
 /// Offers of 250 KB, and how many of them a topic gets.
 const LONG: usize = 250_000;
 const LONG_OFFERS: usize = 16;

@@ -92,6 +92,9 @@ impl Default for StoreLimits {
 /// Why an operation failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
+    /// Another session has the code.
+    #[error("another session has the code")]
+    CodeTaken,
     /// There is no such session, or it belongs to another origin.
     #[error("there is no such session")]
     NotFound,
@@ -216,7 +219,7 @@ impl Store {
     /// Stores a new session.
     ///
     /// # Errors
-    /// There may be too many, or the store may be unavailable.
+    /// Its code may be taken, there may be too many, or the store may be unavailable.
     pub async fn create(&self, session: NewSession) -> Result<(), StoreError> {
         match &self.backend {
             Backend::Memory(memory) => {

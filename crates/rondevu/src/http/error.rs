@@ -35,6 +35,8 @@ pub(super) enum ApiError {
     BadWait,
     #[error("Origin header must be 1024 bytes or less")]
     OriginTooLong,
+    #[error("Code is already in use")]
+    CodeTaken,
     #[error("Session not found, expired, or origin mismatch")]
     NotFound,
     #[error("Method not allowed")]
@@ -86,6 +88,7 @@ impl ApiError {
             MissingTopic | MissingInfo | MissingOffer | MissingCode | TopicTooLong
             | InfoTooLong | BadSide | NothingGiven | BothGiven | BadWait | OriginTooLong
             | BodyBroken => StatusCode::BAD_REQUEST,
+            CodeTaken => StatusCode::CONFLICT,
             NotFound => StatusCode::NOT_FOUND,
             MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
@@ -124,6 +127,7 @@ impl ApiError {
             TooManyCandidates => "too_many_candidates",
             SessionTooLarge => "session_too_large",
             TooManyBytes => "too_many_bytes",
+            CodeTaken => "code_taken",
             NotFound => "not_found",
             MethodNotAllowed => "bad_method",
             BodyTooSlow => "body_too_slow",
@@ -182,6 +186,7 @@ impl IntoResponse for ApiError {
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
+            StoreError::CodeTaken => Self::CodeTaken,
             StoreError::NotFound => Self::NotFound,
             StoreError::TooManySessions => Self::TooManySessions,
             StoreError::TooManyOfOrigin => Self::TooManyOfOrigin,

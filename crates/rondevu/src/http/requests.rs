@@ -28,6 +28,9 @@ pub(super) struct OfferRequest {
     /// The offerer's description, which the server does not interpret.
     #[schema(value_type = String, min_length = 1)]
     pub(super) offer: JsonText,
+    /// The code that the session shall have; if it is not given, a random one.
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._~-]+$")]
+    pub(super) code: Option<Code>,
 }
 
 impl FromBody for OfferRequest {
@@ -39,7 +42,14 @@ impl FromBody for OfferRequest {
             return Err(ApiError::InfoTooLong);
         }
         let offer = fields.offer.and_then(JsonText::new).ok_or(ApiError::MissingOffer)?;
-        Ok(Self { info, offer })
+        let code = match fields.code.map(RawValue::get) {
+            None | Some("null" | r#""""#) => None,
+            Some(json) => {
+                let code = serde_json::from_str::<String>(json).ok();
+                Some(code.and_then(|code| Code::parse(&code)).ok_or(ApiError::MissingCode)?)
+            }
+        };
+        Ok(Self { info, offer, code })
     }
 }
 
@@ -197,6 +207,18 @@ mod tests {
             );
         }
         assert_eq!(error(r#"{"peerId":1,"offer":"o"}"#), ApiError::MissingInfo);
+        let code = |code: &str| {
+            let body = format!(r#"{{"info":"i","offer":"o","code":{code}}}"#);
+            OfferRequest::parse(body.as_bytes()).map(|offer| offer.code.map(|it| it.to_string()))
+        };
+        for none in ["null", r#""""#] {
+            assert_eq!(code(none), Ok(None), "{none}");
+        }
+        assert_eq!(code(r#""r\u006fom-1""#), Ok(Some("room-1".into())));
+        let too_long = format!("\"{}\"", "x".repeat(65));
+        for wrong in ["1", "{}", r#""a b""#, r#""\ud800""#, &too_long] {
+            assert_eq!(code(wrong), Err(ApiError::MissingCode), "{wrong}");
+        }
     }
 
     #[test]
@@ -222,7 +244,7 @@ mod tests {
         let poll = |code: &str| {
             PollRequest::parse(format!(r#"{{"code":{code},"side":"answerer"}}"#).as_bytes())
         };
-        for code in [r#""x""#, r#""\ud800""#, r#""{0}""#] {
+        for code in [r#""a b""#, r#""\ud800""#, r#""{0}""#] {
             assert_eq!(poll(code), Err(ApiError::NotFound), "{code}");
         }
         assert!(poll(&format!("\"{CODE}\"")).is_ok());

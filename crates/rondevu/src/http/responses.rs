@@ -10,7 +10,7 @@ use crate::model::{Clock, Code, JsonText, Page, Session, Side, Timestamp, TopicC
 #[serde(rename_all = "camelCase")]
 pub(super) struct ListedSession {
     /// The session's code.
-    #[schema(value_type = String, format = "uuid")]
+    #[schema(value_type = String)]
     code: Code,
     /// What the offerer says about itself.
     #[schema(value_type = String)]
@@ -90,7 +90,7 @@ impl TopicsReply {
 /// The code of a new session.
 #[derive(Serialize, ToSchema)]
 pub(super) struct OfferReply {
-    #[schema(value_type = String, format = "uuid")]
+    #[schema(value_type = String)]
     pub(super) code: Code,
 }
 

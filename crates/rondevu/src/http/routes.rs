@@ -123,9 +123,9 @@ pub(super) async fn offer(
     Caller(origin): Caller,
     Client(address): Client,
     topic: Topic,
-    Body(OfferRequest { info, offer }): Body<OfferRequest>,
+    Body(OfferRequest { info, offer, code }): Body<OfferRequest>,
 ) -> Result<Json<OfferReply>, ApiError> {
-    let (code, created_at) = (Code::random(), context.store.clock().now());
+    let (code, created_at) = (code.unwrap_or_else(Code::random), context.store.clock().now());
     let expires_at = created_at.after(context.session_timeout);
     let session = NewSession { code, origin, topic, info, offer, created_at, expires_at };
     let storing = address.store(Share { sessions: 1, bytes: session.bytes() })?;

@@ -102,6 +102,33 @@ pub(super) async fn a_stored_session_is_returned_unchanged(store: Store) {
     assert_eq!(found, expected);
 }
 
+pub(super) async fn a_code_belongs_to_one_session_at_a_time(store: Store) {
+    let first = session("a", "t", CREATED, EXPIRES);
+    store.create(first.clone()).await.unwrap();
+    let mut second = session("b", "u", Timestamp(1_001), Timestamp(3_000));
+    second.code = first.code;
+    assert_eq!(store.create(second.clone()).await, Err(StoreError::CodeTaken));
+    assert_eq!(store.get(first.code, &first.origin, CREATED).await, Ok(first.as_session()));
+    assert_eq!(codes(&store, "b", "u", CREATED).await, []);
+    // Of many at the same time one gets it.
+    let mut created = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let mut new = session("c", "t", CREATED, EXPIRES);
+        new.code = Code::parse("chosen").unwrap();
+        new.info = text(&new.offer.as_json().len().to_string());
+        new.offer = text(&Code::random().to_string());
+        let store = store.clone();
+        created.spawn(async move { store.create(new).await });
+    }
+    let created = created.join_all().await;
+    assert_eq!(created.iter().filter(|created| created.is_ok()).count(), 1, "{created:?}");
+    assert_eq!(codes(&store, "c", "t", CREATED).await.len(), 1);
+    // It is free again when its session has expired.
+    (second.created_at, second.expires_at) = (EXPIRES, Timestamp(3_000));
+    store.create(second.clone()).await.unwrap();
+    assert_eq!(store.get(second.code, &second.origin, EXPIRES).await, Ok(second.as_session()));
+}
+
 pub(super) async fn a_list_has_unanswered_sessions_of_one_origin_newest_first(store: Store) {
     let first = create(&store, "a", "t").await;
     let second = create(&store, "a", "t").await;
@@ -333,6 +360,7 @@ macro_rules! contract {
     ($empty:expr) => {
         $crate::store::contract::contract!($empty;
             a_stored_session_is_returned_unchanged,
+            a_code_belongs_to_one_session_at_a_time,
             a_list_has_unanswered_sessions_of_one_origin_newest_first,
             topics_are_paged_in_the_order_of_their_bytes,
             sessions_of_other_origins_are_not_found,

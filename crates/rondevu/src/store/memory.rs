@@ -12,7 +12,7 @@ mod quota;
 mod stored;
 
 use std::collections::hash_map::RandomState;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{BuildHasher, Hash};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -47,7 +47,9 @@ struct Inner {
 #[derive(Default)]
 struct Codes {
     sessions: HashMap<Code, Arc<StoredSession>>,
-    /// The same sessions in the order in which they expire.
+    /// The codes of sessions that are prepared.
+    pending: HashSet<Code>,
+    /// The stored sessions in the order in which they expire.
     expiring: BTreeMap<(Timestamp, u64), Code>,
 }
 
@@ -85,7 +87,13 @@ impl MemoryStore {
 
     /// Reserves the quota for a new session, which is invisible until it is committed.
     pub(super) fn prepare(&self, session: &NewSession) -> Result<PendingSession, StoreError> {
+        let mut codes = lock(self.codes(session.code));
+        if codes.sessions.contains_key(&session.code) || codes.pending.contains(&session.code) {
+            return Err(StoreError::CodeTaken);
+        }
         self.0.quota.reserve_session(&session.origin, session.bytes())?;
+        codes.pending.insert(session.code);
+        drop(codes);
         let number = self.0.next.fetch_add(1, Ordering::Relaxed);
         let exchange = Exchange { bytes: session.bytes(), ..Exchange::default() };
         let stored =
@@ -129,6 +137,7 @@ impl MemoryStore {
                 .or_default()
                 .insert((*created_at, stored.number), stored.clone());
         }
+        codes.pending.remove(code);
         codes.expiring.insert((*expires_at, stored.number), *code);
         codes.sessions.insert(*code, stored.clone());
     }
@@ -281,6 +290,13 @@ impl MemoryStore {
         self.release(stored);
     }
 
+    /// Releases what was reserved for a session that was not committed.
+    fn discard(&self, stored: &StoredSession) {
+        lock(self.codes(stored.session.code)).pending.remove(&stored.session.code);
+        let bytes = lock(&stored.exchange).bytes;
+        self.0.quota.release_session(&stored.session.origin, bytes);
+    }
+
     fn find(
         &self,
         code: Code,
@@ -332,7 +348,7 @@ impl MemoryStore {
             && self.0.listed.iter().all(|shard| lock(shard).is_empty())
             && self.0.by_code.iter().all(|shard| {
                 let codes = lock(shard);
-                codes.sessions.is_empty() && codes.expiring.is_empty()
+                codes.sessions.is_empty() && codes.expiring.is_empty() && codes.pending.is_empty()
             })
     }
 
@@ -342,55 +358,4 @@ impl MemoryStore {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::contract::{self, contract};
-    use super::*;
-
-    contract!(contract::in_memory());
-
-    #[test]
-    fn expired_sessions_leave_nothing() {
-        let store = MemoryStore::new(contract::LIMITS);
-        let session = contract::session("a", "t", Timestamp(1), Timestamp(5));
-        let (code, origin) = (session.code, session.origin.clone());
-        let text = contract::text("x");
-        store.create(&session).unwrap();
-        store.add_candidate(code, &origin, Side::Offerer, text.clone(), Timestamp(2)).unwrap();
-        store.add_answer(code, &origin, text.clone(), Timestamp(2)).unwrap();
-        store.add_answer(code, &origin, text, Timestamp(2)).unwrap();
-        assert_eq!((store.clean_up(Timestamp(4)), store.clean_up(Timestamp(5))), (1, 0));
-        assert!(store.is_empty());
-    }
-
-    #[test]
-    fn changes_that_are_not_committed_leave_nothing() {
-        let store = MemoryStore::new(contract::LIMITS);
-        let session = contract::session("a", "t", Timestamp(1), Timestamp(5));
-        drop(store.prepare(&session).unwrap());
-        assert!(store.is_empty());
-        store.create(&session).unwrap();
-        let prepare = |kind, text| {
-            store.prepare_text(
-                session.code,
-                &session.origin,
-                kind,
-                contract::text(text),
-                Timestamp(1),
-            )
-        };
-        let half = "x".repeat(MAX_SESSION_BYTES / 2);
-        for _ in 0..2 * MAX_CANDIDATES {
-            drop(prepare(Kind::Candidate(Side::Offerer), &half).unwrap());
-            drop(prepare(Kind::Answer, &half).unwrap());
-        }
-        assert_eq!(
-            store.get(session.code, &session.origin, Timestamp(1)),
-            Ok(session.as_session())
-        );
-        // The quota of both is released once, whichever is first.
-        let pending = prepare(Kind::Candidate(Side::Offerer), "x").unwrap();
-        store.clean_up(Timestamp(5));
-        assert_eq!(pending.commit(), Err(StoreError::NotFound));
-        assert!(store.is_empty());
-    }
-}
+mod tests;

@@ -85,11 +85,17 @@ impl Notifications {
 
     /// Sends a new session to the subscribers of its topic.
     pub(super) fn created(&self, origin: Origin, topic: Topic, session: Session) {
+        self.reused(session.code);
         let stream = lock(&self.0.streams).get(&(origin, topic)).cloned();
         if let Some(stream) = stream {
             // Fails if the last subscriber has just left.
             let _ = stream.send(Queued { session: session.into(), since: Instant::now() });
         }
+    }
+
+    /// A new session may have a code that an expired one had.
+    pub(super) fn reused(&self, code: Code) {
+        self.0.shown.invalidate(&code);
     }
 
     /// Whether anybody subscribes to a topic.

@@ -43,8 +43,7 @@ impl PendingSession {
 impl Drop for PendingSession {
     fn drop(&mut self) {
         if !self.is_committed {
-            let bytes = lock(&self.stored.exchange).bytes;
-            self.store.0.quota.release_session(&self.stored.session.origin, bytes);
+            self.store.discard(&self.stored);
         }
     }
 }

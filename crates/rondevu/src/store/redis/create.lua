@@ -4,7 +4,7 @@
 -- ARGV[9]: when it expires. ARGV[10]: the TTL of its keys in milliseconds.
 -- ARGV[11]: the most sessions. ARGV[12]: the most of an origin. ARGV[13]: the most bytes of all.
 -- ARGV[14]: the most sessions that are removed to release bytes.
--- Returns 'done', or why not: 'too_many_sessions', 'too_many_bytes', 'too_many_of_origin'.
+-- Returns 'done', or why not: 'code_taken', 'too_many_sessions', 'too_many_bytes', 'too_many_of_origin'.
 local code, place, bytes, ttl = ARGV[3], ARGV[4], tonumber(ARGV[7]), ARGV[10]
 local origin, topic = parts(place)
 local session, of_origin = session_key(code), KEYS[1] .. 'origin:' .. origin
@@ -12,8 +12,17 @@ local topics = KEYS[1] .. 'topics:' .. origin
 local listed, listed_ends = KEYS[1] .. 'listed:' .. place, KEYS[1] .. 'ends:' .. place
 
 if redis.call('EXISTS', session) == 1 then
-  -- The reply was lost, and the library has sent the command again.
-  return 'done'
+  local found = redis.call('HMGET', session, 'place', 'info', 'offer', 'created', 'expires')
+  if found[1] == place and found[2] == ARGV[5] and found[3] == ARGV[6] and found[4] == ARGV[8] then
+    -- The reply was lost, and the library has sent the command again.
+    return 'done'
+  end
+  if tonumber(found[5]) <= tonumber(ARGV[8]) then
+    clean_up(ARGV[8], ARGV[14])
+  end
+  if redis.call('EXISTS', session) == 1 then
+    return 'code_taken'
+  end
 end
 local function has_room()
   return tonumber(redis.call('HGET', totals, 'bytes') or 0) + bytes <= tonumber(ARGV[13])

@@ -90,6 +90,7 @@ fn receive(
     let Ok(message) = serde_json::from_slice::<Message<'_>>(message) else { return };
     let Some(code) = Code::parse(&message.code).filter(|_| message.from != replica) else { return };
     let Some((origin, topic)) = &message.new_in else { return notifications.updated(code) };
+    notifications.reused(code);
     let (origin, topic) = (Origin::stored(origin), Topic::stored(topic.clone().into_owned()));
     if notifications.has_stream(&origin, &topic)
         && unfetched.try_send((code, origin, topic)).is_err()

@@ -12,6 +12,7 @@ pub(super) fn done(value: &Value) -> Result<(), StoreError> {
     Err(match outcome.as_slice() {
         b"done" => return Ok(()),
         b"not_found" => StoreError::NotFound,
+        b"code_taken" => StoreError::CodeTaken,
         b"too_many_sessions" => StoreError::TooManySessions,
         b"too_many_of_origin" => StoreError::TooManyOfOrigin,
         b"too_many_candidates" => StoreError::TooManyCandidates,
