@@ -198,6 +198,14 @@ impl FrameScanner {
     /// Takes what belongs to the next frame's header; the frame is there once that is complete.
     fn read_header(&mut self, bytes: &[u8]) -> usize {
         let mut taken = 0;
+        if self.header_bytes == 0
+            && let Some(header) = bytes.first_chunk()
+        {
+            // All of it is there, whatever its length.
+            self.header = *header;
+            taken = header_length(header);
+            self.header_bytes = taken as u8;
+        }
         while self.header_bytes < 2 || usize::from(self.header_bytes) < header_length(&self.header)
         {
             let Some(&byte) = bytes.get(taken) else { return taken };
