@@ -28,7 +28,7 @@ pub(super) const VARIABLES: &[Variable] = &[
         name: "INTERNAL_ADDR",
         default: "",
         allowed: "an IP address with a port, such as 127.0.0.1:9090",
-        about: "A second address to listen on, for operators: /metrics, /readyz and /health are served there, without limits, and /metrics and /readyz no longer on the main port.",
+        about: "A second address to listen on, for operators: /metrics, /readyz, /livez and /health are served there, without limits, and only /health is still served on the main port.",
     },
     Variable {
         name: "ALLOWED_ORIGINS",
