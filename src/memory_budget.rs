@@ -8,6 +8,8 @@
 //!
 //! The hot path only loads a level that rarely changes.
 
+use std::fs::File;
+use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
@@ -114,10 +116,16 @@ impl MemoryBudget {
     }
 }
 
+/// More than the state of a process takes; it is read in one piece.
+const STATUS_BYTES: usize = 4096;
+
 /// How much memory the process has: proc(5), `/proc/self/status`. (`statm` counts in pages, whose size
 /// differs between machines.)
 fn resident_bytes() -> Option<u64> {
-    bytes_of(&std::fs::read_to_string("/proc/self/status").ok()?, "VmRSS:")
+    // It is read all the time, so not into memory of its own.
+    let mut status = [0; STATUS_BYTES];
+    let length = File::open("/proc/self/status").ok()?.read(&mut status).ok()?;
+    bytes_of(&String::from_utf8_lossy(&status[..length]), "VmRSS:")
 }
 
 /// Returns the value of a line like `VmRSS:     7184 kB`, in bytes.

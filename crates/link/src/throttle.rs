@@ -15,8 +15,8 @@ use crate::packet::Packet;
 
 /// What is passed on in one turn, in messages and bytes: whichever is reached first ends it. Both take
 /// about as long, a tenth of a millisecond. With 16 KB a relay of messages of 16 KB would cost twice
-/// the CPU time: each would be written to its receiver alone. A read of
-/// 64 KB fits into a turn, with the headers that the link adds.
+/// the CPU time: each would be written to its receiver alone. A read of 64 KB fits into a turn, with
+/// the headers that the link adds.
 const TURN_MESSAGES: u64 = 32;
 const TURN_BYTES: usize = 72 * 1024;
 
