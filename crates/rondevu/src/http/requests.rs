@@ -28,8 +28,8 @@ pub(super) struct OfferRequest {
     /// The offerer's description, which the server does not interpret.
     #[schema(value_type = String, min_length = 1)]
     pub(super) offer: JsonText,
-    /// The code that the session shall have; if it is not given, a random one.
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._~-]+$")]
+    /// The code that the session shall have; if it is not given or empty, a random one.
+    #[schema(value_type = Option<String>, max_length = 64, pattern = "^[A-Za-z0-9._~-]*$")]
     pub(super) code: Option<Code>,
 }
 
