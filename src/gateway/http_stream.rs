@@ -3,12 +3,15 @@
 //! A request's head must come within a few seconds of its first byte. Between two requests a
 //! connection may be idle for longer: proxies keep theirs for a minute or so, and a request that they
 //! send just as the connection is closed is lost. hyper knows one deadline for both.
+//!
+//! An idle connection takes a place that others may need. While most places are taken, it has no more
+//! time than a request's head.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
@@ -16,6 +19,7 @@ use axum::response::Response;
 use bytes::{Buf, BytesMut};
 use futures_util::task::AtomicWaker;
 use hyper::body::{Frame, SizeHint};
+use link::LinkSet;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -27,8 +31,12 @@ pub(super) struct HttpStream<S> {
     progress: Progress,
     head_timeout: Duration,
     idle_timeout: Duration,
+    /// All connections, which have a limited number of places.
+    links: LinkSet,
     /// The state that the deadline was set for.
     timed: State,
+    /// When an idle connection ends at the latest.
+    idle_until: Instant,
     deadline: Pin<Box<Sleep>>,
 }
 
@@ -129,10 +137,20 @@ impl<S> HttpStream<S> {
         read_ahead: BytesMut,
         progress: Progress,
         (head_timeout, idle_timeout): (Duration, Duration),
+        links: LinkSet,
     ) -> Self {
-        let deadline = Box::pin(sleep_until(Instant::now() + head_timeout));
-        let timed = State::Head;
-        Self { stream, read_ahead, progress, head_timeout, idle_timeout, timed, deadline }
+        let idle_until = Instant::now() + head_timeout;
+        Self {
+            stream,
+            read_ahead,
+            progress,
+            head_timeout,
+            idle_timeout,
+            links,
+            timed: State::Head,
+            idle_until,
+            deadline: Box::pin(sleep_until(idle_until)),
+        }
     }
 
     pub(super) fn into_inner(self) -> S {
@@ -144,10 +162,26 @@ impl<S> HttpStream<S> {
         if std::mem::replace(&mut self.timed, state) == state {
             return;
         }
+        let now = Instant::now();
         match state {
-            State::Head => self.deadline.as_mut().reset(Instant::now() + self.head_timeout),
-            State::Idle => self.deadline.as_mut().reset(Instant::now() + self.idle_timeout),
+            State::Head => self.deadline.as_mut().reset(now + self.head_timeout),
+            State::Idle => {
+                self.idle_until = now + self.idle_timeout;
+                self.deadline.as_mut().reset(self.idle_until.min(now + self.head_timeout));
+            }
             State::Answering => {}
+        }
+    }
+
+    /// Waits until the connection has been idle for too long.
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            ready!(self.deadline.as_mut().poll(cx));
+            let now = Instant::now();
+            if now >= self.idle_until || self.links.is_crowded() {
+                return Poll::Ready(());
+            }
+            self.deadline.as_mut().reset(self.idle_until.min(now + self.head_timeout));
         }
     }
 }
@@ -176,9 +210,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for HttpStream<S> {
                 this.progress.set(State::Head);
                 this.set_deadline(State::Head);
             }
-            (State::Head | State::Idle, Poll::Pending) => {
-                return this.deadline.as_mut().poll(cx).map(Ok);
-            }
+            (State::Head, Poll::Pending) => return this.deadline.as_mut().poll(cx).map(Ok),
+            (State::Idle, Poll::Pending) => return this.poll_idle(cx).map(Ok),
             _ => {}
         }
         polled

@@ -217,7 +217,8 @@ impl Listener {
         let idle_timeout = self.addresses.settings.http_idle_timeout;
         let head_timeout = if rejection.is_none() { HEAD_TIMEOUT } else { REFUSED_HEAD_TIMEOUT };
         let timeouts = (head_timeout, idle_timeout);
-        let stream = HttpStream::new(link, read_ahead, progress.clone(), timeouts);
+        let stream =
+            HttpStream::new(link, read_ahead, progress.clone(), timeouts, self.links.clone());
         let connection = http1::Builder::new()
             .max_buf_size(MAX_HEAD_BYTES)
             .serve_connection(TokioIo::new(stream), service);

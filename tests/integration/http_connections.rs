@@ -26,6 +26,23 @@ async fn a_connection_on_which_nobody_asks_is_closed() {
 }
 
 #[tokio::test]
+async fn idle_connections_give_up_their_places_when_most_are_taken() {
+    let server = start_discovery(&[("HTTP_IDLE_TIMEOUT_MS", "3600000"), ("MAX_CONNECTIONS", "8")]);
+    let server = server.await;
+    let mut kept = Vec::new();
+    for _ in 0..6 {
+        let mut web = Web::open(server.address()).await;
+        assert_eq!(web.get("/").await.status, 200);
+        kept.push(web);
+    }
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    assert_eq!(server.connections(), 6, "three quarters of the places may be taken");
+    let _nodes =
+        [Node::connect(server.address(), "a").await, Node::connect(server.address(), "b").await];
+    eventually("places for others", || server.connections() <= 6).await;
+}
+
+#[tokio::test]
 async fn a_head_that_is_begun_must_come_soon() {
     let server = start_discovery(&[("HTTP_IDLE_TIMEOUT_MS", "3600000")]).await;
     let mut first = Web::open(server.address()).await;

@@ -125,6 +125,11 @@ impl LinkSet {
         self.len() >= self.0.max_links
     }
 
+    /// Whether more than three quarters of the links that there may be are open.
+    pub fn is_crowded(&self) -> bool {
+        self.len() > self.0.max_links / 4 * 3
+    }
+
     /// Whether no link is open.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -22,7 +22,7 @@ pub(super) const VARIABLES: &[Variable] = &[
         name: "HTTP_IDLE_TIMEOUT_MS",
         default: "75000",
         allowed: MILLISECONDS,
-        about: "How long a connection may be idle between two HTTP requests; it should be longer than the idle timeout of proxies. The head of a request must arrive within 5 s after its first byte, that of the first request within 5 s after the connection was opened.",
+        about: "How long a connection may be idle between two HTTP requests; it should be longer than the idle timeout of proxies. It is 5 s while more than three quarters of MAX_CONNECTIONS are open. The head of a request must arrive within 5 s after its first byte, that of the first request within 5 s after the connection was opened.",
     },
     Variable {
         name: "INTERNAL_ADDR",
