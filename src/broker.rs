@@ -44,7 +44,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use redis_session::Refusal;
 
-use crate::delivery::{LocalConnections, Remote};
+use crate::delivery::{Clients, LocalConnections, Remote};
 use crate::directory::Directory;
 use crate::memory_budget::MemoryBudget;
 use crate::metrics::Metrics;
@@ -82,6 +82,7 @@ pub(crate) struct Broker {
     settings: BrokerSettings,
     directory: Directory,
     connections: LocalConnections,
+    clients: Clients,
     /// The connection to other replicas, if there may be any.
     remote: Option<Remote>,
     /// The peer-relay network, if nodes are bridged to it.
@@ -122,6 +123,7 @@ impl Broker {
             settings,
             directory,
             connections: LocalConnections::default(),
+            clients: Clients::default(),
             remote,
             peer: None,
             pairs: OpenPairs::new(),

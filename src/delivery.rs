@@ -1,12 +1,17 @@
 //! Hands a message to the connection that owns its receiver's ID.
 //!
+//! - `connection`: one connection; `clients`: the programs that nodes run.
 //! - `local`: the connections of this replica.
 //! - `remote`: those of other replicas.
 
+mod clients;
+mod connection;
 mod local;
 mod remote;
 
-pub(crate) use local::{Connection, LocalConnections};
+pub(crate) use clients::Clients;
+pub(crate) use connection::{Connection, Traffic};
+pub(crate) use local::LocalConnections;
 pub(crate) use remote::{
     HolderStatus, Newcomer, OnReply, Remote, RemoteMessage, ReplyTo, TakeoverProbe, Ticket,
 };

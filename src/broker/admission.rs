@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::pairs::OpenPairs;
 use super::{Broker, Session};
-use crate::delivery::{Connection, HolderStatus, LocalConnections, Newcomer};
+use crate::delivery::{Connection, HolderStatus, LocalConnections, Newcomer, Traffic};
 use crate::directory::{AcquireError, Lease};
 use crate::metrics::Metrics;
 use crate::node::{ConnectionId, Logged, NodeId, Owner};
@@ -94,7 +94,8 @@ impl Broker {
         drop(permit);
         let node = handshake.id.clone();
         let owner = Owner { replica: self.replica, connection: ConnectionId::next() };
-        let connection = Connection::new(link.clone());
+        let client = self.clients.intern(&handshake.runtime, &handshake.version);
+        let connection = Connection::new(link.clone(), client);
         let newcomer = self.newcomer(false);
         if let Some(lease) = self.acquire(&node, owner, newcomer).await? {
             self.register(lease, connection.clone());
@@ -258,7 +259,7 @@ impl Broker {
     /// Attaches the lease to the link, so that the ID is released however the link ends.
     fn register(&self, lease: Lease, connection: Connection) {
         let link = connection.link().clone();
-        self.connections.register(lease.node().clone(), lease.owner(), connection);
+        self.connections.register(lease.node().clone(), lease.owner(), connection.clone());
         if self.is_draining() {
             // The drain may have looked over the connections just before this one was there.
             link.close(CloseReason::Draining);
@@ -266,7 +267,7 @@ impl Broker {
         self.metrics.admission();
         let registration = Registration {
             lease,
-            link: link.clone(),
+            connection,
             began: Instant::now(),
             connections: self.connections.clone(),
             pairs: self.pairs.clone(),
@@ -280,7 +281,7 @@ impl Broker {
 /// A registered connection. Dropped when it ends, or when it loses its ID to a newcomer.
 struct Registration {
     lease: Lease,
-    link: LinkHandle,
+    connection: Connection,
     began: Instant,
     connections: LocalConnections,
     pairs: OpenPairs,
@@ -297,11 +298,12 @@ impl Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         let (node, owner) = (self.lease.node(), self.lease.owner());
+        let Traffic { bytes_in: bytes_read, bytes_out: bytes_written, .. } =
+            self.connection.traffic();
         let connection = owner.connection;
         self.connections.unregister(node, connection);
         self.pairs.forget(node, owner);
         self.metrics.departure(self.reason);
-        let (bytes_read, bytes_written) = self.link.traffic();
         let seconds = self.began.elapsed().as_secs();
         let reason = self.reason.label();
         tracing::info!(target: CONNECTIONS, ?node, %connection, reason, seconds, bytes_read, bytes_written, "node left");

@@ -127,6 +127,7 @@ impl Session {
     /// Relays a message. The checks have a fixed order, which decides between two acks that would
     /// both fit.
     fn relay(&self, event: Event, payload: Option<Payload<'_>>, ack_id: Option<i64>) {
+        self.connection.record_message();
         let broker = &self.broker;
         let (envelope, payload) = match broker.check(&self.sender, event, payload) {
             Ok(checked) => checked,

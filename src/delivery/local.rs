@@ -5,11 +5,11 @@
 
 use std::sync::Arc;
 
-use super::Outcome;
+use super::{Connection, Outcome};
 use crate::node::{ConnectionId, NodeId, Owner};
 use crate::protocol::JsonString;
 use crate::sharded::ShardedMap;
-use link::{CloseReason, LinkHandle, SendError};
+use link::LinkHandle;
 
 /// All connections of this replica; a cheap handle.
 #[derive(Clone)]
@@ -31,12 +31,6 @@ enum Stage {
     Connecting,
     /// Its node has been greeted and is routable.
     Greeted,
-}
-
-/// A cheap handle for sending to a node's connection. It does not keep the connection open.
-#[derive(Debug, Clone)]
-pub(crate) struct Connection {
-    link: LinkHandle,
 }
 
 impl LocalConnections {
@@ -70,7 +64,7 @@ impl LocalConnections {
         let is_displaced = shard.get(node).is_some_and(|registered| {
             registered.owner.connection == connection && registered.stage == Stage::Upgraded
         });
-        is_displaced.then(|| shard.remove(node)).flatten().map(|it| it.connection.link)
+        is_displaced.then(|| shard.remove(node)).flatten().map(|it| it.connection.link().clone())
     }
 
     /// Greets the node and lets its connection be sent to, in one step: nothing can be delivered
@@ -85,7 +79,7 @@ impl LocalConnections {
     ) -> bool {
         match self.0.write(node.as_str()).get_mut(node) {
             Some(registered) if registered.owner.connection == connection => {
-                let outcome = registered.connection.send_event(event, argument);
+                let outcome = registered.connection.notify(event, argument);
                 let is_greeted = outcome == Outcome::Delivered;
                 if is_greeted {
                     registered.stage = Stage::Greeted;
@@ -109,7 +103,7 @@ impl LocalConnections {
     pub(crate) fn link(&self, node: &NodeId, connection: ConnectionId) -> Option<LinkHandle> {
         let shard = self.0.read(node.as_str());
         let registered = shard.get(node)?;
-        (registered.owner.connection == connection).then(|| registered.connection.link.clone())
+        (registered.owner.connection == connection).then(|| registered.connection.link().clone())
     }
 
     /// The connection of `node` that can be sent to, and the owner that it is.
@@ -142,7 +136,7 @@ impl LocalConnections {
 
     /// The links of all registered connections.
     pub(crate) fn links(&self) -> Vec<LinkHandle> {
-        self.0.collect(|_, registered| registered.connection.link.clone())
+        self.0.collect(|_, registered| registered.connection.link().clone())
     }
 
     fn greeted<T>(&self, node: &str, get: impl FnOnce(&NodeId, &Registered) -> T) -> Option<T> {
@@ -161,38 +155,5 @@ impl Registered {
 impl Default for LocalConnections {
     fn default() -> Self {
         Self(Arc::new(ShardedMap::new()))
-    }
-}
-
-impl Connection {
-    /// Creates a connection whose frames leave by `link`.
-    pub(crate) fn new(link: LinkHandle) -> Self {
-        Self { link }
-    }
-
-    /// The link below.
-    pub(crate) fn link(&self) -> &LinkHandle {
-        &self.link
-    }
-
-    /// Queues an event with one argument.
-    pub(crate) fn send_event(&self, event: &str, argument: JsonString<'_>) -> Outcome {
-        match self.link.send_event(event, argument.as_str()) {
-            Ok(()) => Outcome::Delivered,
-            Err(SendError::QueueFull) => Outcome::QueueFull,
-            Err(SendError::Closed) => Outcome::NotHere,
-        }
-    }
-
-    /// Queues an acknowledgement.
-    pub(crate) fn send_ack(&self, ack_id: i64, argument: JsonString<'_>) {
-        self.link.send_ack(ack_id, argument.as_str());
-    }
-
-    /// Disconnects a node: sends Socket.IO's disconnect packet, then closes the connection.
-    /// Socket.IO's own client does not reconnect after it.
-    pub(crate) fn disconnect(&self, reason: CloseReason) {
-        self.link.send_disconnect();
-        self.link.close(reason);
     }
 }
