@@ -162,6 +162,18 @@ async fn every_mistake_has_its_answer_and_stores_nothing() {
             400,
             "Invalid parameter: wait (must be a number of milliseconds)".into(),
         ),
+        (
+            "/t/offer".into(),
+            r#"{"info":"i","offer":"o","secret":"yes"}"#.into(),
+            400,
+            "Invalid parameter: secret (must be true or false)".into(),
+        ),
+        (
+            "/answer".into(),
+            format!(r#"{{"code":"{code}","side":"answerer","answer":"a","secret":true}}"#),
+            400,
+            "Invalid parameter: secret (must be a string)".into(),
+        ),
     ] {
         let answer = web.ask("POST", &target, "", &body).await;
         assert_eq!(

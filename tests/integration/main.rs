@@ -15,6 +15,7 @@ mod bad_input;
 mod discovery;
 mod discovery_limits;
 mod discovery_redis;
+mod discovery_secret;
 mod discovery_storage;
 mod discovery_waiting;
 mod duplicates;

@@ -17,6 +17,7 @@ function masked(text) {
   return text
     .replace(/[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}/g, 'CODE')
     .replace(/"(createdAt|expiresAt)":\d{13}/g, '"$1":TIME')
+    .replace(/"secret":"[\w-]{22}"/g, '"secret":SECRET')
     .replace(/\s/g, '');
 }
 

@@ -5,6 +5,7 @@
 
 mod code;
 mod origin;
+mod secret;
 mod session;
 mod text;
 mod timestamp;
@@ -12,6 +13,7 @@ mod topic;
 
 pub use code::Code;
 pub use origin::{Origin, OriginTooLong};
+pub use secret::{Answer, Secret, SecretHash};
 #[cfg(feature = "redis")]
 pub(crate) use session::TEXT_OVERHEAD_BYTES;
 pub(crate) use session::text_bytes;

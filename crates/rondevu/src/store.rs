@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use crate::metrics::Metrics;
 use crate::model::{
-    Code, JsonText, NewSession, Origin, Page, Session, Side, Timestamp, Topic, Topics,
+    Answer, Code, JsonText, NewSession, Origin, Page, Session, Side, Timestamp, Topic, Topics,
 };
 use memory::MemoryStore;
 use notifications::Change;
@@ -300,7 +300,7 @@ impl Store {
         &self,
         code: Code,
         origin: &Origin,
-        answer: JsonText,
+        answer: Answer,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         match &self.backend {

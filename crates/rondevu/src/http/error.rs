@@ -33,6 +33,10 @@ pub(super) enum ApiError {
     BothGiven,
     #[error("Invalid parameter: wait (must be a number of milliseconds)")]
     BadWait,
+    #[error("Invalid parameter: secret (must be true or false)")]
+    BadSecretRequest,
+    #[error("Invalid parameter: secret (must be a string)")]
+    BadSecret,
     #[error("Origin header must be 1024 bytes or less")]
     OriginTooLong,
     #[error("Code is already in use")]
@@ -86,8 +90,8 @@ impl ApiError {
         use ApiError::*;
         match self {
             MissingTopic | MissingInfo | MissingOffer | MissingCode | TopicTooLong
-            | InfoTooLong | BadSide | NothingGiven | BothGiven | BadWait | OriginTooLong
-            | BodyBroken => StatusCode::BAD_REQUEST,
+            | InfoTooLong | BadSide | NothingGiven | BothGiven | BadWait | BadSecretRequest
+            | BadSecret | OriginTooLong | BodyBroken => StatusCode::BAD_REQUEST,
             CodeTaken => StatusCode::CONFLICT,
             NotFound => StatusCode::NOT_FOUND,
             MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,

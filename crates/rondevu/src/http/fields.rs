@@ -21,6 +21,7 @@ pub(super) struct Fields<'a> {
     pub(super) answer: Option<&'a RawValue>,
     pub(super) candidate: Option<&'a RawValue>,
     pub(super) wait: Option<&'a RawValue>,
+    pub(super) secret: Option<&'a RawValue>,
 }
 
 impl<'a> Fields<'a> {
@@ -59,6 +60,7 @@ impl<'de> Visitor<'de> for FieldsVisitor {
                 Name::Answer => &mut fields.answer,
                 Name::Candidate => &mut fields.candidate,
                 Name::Wait => &mut fields.wait,
+                Name::Secret => &mut fields.secret,
                 Name::Other => {
                     map.next_value::<IgnoredAny>()?;
                     continue;
@@ -81,6 +83,7 @@ enum Name {
     Answer,
     Candidate,
     Wait,
+    Secret,
     #[serde(other)]
     Other,
 }

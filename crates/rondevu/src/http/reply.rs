@@ -183,6 +183,7 @@ mod tests {
             code: Code::random(),
             info: text(1 + number % 7),
             offer: text(1 + number * 997 % 20_000),
+            secret: None,
             answer: None,
             answers: 0,
             offer_candidates: vec![text(100); number % 5],

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::body::FromBody;
 use super::error::ApiError;
 use super::fields::Fields;
-use crate::model::{Code, JsonText, Side};
+use crate::model::{Code, JsonText, Secret, Side};
 
 /// The longest `info` in UTF-16 units.
 const MAX_INFO_UNITS: usize = 1024;
@@ -31,6 +31,10 @@ pub(super) struct OfferRequest {
     /// The code that the session shall have; if it is not given or empty, a random one.
     #[schema(value_type = Option<String>, max_length = 64, pattern = "^[A-Za-z0-9._~-]*$")]
     pub(super) code: Option<Code>,
+    /// Whether the session shall have a secret, by which the offerer recognises the answer that it
+    /// waits for.
+    #[schema(value_type = Option<bool>)]
+    pub(super) secret: bool,
 }
 
 impl FromBody for OfferRequest {
@@ -49,13 +53,18 @@ impl FromBody for OfferRequest {
                 Some(code.and_then(|code| Code::parse(&code)).ok_or(ApiError::MissingCode)?)
             }
         };
-        Ok(Self { info, offer, code })
+        let secret = match fields.secret.map(RawValue::get) {
+            None | Some("null" | "false") => false,
+            Some("true") => true,
+            Some(_) => return Err(ApiError::BadSecretRequest),
+        };
+        Ok(Self { info, offer, code, secret })
     }
 }
 
 /// An answer or a candidate, never both.
 // Serialized nowhere: utoipa reads the attribute that needs the derive.
-#[derive(Debug, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Serialize, ToSchema)]
 #[schema(as = AnswerBody)]
 #[serde(untagged)]
 pub(super) enum AnswerRequest {
@@ -71,6 +80,9 @@ pub(super) enum AnswerRequest {
         /// Not given.
         #[schema(value_type = Option<String>, max_length = 0)]
         candidate: NotGiven,
+        /// The session's secret. A wrong one is no error: the answer is not verified then.
+        #[schema(value_type = Option<String>)]
+        secret: Option<Secret>,
     },
     /// A candidate.
     Candidate {
@@ -102,7 +114,9 @@ impl FromBody for AnswerRequest {
             (None, None) => Err(ApiError::NothingGiven),
             (Some(_), Some(_)) => Err(ApiError::BothGiven),
             (Some(answer), None) => {
-                Ok(Self::Answer { code: session.code()?, side, answer, candidate: NotGiven })
+                let secret = secret(fields.secret)?;
+                let (code, candidate) = (session.code()?, NotGiven);
+                Ok(Self::Answer { code, side, answer, candidate, secret })
             }
             (None, Some(candidate)) => {
                 Ok(Self::Candidate { code: session.code()?, side, candidate, answer: NotGiven })
@@ -116,6 +130,17 @@ fn given(field: Option<&RawValue>) -> Result<Option<JsonText>, ApiError> {
     match field.map(RawValue::get) {
         None | Some("null" | r#""""#) => Ok(None),
         Some(_) => field.and_then(JsonText::new).map(Some).ok_or(ApiError::NothingGiven),
+    }
+}
+
+/// Parses a secret. A text that cannot be one is like none at all: it verifies nothing.
+fn secret(field: Option<&RawValue>) -> Result<Option<Secret>, ApiError> {
+    match field.map(RawValue::get) {
+        None | Some("null") => Ok(None),
+        Some(json) if json.starts_with('"') => {
+            Ok(serde_json::from_str::<String>(json).ok().and_then(|text| Secret::parse(&text)))
+        }
+        Some(_) => Err(ApiError::BadSecret),
     }
 }
 
@@ -237,6 +262,39 @@ mod tests {
         assert_eq!(error(&with(r#","answer":"a","candidate":"c""#)), ApiError::BothGiven);
         let parsed = AnswerRequest::parse(with(r#","answer":"","candidate":"c""#).as_bytes());
         assert!(matches!(parsed, Ok(AnswerRequest::Candidate { .. })));
+    }
+
+    #[test]
+    fn secrets_are_asked_for_and_given() {
+        let asked = |secret: &str| {
+            let body = format!(r#"{{"info":"i","offer":"o","secret":{secret}}}"#);
+            OfferRequest::parse(body.as_bytes()).map(|offer| offer.secret)
+        };
+        for (json, is_asked) in [("true", true), ("false", false), ("null", false)] {
+            assert_eq!(asked(json), Ok(is_asked), "{json}");
+        }
+        for json in [r#""true""#, "1", "{}", "[]", r#""""#] {
+            assert_eq!(asked(json), Err(ApiError::BadSecretRequest), "{json}");
+        }
+        let given = |secret: &str| {
+            let body =
+                format!(r#"{{"code":"{CODE}","side":"answerer","answer":"a","secret":{secret}}}"#);
+            match AnswerRequest::parse(body.as_bytes())? {
+                AnswerRequest::Answer { secret, .. } => Ok(secret.is_some()),
+                AnswerRequest::Candidate { .. } => unreachable!("it has an answer"),
+            }
+        };
+        for (json, is_secret) in [
+            (r#""AAAAAAAAAAAAAAAAAAAAAA""#, true),
+            (r#""wrong""#, false),
+            (r#""\ud800""#, false),
+            ("null", false),
+        ] {
+            assert_eq!(given(json), Ok(is_secret), "{json}");
+        }
+        for json in ["true", "1", "{}", "[]"] {
+            assert_eq!(given(json), Err(ApiError::BadSecret), "{json}");
+        }
     }
 
     #[test]

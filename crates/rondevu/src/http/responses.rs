@@ -3,7 +3,9 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::model::{Clock, Code, JsonText, Page, Session, Side, Timestamp, TopicCount, Topics};
+use crate::model::{
+    Clock, Code, JsonText, Page, Secret, Session, Side, Timestamp, TopicCount, Topics,
+};
 
 /// A session that has no answer yet.
 #[derive(Serialize, ToSchema)]
@@ -92,6 +94,10 @@ impl TopicsReply {
 pub(super) struct OfferReply {
     #[schema(value_type = String)]
     pub(super) code: Code,
+    /// The secret of the session, if the offerer has asked for one. It is told only here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, pattern = "^[A-Za-z0-9_-]{22}$")]
+    pub(super) secret: Option<Secret>,
 }
 
 /// The answer or candidate was stored.
@@ -113,6 +119,10 @@ pub(super) enum PollReply {
         /// The answerer's candidates, in order of arrival.
         #[schema(value_type = Vec<String>)]
         answer_candidates: Vec<JsonText>,
+        /// Whether the answer came with the session's secret; only for sessions that have one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[schema(value_type = Option<bool>)]
+        answer_verified: Option<bool>,
     },
     /// For the answerer.
     #[serde(rename_all = "camelCase")]
@@ -130,7 +140,8 @@ impl PollReply {
     pub(super) fn new(session: Session, side: Side) -> Self {
         match side {
             Side::Offerer => Self::Offerer {
-                answer: session.answer,
+                answer_verified: session.is_answer_verified(),
+                answer: session.answer.map(|answer| answer.text),
                 answer_candidates: session.answer_candidates,
             },
             Side::Answerer => {

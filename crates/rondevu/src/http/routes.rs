@@ -14,7 +14,7 @@ use super::responses::{
     TopicsReply,
 };
 use super::{Context, reply, waiting};
-use crate::model::{Code, NewSession, Page, Timestamp, Topic, text_bytes};
+use crate::model::{Answer, Code, NewSession, Page, Secret, Timestamp, Topic, text_bytes};
 
 /// Lists the topics of the origin that have a session without an answer.
 #[utoipa::path(
@@ -123,15 +123,17 @@ pub(super) async fn offer(
     Caller(origin): Caller,
     Client(address): Client,
     topic: Topic,
-    Body(OfferRequest { info, offer, code }): Body<OfferRequest>,
+    Body(OfferRequest { info, offer, code, secret }): Body<OfferRequest>,
 ) -> Result<Json<OfferReply>, ApiError> {
     let (code, created_at) = (code.unwrap_or_else(Code::random), context.store.clock().now());
     let expires_at = created_at.after(context.session_timeout);
-    let session = NewSession { code, origin, topic, info, offer, created_at, expires_at };
+    let given = secret.then(Secret::random);
+    let secret = given.map(|secret| secret.hash());
+    let session = NewSession { code, origin, topic, info, offer, secret, created_at, expires_at };
     let storing = address.store(Share { sessions: 1, bytes: session.bytes() })?;
     context.store.create(session).await?;
     storing.done();
-    Ok(Json(OfferReply { code }))
+    Ok(Json(OfferReply { code, secret: given }))
 }
 
 /// Adds an answer or a candidate to a session.
@@ -153,8 +155,9 @@ pub(super) async fn answer(
 ) -> Result<Json<AnswerReply>, ApiError> {
     let (store, now) = (&context.store, context.store.clock().now());
     match request {
-        AnswerRequest::Answer { code, answer, .. } => {
+        AnswerRequest::Answer { code, answer, secret, .. } => {
             let storing = address.store(Share { sessions: 0, bytes: text_bytes(&answer) })?;
+            let answer = Answer { text: answer, secret: secret.map(|secret| secret.hash()) };
             store.add_answer(code, &origin, answer, now).await?;
             storing.done();
         }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Code, JsonText, Origin, Timestamp, Topic};
+use super::{Answer, Code, JsonText, Origin, SecretHash, Timestamp, Topic};
 
 /// One of the two who meet in a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
@@ -43,6 +43,8 @@ pub struct NewSession {
     pub info: JsonText,
     /// The offerer's description.
     pub offer: JsonText,
+    /// The secret that the offerer has asked for.
+    pub secret: Option<SecretHash>,
     /// When the session was created.
     pub created_at: Timestamp,
     /// When the session expires; from then on it is invisible.
@@ -68,6 +70,7 @@ impl NewSession {
             code: self.code,
             info: self.info.clone(),
             offer: self.offer.clone(),
+            secret: self.secret,
             answer: None,
             answers: 0,
             offer_candidates: Vec::new(),
@@ -92,8 +95,10 @@ pub struct Session {
     pub info: JsonText,
     /// The offerer's description.
     pub offer: JsonText,
+    /// The secret that the offerer has asked for. Lists do not have it.
+    pub secret: Option<SecretHash>,
     /// The last answer.
-    pub answer: Option<JsonText>,
+    pub answer: Option<Answer>,
     /// The number of answers, each of which replaced the one before.
     pub answers: u32,
     /// The offerer's candidates in order of arrival.
@@ -107,6 +112,12 @@ pub struct Session {
 }
 
 impl Session {
+    /// Whether the answer came with the session's secret; `None` for a session without one.
+    pub fn is_answer_verified(&self) -> Option<bool> {
+        let given = self.answer.as_ref().and_then(|answer| answer.secret);
+        self.secret.map(|secret| given == Some(secret))
+    }
+
     /// Returns the number of changes that concern `side`; it never decreases. The offer does not
     /// count: an answerer knows it from the list.
     pub fn revision(&self, side: Side) -> u32 {

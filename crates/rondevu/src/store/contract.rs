@@ -5,6 +5,10 @@ use std::collections::HashSet;
 
 use super::*;
 
+mod secrets;
+
+pub(super) use secrets::*;
+
 /// Small, so that they are reached.
 pub(super) const LIMITS: StoreLimits =
     StoreLimits { max_sessions: 400, max_sessions_per_origin: 300, max_bytes: 10 << 20 };
@@ -52,6 +56,7 @@ pub(super) fn session(
         topic: Topic::stored(topic.into()),
         info: text("info"),
         offer: text("offer"),
+        secret: None,
         created_at,
         expires_at,
     }
@@ -89,11 +94,11 @@ pub(super) async fn a_stored_session_is_returned_unchanged(store: Store) {
     {
         store.add_candidate(new.code, &a, side, text(candidate), CREATED).await.unwrap();
     }
-    store.add_answer(new.code, &a, text("first"), CREATED).await.unwrap();
-    store.add_answer(new.code, &a, text("second"), CREATED).await.unwrap();
+    store.add_answer(new.code, &a, text("first").into(), CREATED).await.unwrap();
+    store.add_answer(new.code, &a, text("second").into(), CREATED).await.unwrap();
     let found = store.get(new.code, &a, CREATED).await.unwrap();
     let expected = Session {
-        answer: Some(text("second")),
+        answer: Some(text("second").into()),
         answers: 2,
         offer_candidates: vec![text("o1"), text("o2")],
         answer_candidates: vec![text("a1")],
@@ -143,7 +148,7 @@ pub(super) async fn a_list_has_unanswered_sessions_of_one_origin_newest_first(st
     let listed = store.sessions(&origin("a"), &topic, CREATED).await.unwrap();
     let candidates: Vec<_> = listed.iter().map(|it| it.offer_candidates.len()).collect();
     assert_eq!(candidates, [0, 1, 0]);
-    store.add_answer(second, &origin("a"), text("x"), CREATED).await.unwrap();
+    store.add_answer(second, &origin("a"), text("x").into(), CREATED).await.unwrap();
     assert_eq!(codes(&store, "a", "t", CREATED).await, [later.code, first]);
     assert!(store.get(second, &origin("a"), CREATED).await.is_ok());
     assert_eq!(codes(&store, "c", "t", CREATED).await, []);
@@ -170,7 +175,7 @@ pub(super) async fn sessions_of_other_origins_are_not_found(store: Store) {
     let b = origin("b");
     let missing = Err(StoreError::NotFound);
     assert_eq!(store.get(code, &b, CREATED).await.map(drop), missing);
-    assert_eq!(store.add_answer(code, &b, text("x"), CREATED).await, missing);
+    assert_eq!(store.add_answer(code, &b, text("x").into(), CREATED).await, missing);
     assert_eq!(store.add_candidate(code, &b, Side::Offerer, text("x"), CREATED).await, missing);
     let a = origin("a");
     assert_eq!(store.get(Code::random(), &a, CREATED).await.map(drop), missing);
@@ -185,7 +190,7 @@ pub(super) async fn a_session_expires_at_its_millisecond(store: Store) {
     store.add_candidate(code, &a, Side::Offerer, text("x"), last).await.unwrap();
     let missing = Err(StoreError::NotFound);
     assert_eq!(store.get(code, &a, expired).await.map(drop), missing);
-    assert_eq!(store.add_answer(code, &a, text("x"), expired).await, missing);
+    assert_eq!(store.add_answer(code, &a, text("x").into(), expired).await, missing);
     assert_eq!(store.add_candidate(code, &a, Side::Offerer, text("x"), expired).await, missing);
     assert_eq!(codes(&store, "a", "t", expired).await, []);
     let page = Page { number: 1, limit: 9 };
@@ -236,7 +241,7 @@ pub(super) async fn candidates_are_limited(store: Store) {
     }
     assert_eq!(add(Side::Offerer).await, Err(StoreError::TooManyCandidates));
     assert_eq!(add(Side::Answerer).await, Err(StoreError::TooManyCandidates));
-    assert_eq!(store.add_answer(code, &origin("a"), text("x"), CREATED).await, Ok(()));
+    assert_eq!(store.add_answer(code, &origin("a"), text("x").into(), CREATED).await, Ok(()));
 }
 
 pub(super) async fn bytes_are_limited_and_a_replaced_answer_releases_its_quota(store: Store) {
@@ -245,11 +250,11 @@ pub(super) async fn bytes_are_limited_and_a_replaced_answer_releases_its_quota(s
     store.create(first).await.unwrap();
     // Each replaces the one before it.
     for _ in 0..10 {
-        assert_eq!(store.add_answer(code, &a, half.clone(), CREATED).await, Ok(()));
+        assert_eq!(store.add_answer(code, &a, half.clone().into(), CREATED).await, Ok(()));
     }
     let add = || store.add_candidate(code, &a, Side::Offerer, half.clone(), CREATED);
     assert_eq!(add().await, Err(StoreError::SessionTooLarge));
-    store.add_answer(code, &a, text("small"), CREATED).await.unwrap();
+    store.add_answer(code, &a, text("small").into(), CREATED).await.unwrap();
     assert_eq!(add().await, Ok(()));
     assert_eq!(add().await, Err(StoreError::SessionTooLarge));
     let fill = async || {
@@ -293,7 +298,7 @@ pub(super) async fn concurrent_additions_are_all_stored(store: Store) {
                     let a = origin("a");
                     store.add_candidate(code, &a, side, candidate, CREATED).await.unwrap();
                     if n == task {
-                        store.add_answer(code, &a, text("answer"), CREATED).await.unwrap();
+                        store.add_answer(code, &a, text("answer").into(), CREATED).await.unwrap();
                     }
                 }
             })
@@ -343,7 +348,7 @@ pub(super) async fn changes_are_notified(store: Store) {
     let watch = store.notifications().watch(code);
     let a = origin("a");
     let changed = watch.changed();
-    store.add_answer(code, &a, text("x"), CREATED).await.unwrap();
+    store.add_answer(code, &a, text("x").into(), CREATED).await.unwrap();
     changed.await;
     let changed = watch.changed();
     store.add_candidate(code, &a, Side::Offerer, text("x"), CREATED).await.unwrap();
@@ -372,7 +377,8 @@ macro_rules! contract {
             lists_are_limited_to_the_newest_sessions,
             concurrent_additions_are_all_stored,
             concurrent_creators_keep_to_the_limits,
-            changes_are_notified
+            changes_are_notified,
+            an_answer_is_verified_by_the_secret_that_came_with_it
         );
     };
     ($empty:expr; $($case:ident),+) => {

@@ -22,8 +22,8 @@ use super::{
     StoreLimits,
 };
 use crate::model::{
-    Code, JsonText, NewSession, Origin, Page, Session, Side, Timestamp, Topic, TopicCount, Topics,
-    text_bytes,
+    Answer, Code, JsonText, NewSession, Origin, Page, Session, Side, Timestamp, Topic, TopicCount,
+    Topics, text_bytes,
 };
 pub(super) use pending::{Kind, PendingSession, PendingText};
 use quota::Quota;
@@ -110,7 +110,8 @@ impl MemoryStore {
         mut exchange: Exchange,
     ) -> Result<(), StoreError> {
         let candidates = exchange.offer_candidates.iter().chain(&exchange.answer_candidates);
-        let texts: usize = candidates.chain(&exchange.answer).map(text_bytes).sum();
+        let answer = exchange.answer.iter().map(|answer| &answer.text);
+        let texts: usize = candidates.chain(answer).map(text_bytes).sum();
         exchange.bytes = session.bytes() + texts;
         self.0.quota.reserve_session(&session.origin, exchange.bytes)?;
         let stored = Arc::new(StoredSession { session, number, exchange: Mutex::new(exchange) });
@@ -192,10 +193,10 @@ impl MemoryStore {
         &self,
         code: Code,
         origin: &Origin,
-        answer: JsonText,
+        answer: Answer,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        self.prepare_text(code, origin, Kind::Answer, answer, now)?.commit()
+        self.prepare_text(code, origin, Kind::Answer(answer.secret), answer.text, now)?.commit()
     }
 
     pub(super) fn add_candidate(
@@ -228,7 +229,9 @@ impl MemoryStore {
         }
         let more = text_bytes(&text);
         let less = match kind {
-            Kind::Answer => exchange.answer.as_ref().map_or(0, text_bytes),
+            Kind::Answer(_) => {
+                exchange.answer.as_ref().map_or(0, |answer| text_bytes(&answer.text))
+            }
             Kind::Candidate(_) => 0,
         };
         if exchange.bytes + more - less > MAX_SESSION_BYTES {

@@ -31,8 +31,8 @@ use super::{
     Notifications, StoreError, StoreLimits,
 };
 use crate::model::{
-    Code, JsonText, NewSession, Origin, Page, Session, Side, TEXT_OVERHEAD_BYTES, Timestamp, Topic,
-    Topics,
+    Answer, Code, JsonText, NewSession, Origin, Page, SecretHash, Session, Side,
+    TEXT_OVERHEAD_BYTES, Timestamp, Topic, Topics,
 };
 use listener::Message;
 
@@ -155,7 +155,8 @@ impl RedisStore {
     }
 
     pub(super) async fn create(&self, session: &NewSession) -> Result<(), StoreError> {
-        let NewSession { code, origin, topic, info, offer, created_at, expires_at } = session;
+        let NewSession { code, origin, topic, info, offer, secret, created_at, expires_at } =
+            session;
         let limits = &self.scripts.0.limits;
         let lifetime = expires_at.since(*created_at) + SLACK;
         let message = Message::created(self.scripts.0.replica, *code, origin, topic);
@@ -164,6 +165,7 @@ impl RedisStore {
         change.arg(session.bytes()).arg(created_at.0).arg(expires_at.0);
         change.arg(lifetime.as_millis() as u64).arg(limits.max_sessions);
         change.arg(limits.max_sessions_per_origin).arg(limits.max_bytes).arg(CLEAN_UP_BATCH);
+        change.arg(hash_bytes(secret.as_ref()));
         self.scripts.commit(change, Change::Created(session.clone())).await
     }
 
@@ -171,10 +173,11 @@ impl RedisStore {
         &self,
         code: Code,
         origin: &Origin,
-        answer: JsonText,
+        answer: Answer,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let change = self.scripts.addition(ADD_ANSWER, code, origin, &answer, now);
+        let mut change = self.scripts.addition(ADD_ANSWER, code, origin, &answer.text, now);
+        change.arg(hash_bytes(answer.secret.as_ref()));
         self.scripts.commit(change, Change::Updated(code)).await
     }
 
@@ -327,6 +330,11 @@ impl Scripts {
 fn owner(origin: &Origin) -> String {
     let origin = origin.as_str();
     format!("{}:{origin}", origin.len())
+}
+
+/// Returns the hash of a secret as the scripts write it; nothing if there is none.
+fn hash_bytes(secret: Option<&SecretHash>) -> &[u8] {
+    secret.map_or(&[], SecretHash::as_bytes)
 }
 
 /// Returns the place where sessions are listed.

@@ -11,7 +11,7 @@ use super::contract::{in_a_file, open};
 #[cfg(feature = "redis")]
 use super::redis::tests::in_redis;
 use super::*;
-use crate::model::TopicCount;
+use crate::model::{Answer, Secret, TopicCount};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -80,6 +80,7 @@ async fn walk(mut store: Store, restart: impl AsyncFn(Store) -> Store, steps: &[
     // Later than the clock: a store that is opened by the clock then removes nothing too early.
     let start = Timestamp::now().after(Duration::from_secs(3600));
     let (mut reference, mut now, mut codes) = (Reference::default(), start, Vec::new());
+    let secret = Secret::random().hash();
     for (number, step) in steps.iter().enumerate() {
         let code = |nth: usize| codes.get(nth % codes.len().max(1)).copied();
         let of = |number: &u8| origin(&format!("o{number}"));
@@ -87,18 +88,20 @@ async fn walk(mut store: Store, restart: impl AsyncFn(Store) -> Store, steps: &[
         match step {
             Step::Create { origin, topic, lifetime } => {
                 let (of, topic) = (format!("o{origin}"), format!("t{topic}"));
-                let new = session(&of, &topic, now, Timestamp(now.0 + lifetime));
+                let mut new = session(&of, &topic, now, Timestamp(now.0 + lifetime));
+                new.secret = (number % 2 == 0).then_some(secret);
                 codes.push(new.code);
                 reference.0.push((new.clone(), new.as_session()));
                 store.create(new).await.unwrap();
             }
             Step::Answer { nth, origin } => {
                 let (Some(code), of) = (code(*nth), of(origin)) else { continue };
+                let answer = Answer { text: added, secret: (number % 3 == 0).then_some(secret) };
                 let expected = reference.find(code, &of, now).map(|session| {
-                    session.answer = Some(added.clone());
+                    session.answer = Some(answer.clone());
                     session.answers += 1;
                 });
-                assert_eq!(store.add_answer(code, &of, added, now).await, expected);
+                assert_eq!(store.add_answer(code, &of, answer, now).await, expected);
             }
             Step::Candidate { nth, origin, side } => {
                 let (Some(code), of) = (code(*nth), of(origin)) else { continue };
@@ -133,9 +136,12 @@ async fn agree(store: &Store, reference: &mut Reference, codes: &[Code], now: Ti
         for topic in ["t0", "t1", "t2"] {
             let expected =
                 reference.listed(&of, now).filter(|(new, _)| new.topic.as_str() == topic);
-            // Lists do not have what the answerer has left.
-            let shown =
-                |session: &Session| Session { answer_candidates: vec![], ..session.clone() };
+            // Lists do not have the secret, and what the answerer has left.
+            let shown = |session: &Session| Session {
+                secret: None,
+                answer_candidates: vec![],
+                ..session.clone()
+            };
             let expected: Vec<_> = expected.map(|(_, session)| shown(session)).collect();
             let topic = Topic::stored(topic.into());
             let found = store.sessions(&of, &topic, now).await.unwrap();

@@ -26,7 +26,7 @@ use tokio::sync::mpsc;
 
 use super::memory::{Kind, MemoryStore};
 use super::{Notifications, OpenError, StoreError, StoreLimits};
-use crate::model::{Code, JsonText, NewSession, Origin, Side, Timestamp};
+use crate::model::{Answer, Code, JsonText, NewSession, Origin, Side, Timestamp};
 use queue::Queue;
 use writer::{Change, Writer};
 
@@ -117,10 +117,11 @@ impl SqliteStore {
         &self,
         code: Code,
         origin: &Origin,
-        answer: JsonText,
+        answer: Answer,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let pending = self.memory.prepare_text(code, origin, Kind::Answer, answer, now)?;
+        let kind = Kind::Answer(answer.secret);
+        let pending = self.memory.prepare_text(code, origin, kind, answer.text, now)?;
         self.queue.change(Change::Add(pending)).await
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::super::StoreError;
 use super::{MemoryStore, StoredSession, lock};
-use crate::model::{JsonText, Side, text_bytes};
+use crate::model::{Answer, JsonText, SecretHash, Side, text_bytes};
 
 /// A session to be created.
 pub(in super::super) struct PendingSession {
@@ -49,10 +49,10 @@ impl Drop for PendingSession {
 }
 
 /// What a text is for its session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(in super::super) enum Kind {
-    /// The answer, which replaces an earlier one.
-    Answer,
+    /// The answer, which replaces an earlier one, with the secret that came with it.
+    Answer(Option<SecretHash>),
     /// A candidate, which is appended to those of its side.
     Candidate(Side),
 }
@@ -98,8 +98,9 @@ impl PendingText {
         }
         let text = self.text.clone();
         match self.kind {
-            Kind::Answer => {
-                let replaced = exchange.answer.replace(text).map_or(0, |text| text_bytes(&text));
+            Kind::Answer(secret) => {
+                let replaced = exchange.answer.replace(Answer { text, secret });
+                let replaced = replaced.map_or(0, |answer| text_bytes(&answer.text));
                 exchange.answers += 1;
                 exchange.bytes -= replaced;
                 self.store.0.quota.release(replaced);
@@ -114,7 +115,7 @@ impl PendingText {
         }
         self.is_committed = true;
         drop(exchange);
-        if self.kind == Kind::Answer {
+        if let Kind::Answer(_) = self.kind {
             self.store.unlist(&self.stored);
         }
         Ok(())

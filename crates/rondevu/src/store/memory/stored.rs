@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use super::lock;
-use crate::model::{JsonText, NewSession, Session};
+use crate::model::{Answer, JsonText, NewSession, Session};
 
 /// A session that is stored.
 pub(in super::super) struct StoredSession {
@@ -16,7 +16,7 @@ pub(in super::super) struct StoredSession {
 /// What both sides have left.
 #[derive(Default)]
 pub(in super::super) struct Exchange {
-    pub(in super::super) answer: Option<JsonText>,
+    pub(in super::super) answer: Option<Answer>,
     pub(in super::super) answers: u32,
     pub(in super::super) offer_candidates: Vec<JsonText>,
     pub(in super::super) answer_candidates: Vec<JsonText>,

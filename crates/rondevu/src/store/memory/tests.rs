@@ -13,8 +13,8 @@ fn expired_sessions_leave_nothing() {
     let text = contract::text("x");
     store.create(&session).unwrap();
     store.add_candidate(code, &origin, Side::Offerer, text.clone(), Timestamp(2)).unwrap();
-    store.add_answer(code, &origin, text.clone(), Timestamp(2)).unwrap();
-    store.add_answer(code, &origin, text, Timestamp(2)).unwrap();
+    store.add_answer(code, &origin, text.clone().into(), Timestamp(2)).unwrap();
+    store.add_answer(code, &origin, text.into(), Timestamp(2)).unwrap();
     assert_eq!((store.clean_up(Timestamp(4)), store.clean_up(Timestamp(5))), (1, 0));
     assert!(store.is_empty());
 }
@@ -32,7 +32,7 @@ fn changes_that_are_not_committed_leave_nothing() {
     let half = "x".repeat(MAX_SESSION_BYTES / 2);
     for _ in 0..2 * MAX_CANDIDATES {
         drop(prepare(Kind::Candidate(Side::Offerer), &half).unwrap());
-        drop(prepare(Kind::Answer, &half).unwrap());
+        drop(prepare(Kind::Answer(None), &half).unwrap());
     }
     assert_eq!(store.get(session.code, &session.origin, Timestamp(1)), Ok(session.as_session()));
     // The quota of both is released once, whichever is first.

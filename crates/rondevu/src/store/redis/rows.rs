@@ -4,7 +4,9 @@
 use redis::Value;
 
 use super::super::StoreError;
-use crate::model::{Code, JsonText, Session, Timestamp, Topic, TopicCount, Topics};
+use crate::model::{
+    Answer, Code, JsonText, SecretHash, Session, Timestamp, Topic, TopicCount, Topics,
+};
 
 /// Parses the result of a change.
 pub(super) fn done(value: &Value) -> Result<(), StoreError> {
@@ -53,6 +55,7 @@ fn listed_session(code: Code, values: Value) -> Result<Session, StoreError> {
         code,
         info: json(next()?)?,
         offer: json(next()?)?,
+        secret: None,
         answer: None,
         answers: 0,
         answer_candidates: Vec::new(),
@@ -66,12 +69,15 @@ fn listed_session(code: Code, values: Value) -> Result<Session, StoreError> {
 pub(super) fn session(code: Code, fields: Value) -> Result<Session, StoreError> {
     let (mut info, mut offer, mut answer) = (None, None, None);
     let (mut created_at, mut expires_at, mut answers) = (None, None, None);
+    let (mut secret, mut answer_secret) = (None, None);
     let (mut offer_candidates, mut answer_candidates) = (Vec::new(), Vec::new());
     for (name, value) in pairs(fields)? {
         match text(name)?.as_str() {
             "info" => info = Some(json(value)?),
             "offer" => offer = Some(json(value)?),
             "answer" => answer = Some(json(value)?),
+            "secret" => secret = Some(secret_hash(&bytes(value)?)?),
+            "answer_secret" => answer_secret = Some(numbered_hash(&bytes(value)?)?),
             "answers" => answers = Some(number(&value)?),
             "created" => created_at = Some(Timestamp(number(&value)?)),
             "expires" => expires_at = Some(Timestamp(number(&value)?)),
@@ -82,17 +88,33 @@ pub(super) fn session(code: Code, fields: Value) -> Result<Session, StoreError> 
             },
         }
     }
+    let answers = answers.ok_or(StoreError::Corrupt)?;
+    let answer_secret =
+        answer_secret.filter(|(number, _)| *number == answers).map(|(_, hash)| hash);
     Ok(Session {
         code,
         info: info.ok_or(StoreError::Corrupt)?,
         offer: offer.ok_or(StoreError::Corrupt)?,
-        answer,
-        answers: answers.ok_or(StoreError::Corrupt)?,
+        secret,
+        answer: answer.map(|text| Answer { text, secret: answer_secret }),
+        answers,
         offer_candidates: in_order(offer_candidates),
         answer_candidates: in_order(answer_candidates),
         created_at: created_at.ok_or(StoreError::Corrupt)?,
         expires_at: expires_at.ok_or(StoreError::Corrupt)?,
     })
+}
+
+fn secret_hash(bytes: &[u8]) -> Result<SecretHash, StoreError> {
+    SecretHash::stored(bytes).ok_or(StoreError::Corrupt)
+}
+
+/// Parses the number of an answer and the hash of the secret that came with it.
+fn numbered_hash(bytes: &[u8]) -> Result<(u32, SecretHash), StoreError> {
+    let colon = bytes.iter().position(|byte| *byte == b':').ok_or(StoreError::Corrupt)?;
+    let (number, hash) = bytes.split_at(colon);
+    let number = str::from_utf8(number).ok().and_then(|number| number.parse().ok());
+    Ok((number.ok_or(StoreError::Corrupt)?, secret_hash(&hash[1..])?))
 }
 
 fn candidate(number: &str, value: Value) -> Result<(u32, JsonText), StoreError> {
@@ -125,8 +147,12 @@ fn list(value: Value) -> Result<Vec<Value>, StoreError> {
 }
 
 fn text(value: Value) -> Result<String, StoreError> {
+    String::from_utf8(bytes(value)?).map_err(|_| StoreError::Corrupt)
+}
+
+fn bytes(value: Value) -> Result<Vec<u8>, StoreError> {
     match value {
-        Value::BulkString(bytes) => String::from_utf8(bytes).map_err(|_| StoreError::Corrupt),
+        Value::BulkString(bytes) => Ok(bytes),
         _ => Err(StoreError::Corrupt),
     }
 }
@@ -167,6 +193,8 @@ mod tests {
             ("answerer:10", r#""c""#),
             ("answerer:9", r#""b""#),
             ("later", "x"),
+            ("secret", "00000000000000000000000000000000"),
+            ("answer_secret", "1:00000000000000000000000000000000"),
         ];
         let fields = |changed: &[(&str, &str)]| {
             let value = |name: &str, value: &str| {
@@ -188,6 +216,10 @@ mod tests {
             ("answers", "-1"),
             ("expires", "1e3"),
             ("answers", "4294967296"),
+            ("secret", "too short"),
+            ("answer_secret", "1"),
+            ("answer_secret", "x:00000000000000000000000000000000"),
+            ("answer_secret", "1:too short"),
         ] {
             assert_eq!(session(code, fields(&[change])), Err(StoreError::Corrupt), "{change:?}");
         }

@@ -11,6 +11,7 @@ use url::Url;
 use super::super::contract::{self, contract};
 use super::super::{Storage, Store};
 use super::*;
+use crate::model::Secret;
 
 /// The timeout of everything that should happen immediately.
 const SOON: Duration = Duration::from_secs(10);
@@ -101,8 +102,8 @@ async fn expired_sessions_leave_nothing_and_every_key_expires() {
         let left: u64 = redis::cmd("PTTL").arg(&key).query_async(&mut connection).await.unwrap();
         assert!((1..=61_000).contains(&left), "{key}: {left}");
     }
-    store.add_answer(code, &origin, text.clone(), now).await.unwrap();
-    store.add_answer(code, &origin, text, now).await.unwrap();
+    store.add_answer(code, &origin, text.clone().into(), now).await.unwrap();
+    store.add_answer(code, &origin, text.into(), now).await.unwrap();
     assert_eq!(store.clean_up(Timestamp(2_000)).await, Ok(0));
     assert_eq!(server.keys().await, Vec::<String>::new());
 }
@@ -141,7 +142,7 @@ async fn changes_of_one_replica_are_notified_by_another() {
     assert_eq!(own.next().await.unwrap().unwrap(), created);
     let now = Timestamp::now();
     let changes = [
-        here.add_answer(code, &origin, contract::text("x"), now).boxed(),
+        here.add_answer(code, &origin, contract::text("x").into(), now).boxed(),
         here.add_candidate(code, &origin, Side::Answerer, contract::text("x"), now).boxed(),
     ];
     for change in changes {
@@ -153,6 +154,31 @@ async fn changes_of_one_replica_are_notified_by_another() {
     here.create(contract::session("a", "t", now, Timestamp(u64::MAX >> 12))).await.unwrap();
     let (first, second) = (stream.next().await.unwrap(), own.next().await.unwrap());
     assert!(first == second && first.is_some());
+}
+
+#[tokio::test]
+async fn a_replica_of_a_version_before_secrets_verifies_no_answer() {
+    let (server, store) = in_redis().await;
+    let secret = Secret::random().hash();
+    let new = NewSession { secret: Some(secret), ..new("t") };
+    let (code, now) = (new.code, Timestamp(1_500));
+    store.create(new.clone()).await.unwrap();
+    let answer = Answer { text: contract::text("mine"), secret: Some(secret) };
+    store.add_answer(code, &new.origin, answer, now).await.unwrap();
+    let verified = async || {
+        let session = store.get(code, &new.origin, now).await.unwrap();
+        session.is_answer_verified()
+    };
+    assert_eq!(verified().await, Some(true));
+    // As such a replica replaces an answer.
+    let mut connection = server.connection().await;
+    let key = format!("p:{{discovery}}:session:{code}");
+    let mut set = redis::cmd("HSET");
+    set.arg(&key).arg("answer").arg(r#""other""#);
+    let _: u64 = set.query_async(&mut connection).await.unwrap();
+    let mut count = redis::cmd("HINCRBY");
+    let _: u64 = count.arg(&key).arg("answers").arg(1).query_async(&mut connection).await.unwrap();
+    assert_eq!(verified().await, Some(false));
 }
 
 #[tokio::test]

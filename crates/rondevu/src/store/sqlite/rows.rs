@@ -4,7 +4,7 @@ use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, 
 use rusqlite::{Connection, Row, Statement};
 
 use super::super::memory::{Exchange, MemoryStore};
-use crate::model::{Code, JsonText, NewSession, Origin, Timestamp, Topic};
+use crate::model::{Answer, Code, JsonText, NewSession, Origin, SecretHash, Timestamp, Topic};
 
 /// The numbers of the sides in the file.
 pub(super) const OFFERER: i64 = 0;
@@ -19,7 +19,8 @@ pub(super) fn load(
 ) -> rusqlite::Result<()> {
     delete_expired(connection, now)?;
     let mut sessions = connection.prepare(
-        "SELECT number, code, origin, topic, info, offer, created_at, expires_at, answers, answer
+        "SELECT number, code, origin, topic, info, offer, created_at, expires_at, sessions.secret,
+                answers, answer, iif(secret_of = answers, answers.secret, NULL)
          FROM sessions LEFT JOIN answers ON session = number ORDER BY number DESC",
     )?;
     let mut candidates = connection
@@ -67,9 +68,9 @@ pub(super) fn last_candidate(connection: &Connection) -> rusqlite::Result<u64> {
 /// Reads what was left in the session of a row.
 fn exchange(row: &Row<'_>, candidates: &mut Statement<'_>) -> rusqlite::Result<Exchange> {
     let mut exchange = Exchange::default();
-    if let Some(answers) = row.get(8)? {
+    if let Some(answers) = row.get(9)? {
         exchange.answers = answers;
-        exchange.answer = row.get(9)?;
+        exchange.answer = Some(Answer { text: row.get(10)?, secret: row.get(11)? });
     }
     let mut rows = candidates.query([row.get::<_, i64>(0)?])?;
     while let Some(row) = rows.next()? {
@@ -90,6 +91,7 @@ fn session(row: &Row<'_>) -> rusqlite::Result<NewSession> {
         offer: row.get(5)?,
         created_at: row.get(6)?,
         expires_at: row.get(7)?,
+        secret: row.get(8)?,
     })
 }
 
@@ -114,6 +116,18 @@ impl ToSql for JsonText {
 impl FromSql for JsonText {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
         Self::from_json(String::column_result(value)?).ok_or(FromSqlError::InvalidType)
+    }
+}
+
+impl ToSql for SecretHash {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.as_bytes().into())
+    }
+}
+
+impl FromSql for SecretHash {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        Self::stored(value.as_blob()?).ok_or(FromSqlError::InvalidType)
     }
 }
 

@@ -16,7 +16,7 @@ const LAYOUT: i64 = 2;
 /// indexes, and growing keys. Sessions have the numbers that they have in memory; those of
 /// candidates are in order of arrival. The owner is the process that opened the file last, as one
 /// number.
-const TABLES: &str = "
+pub(super) const TABLES: &str = "
     CREATE TABLE sessions (
         number INTEGER PRIMARY KEY,
         code TEXT NOT NULL,
@@ -58,10 +58,27 @@ pub(super) fn prepare(
         0 => create_tables(&transaction)?,
         unknown => return Ok(Err(unknown)),
     }
+    add_secrets(&transaction)?;
     transaction.execute("DELETE FROM owner", ())?;
     transaction.execute("INSERT INTO owner VALUES (?1)", [process])?;
     transaction.commit()?;
     Ok(Ok(()))
+}
+
+/// Adds the columns of secrets to the tables unless they have them. They are no layout of their own,
+/// so that a version from before them still opens the file. Such a version does not write them: an
+/// answer's secret counts only for the answer with the number `secret_of`.
+fn add_secrets(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    let has_secrets =
+        "SELECT EXISTS (SELECT 1 FROM pragma_table_info('sessions') WHERE name = 'secret')";
+    if transaction.query_row(has_secrets, (), |row| row.get(0))? {
+        return Ok(());
+    }
+    transaction.execute_batch(
+        "ALTER TABLE sessions ADD COLUMN secret BLOB;
+         ALTER TABLE answers ADD COLUMN secret BLOB;
+         ALTER TABLE answers ADD COLUMN secret_of INTEGER;",
+    )
 }
 
 fn create_tables(transaction: &Transaction<'_>) -> rusqlite::Result<()> {

@@ -5,7 +5,7 @@ use tempfile::TempDir;
 use super::super::MAX_CANDIDATES;
 use super::super::contract::{self, LIMITS, contract, origin, text};
 use super::*;
-use crate::model::{Page, Session, Topic};
+use crate::model::{Answer, Page, Secret, Session, Topic};
 
 contract!(contract::in_a_file());
 
@@ -56,7 +56,7 @@ async fn a_reopened_store_has_its_sessions_and_quota() {
         store.create(&session()).await.unwrap();
     }
     store.create(&last).await.unwrap();
-    store.add_answer(last.code, &a, text("x"), Timestamp(2)).await.unwrap();
+    store.add_answer(last.code, &a, text("x").into(), Timestamp(2)).await.unwrap();
     store.close().await;
     assert_eq!(store.clean_up(Timestamp(9)).await, Err(StoreError::Unavailable));
     assert!(!file.path().with_extension("db-wal").exists(), "everything is in the file itself");
@@ -87,7 +87,7 @@ async fn a_restart_is_invisible() {
         }
         for m in 0..(n % 7).saturating_sub(3) {
             let answer = text(&format!("{m}"));
-            store.add_answer(session.code, &a, answer, now).await.unwrap();
+            store.add_answer(session.code, &a, answer.into(), now).await.unwrap();
         }
     }
     let seen = |store: &SqliteStore| {
@@ -116,7 +116,7 @@ async fn expired_sessions_are_deleted_at_the_start() {
         store.create(session).await.unwrap();
         let (code, a) = (session.code, origin("a"));
         store.add_candidate(code, &a, Side::Offerer, text("c"), Timestamp(1)).await.unwrap();
-        store.add_answer(code, &a, text("x"), Timestamp(1)).await.unwrap();
+        store.add_answer(code, &a, text("x").into(), Timestamp(1)).await.unwrap();
     }
     store.close().await;
     let store =
@@ -186,6 +186,37 @@ async fn a_file_of_the_original_is_imported() {
         store.close().await;
     }
     assert_eq!(tables(&file.shell()), ["answers", "candidates", "owner", "sessions"]);
+}
+
+#[tokio::test]
+async fn versions_before_secrets_share_the_file() {
+    let file = File::new();
+    let shell = file.shell();
+    shell.execute_batch(schema::TABLES).unwrap();
+    shell.pragma_update(None, "user_version", 2).unwrap();
+    let insert = "INSERT INTO sessions
+                      (number, code, origin, topic, info, offer, created_at, expires_at)
+                  VALUES (7, ?1, 'a', 't', '\"i\"', '\"o\"', 1, 9)";
+    let old = Code::random();
+    shell.execute(insert, [old.to_string()]).unwrap();
+    let store = file.open().await.unwrap();
+    let (a, now, secret) = (origin("a"), Timestamp(2), Secret::random().hash());
+    let verified =
+        |store: &SqliteStore, code| store.memory().get(code, &a, now).unwrap().is_answer_verified();
+    assert_eq!(verified(&store, old), None);
+    let new = NewSession { secret: Some(secret), ..session() };
+    store.create(&new).await.unwrap();
+    let answer = Answer { text: text("mine"), secret: Some(secret) };
+    store.add_answer(new.code, &a, answer, now).await.unwrap();
+    store.close().await;
+    let store = file.open().await.unwrap();
+    assert_eq!(verified(&store, new.code), Some(true));
+    store.close().await;
+    // The version before replaces the answer, and knows no secret.
+    let replace = "UPDATE answers SET answers = answers + 1, answer = '\"other\"'";
+    assert_eq!(file.shell().execute(replace, ()).unwrap(), 1);
+    let store = file.open().await.unwrap();
+    assert_eq!(verified(&store, new.code), Some(false));
 }
 
 fn tables(shell: &Connection) -> Vec<String> {
@@ -263,7 +294,7 @@ async fn a_locked_file_is_unavailable_until_it_is_unlocked() {
     let refused = futures_util::join!(
         store.create(&new),
         store.add_candidate(code, &a, Side::Offerer, text("d"), now),
-        store.add_answer(code, &a, text("x"), now),
+        store.add_answer(code, &a, text("x").into(), now),
         store.clean_up(Timestamp(9)),
         async {
             // Reads are served, and do not see pending changes.
@@ -298,7 +329,7 @@ async fn a_full_disk_leaves_no_trace() {
     large.offer = text(&"x".repeat(512 << 10));
     assert_eq!(store.create(&large).await, Err(StoreError::Unavailable));
     let answer = text(&"x".repeat(512 << 10));
-    let refused = store.add_answer(old.code, &origin("a"), answer, Timestamp(1)).await;
+    let refused = store.add_answer(old.code, &origin("a"), answer.into(), Timestamp(1)).await;
     assert_eq!(refused, Err(StoreError::Unavailable));
     assert_eq!(listed(&store).len(), 1);
     // All that fits goes on, and can be deleted again, with nothing left of it.

@@ -143,26 +143,29 @@ impl Writer {
     }
 
     fn create(&self, number: u64, session: &NewSession) -> rusqlite::Result<()> {
-        let NewSession { code, origin, topic, info, offer, created_at, expires_at } = session;
+        let NewSession { code, origin, topic, info, offer, secret, created_at, expires_at } =
+            session;
         let mut insert = self.connection.prepare_cached(
-            "INSERT INTO sessions (number, code, origin, topic, info, offer, created_at, expires_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            "INSERT INTO sessions
+                 (number, code, origin, topic, info, offer, created_at, expires_at, secret)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         )?;
-        insert
-            .execute(params![number, code, origin, topic, info, offer, created_at, expires_at])?;
-        Ok(())
+        let row = params![number, code, origin, topic, info, offer, created_at, expires_at, secret];
+        insert.execute(row).map(drop)
     }
 
     fn add(&mut self, text: &PendingText) -> rusqlite::Result<()> {
         // A session that was removed while this was queued leaves nothing in the file.
         let Some((session, kind, text)) = text.parts() else { return Ok(()) };
         let side = match kind {
-            Kind::Answer => {
+            Kind::Answer(secret) => {
                 let mut upsert = self.connection.prepare_cached(
-                    "INSERT INTO answers (session, answers, answer) VALUES (?1, 1, ?2)
-                     ON CONFLICT DO UPDATE SET answers = answers + 1, answer = excluded.answer",
+                    "INSERT INTO answers (session, answers, answer, secret, secret_of)
+                     VALUES (?1, 1, ?2, ?3, 1)
+                     ON CONFLICT DO UPDATE SET answers = answers + 1, answer = excluded.answer,
+                         secret = excluded.secret, secret_of = answers + 1",
                 )?;
-                return upsert.execute(params![session, text]).map(drop);
+                return upsert.execute(params![session, text, secret]).map(drop);
             }
             Kind::Candidate(Side::Offerer) => OFFERER,
             Kind::Candidate(Side::Answerer) => ANSWERER,
