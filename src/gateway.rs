@@ -3,6 +3,7 @@
 //! In the order in which a connection passes them:
 //!
 //! - `bind`, `settings`, `listener`: accept connections and serve HTTP on them until the upgrade.
+//! - `client_socket`, `tls`: TCP, or TLS without a proxy.
 //! - `networks`, `proxy_protocol`, `forwarded`: the client's address, also behind proxies.
 //! - `address_limits`, `addresses`, `origins`, `rejection`: limits per address, and rejected
 //!   connections.
@@ -15,6 +16,7 @@
 mod address_limits;
 mod addresses;
 mod bind;
+mod client_socket;
 mod events;
 mod forwarded;
 mod http_stream;
@@ -26,6 +28,7 @@ mod peer_endpoint;
 mod proxy_protocol;
 mod rejection;
 mod settings;
+mod tls;
 mod upgrade;
 
 pub use address_limits::AddressLimits;
@@ -39,4 +42,6 @@ pub use origins::{InvalidOrigins, WebSocketOrigins};
 pub(crate) use peer_endpoint::peer_relay_route;
 pub use proxy_protocol::ProxyProtocol;
 pub use settings::ListenerSettings;
+pub(crate) use tls::Tls;
+pub use tls::{TlsError, TlsFiles};
 pub(crate) use upgrade::socket_io_routes;

@@ -75,7 +75,7 @@ pub use config::{
 pub use directory::LeaseSettings;
 pub use gateway::{
     AddressLimits, InvalidNetworks, InvalidOrigins, ListenerSettings, Networks, ProxyProtocol,
-    TransportSettings, WebSocketOrigins,
+    TlsError, TlsFiles, TransportSettings, WebSocketOrigins,
 };
 pub use link::LinkLimits;
 pub use metric_set::Description as MetricDescription;

@@ -8,6 +8,7 @@ mod memory;
 #[path = "main/peer.rs"]
 mod peer;
 
+use std::convert::Infallible;
 use std::error::Error;
 use std::fmt::Display;
 use std::future::poll_fn;
@@ -84,7 +85,8 @@ fn main() -> ExitCode {
     match ran {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let is_misconfigured = matches!(error.downcast_ref(), Some(StartError::Webhooks(_)));
+            let is_misconfigured =
+                matches!(error.downcast_ref(), Some(StartError::Webhooks(_) | StartError::Tls(_)));
             fail(if is_misconfigured { BAD_CONFIGURATION } else { 1 }, &*error)
         }
     }
@@ -92,13 +94,17 @@ fn main() -> ExitCode {
 
 /// Serves until a signal arrives, then shuts down in order; a second signal ends at once.
 async fn run(config: &Config) -> Result<(), Box<dyn Error>> {
-    let mut signals = Signals::listen()?;
+    let has_tls = config.listener.tls.is_some();
+    let mut signals = if has_tls { Signals::listen_without_hangup()? } else { Signals::listen()? };
+    // With TLS this one asks for the new certificate, as programs that renew it expect.
+    let hangups = has_tls.then(|| signal(SignalKind::hangup())).transpose()?;
     raise_open_files_limit();
     let server = Server::bind(config).await?;
     announce(config, &server);
     let received = tokio::select! {
         received = signals.next() => received,
         never = memory::give_back(&server) => match never {},
+        never = reload_at(hangups, &server) => match never {},
     };
     tracing::info!(signal = received, "stopping");
     tokio::select! {
@@ -106,6 +112,16 @@ async fn run(config: &Config) -> Result<(), Box<dyn Error>> {
         _ = signals.next() => tracing::warn!("stopped at once by a second signal"),
     }
     Ok(())
+}
+
+/// Reloads the certificate at each of these signals. Never ends.
+async fn reload_at(hangups: Option<Signal>, server: &Server) -> Infallible {
+    if let Some(mut hangups) = hangups {
+        while hangups.recv().await.is_some() {
+            server.reload_certificates();
+        }
+    }
+    std::future::pending().await
 }
 
 fn announce(config: &Config, server: &Server) {
@@ -119,6 +135,7 @@ fn announce(config: &Config, server: &Server) {
         discovery = config.discovery.as_ref().map_or("off", |it| it.storage.name()),
         peer_relay = switch(config.peer_relay.path.is_some()),
         redis = switch(config.cluster.is_some()),
+        tls = switch(config.listener.tls.is_some()),
         "modules"
     );
     #[cfg(feature = "overlay")]
@@ -138,20 +155,28 @@ fn announce(config: &Config, server: &Server) {
 
 /// The signals that ask for an end in good order: also those of a terminal that is closed, and of
 /// Ctrl-\.
-struct Signals([(&'static str, Signal); 4]);
+struct Signals(Vec<(&'static str, Signal)>);
 
 impl Signals {
     fn listen() -> Result<Self, String> {
-        let listen = |name, kind| match signal(kind) {
+        let mut signals = Self::listen_without_hangup()?;
+        signals.0.push(Self::listen_to("SIGHUP", SignalKind::hangup())?);
+        Ok(signals)
+    }
+
+    fn listen_without_hangup() -> Result<Self, String> {
+        Ok(Self(vec![
+            Self::listen_to("SIGTERM", SignalKind::terminate())?,
+            Self::listen_to("SIGINT", SignalKind::interrupt())?,
+            Self::listen_to("SIGQUIT", SignalKind::quit())?,
+        ]))
+    }
+
+    fn listen_to(name: &'static str, kind: SignalKind) -> Result<(&'static str, Signal), String> {
+        match signal(kind) {
             Ok(signal) => Ok((name, signal)),
             Err(error) => Err(format!("cannot listen to {name}: {error}")),
-        };
-        Ok(Self([
-            listen("SIGTERM", SignalKind::terminate())?,
-            listen("SIGINT", SignalKind::interrupt())?,
-            listen("SIGHUP", SignalKind::hangup())?,
-            listen("SIGQUIT", SignalKind::quit())?,
-        ]))
+        }
     }
 
     async fn next(&mut self) -> &'static str {

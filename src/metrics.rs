@@ -32,6 +32,10 @@ metrics! {
         pub(crate) refusals: Counter["cause"],
         /// Connections rejected with a temporary error, by cause.
         pub(crate) rejections: Counter["cause"],
+        /// TLS handshakes, by outcome.
+        pub(crate) tls_handshakes: Counter["outcome"],
+        /// Loads of changed TLS files, by outcome.
+        pub(crate) tls_reloads: Counter["outcome"],
         /// Connections of nodes that ended, by reason.
         connections_closed: Counter["reason"],
 

@@ -20,7 +20,7 @@ use crate::broker::Broker;
 use crate::cluster::{Cluster, RedisUnusable};
 use crate::config::Config;
 use crate::directory::Directory;
-use crate::gateway::{self, Addresses, Listener, ListenerSettings};
+use crate::gateway::{self, Addresses, Listener, ListenerSettings, Tls, TlsError};
 use crate::http;
 use crate::memory_budget::MemoryBudget;
 use crate::metrics::Metrics;
@@ -50,6 +50,7 @@ pub struct Server {
     tasks: TaskTracker,
     places: usize,
     listener: JoinHandle<()>,
+    tls: Option<Tls>,
     internal_address: Option<SocketAddr>,
     _internal: Option<(AbortOnDropHandle<()>, DropGuard)>,
     discovery: Option<Discovery>,
@@ -65,6 +66,9 @@ pub enum StartError {
     /// The webhooks cannot be called as they should be.
     #[error(transparent)]
     Webhooks(#[from] ClientError),
+    /// The files for TLS cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The sessions of discovery cannot be stored.
     #[error(transparent)]
     Storage(#[from] OpenError),
@@ -101,6 +105,8 @@ impl Server {
         let internal = config.internal_addr.map(bind_internal).transpose()?;
 
         let metrics = Metrics::new();
+        let tls = config.listener.tls.clone();
+        let tls = tls.map(|files| Tls::load(files, metrics.clone())).transpose()?;
         let places = Places::of(config);
         let links = LinkSet::new(config.link, places.connections);
         let counted = metrics.clone();
@@ -156,6 +162,7 @@ impl Server {
             addresses: Addresses::new(config.listener.clone(), places.connections, channels).into(),
             links: links.clone(),
             refusals: LinkSet::new(config.link, places.refusals),
+            tls: tls.clone(),
             app: http::router(
                 &broker,
                 config.peer_relay.path.as_deref().zip(peer.clone()),
@@ -174,6 +181,7 @@ impl Server {
                 addresses: Addresses::new(ListenerSettings::default(), usize::MAX, 0).into(),
                 links: LinkSet::new(config.link, MAX_INTERNAL_CONNECTIONS),
                 app: internal_app,
+                tls: None,
                 ..gateway.clone()
             };
             // Until the very end: operators want to see the drain.
@@ -185,6 +193,7 @@ impl Server {
         let (checked, interval) = (broker.clone(), config.webhooks.validity_check_interval);
         let check = async move { checked.check_validity_every(interval).await };
         let mut maintenance = vec![spawn(check), spawn(memory.keep(links.clone()))];
+        maintenance.extend(tls.clone().map(|tls| spawn(tls.reload_on_change())));
         maintenance.extend(peer_events.map(|events| spawn(broker.clone().serve_peers(events))));
         maintenance.extend(cluster.into_iter().flat_map(|cluster| cluster.run(&broker)));
         Ok(Self {
@@ -198,6 +207,7 @@ impl Server {
             tasks,
             places: places.connections,
             listener,
+            tls,
             internal_address,
             _internal: internal,
             discovery,
@@ -213,6 +223,12 @@ impl Server {
     /// The address of the listener for operators, if there is one.
     pub fn internal_address(&self) -> Option<SocketAddr> {
         self.internal_address
+    }
+
+    /// Reads the certificate, its key and the authorities of clients again, for new connections. If
+    /// they cannot be used, that is logged and the old ones are kept. Does nothing without TLS.
+    pub fn reload_certificates(&self) {
+        self.tls.iter().for_each(Tls::reload);
     }
 
     /// Returns the most connections at a time: `MAX_CONNECTIONS`, or fewer if the process may not

@@ -1,10 +1,11 @@
 //! Reads the configuration of connections before the upgrade.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use super::Source;
 use super::reader::Reader;
-use crate::gateway::{AddressLimits, ListenerSettings, ProxyProtocol};
+use crate::gateway::{AddressLimits, ListenerSettings, ProxyProtocol, TlsFiles};
 
 pub(super) fn read(reader: &mut Reader<impl Source>) -> ListenerSettings {
     let count = |text: &str| text.parse().ok().filter(|count: &u32| *count > 0);
@@ -21,6 +22,7 @@ pub(super) fn read(reader: &mut Reader<impl Source>) -> ListenerSettings {
                 ("required", ProxyProtocol::Required),
             ],
         ),
+        tls: tls(reader),
         http_idle_timeout: reader.milliseconds("HTTP_IDLE_TIMEOUT_MS", 1),
         banned: reader.optional("BANNED_ADDRESSES", |text| text.parse().ok()).unwrap_or_default(),
         allowed_origins: reader.parsed("ALLOWED_ORIGINS"),
@@ -37,6 +39,27 @@ pub(super) fn read(reader: &mut Reader<impl Source>) -> ListenerSettings {
         reader.conflict("PROXY_PROTOCOL", "TRUSTED_PROXIES names nobody who may speak it");
     }
     settings
+}
+
+/// Reads which files TLS needs, and whether they can be used.
+fn tls(reader: &mut Reader<impl Source>) -> Option<TlsFiles> {
+    const NAMES: [&str; 3] = ["TLS_CERT_FILE", "TLS_KEY_FILE", "TLS_CLIENT_CA_FILE"];
+    let paths = NAMES.map(|name| reader.optional(name, |text| Some(PathBuf::from(text))));
+    let set = NAMES.into_iter().zip(&paths).find(|(_, path)| path.is_some())?.0;
+    let [Some(certificate), Some(key), client_authorities] = paths else {
+        reader.conflict(set, "TLS needs both a certificate and its key");
+        return None;
+    };
+    let files = TlsFiles { certificate, key, client_authorities };
+    if let Err(error) = files.load() {
+        let name = match &error.path {
+            path if *path == files.certificate => NAMES[0],
+            path if *path == files.key => NAMES[1],
+            _ => NAMES[2],
+        };
+        reader.conflict(name, &error.to_string());
+    }
+    Some(files)
 }
 
 /// Reads the address of the listener for operators.

@@ -29,15 +29,17 @@ use tokio_util::task::TaskTracker;
 use tower_service::Service as _;
 
 use super::addresses::{Addresses, Holding, Permit};
+use super::client_socket::{ClientLink, ClientSocket};
 use super::forwarded::client_addr;
 use super::http_stream::{HttpStream, Progress};
 use super::namespace::SocketIoService;
 use super::proxy_protocol::{ProxyProtocol, read_header};
 use super::rejection::Rejection;
 use super::settings::ListenerSettings;
+use super::tls::Tls;
 use super::upgrade::{Arrival, Upgrade};
 use crate::metrics::Metrics;
-use link::{CloseReason, Link, LinkSet};
+use link::{CloseReason, LinkSet};
 
 /// How long a request in progress may take when the drain begins.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -73,6 +75,8 @@ pub(crate) struct Listener {
     pub(crate) links: LinkSet,
     /// Rejected connections, which get a response.
     pub(crate) refusals: LinkSet,
+    /// What connections are secured with, unless a proxy does that.
+    pub(crate) tls: Option<Tls>,
     /// What answers requests.
     pub(crate) app: Router,
     /// What takes over a connection that was upgraded.
@@ -128,6 +132,7 @@ impl Listener {
         let _ = stream.set_nodelay(true);
         #[cfg(target_os = "linux")]
         let _ = SockRef::from(&stream).set_tcp_notsent_lowat(MAX_UNSENT_BYTES);
+        let stream = ClientSocket::Plain(stream);
         let permits = match self.permits(remote_addr.ip()) {
             Ok(permits) => permits,
             // What holds for everybody is the better answer.
@@ -157,7 +162,7 @@ impl Listener {
     /// able to read the response.
     fn turn_away(
         &self,
-        stream: TcpStream,
+        stream: ClientSocket,
         remote_addr: SocketAddr,
         rejection: Rejection,
         stop: &CancellationToken,
@@ -167,25 +172,31 @@ impl Listener {
             return;
         }
         let Ok(permit) = self.addresses.hold(remote_addr.ip(), Holding::Refusal) else {
-            let _ = stream.try_write(&rejection.to_bytes());
-            return;
+            return self.reply_unread(&stream, rejection);
         };
         match self.refusals.open(stream, remote_addr) {
             Ok(link) => {
                 let entry = Entry::Refused(rejection, permit);
                 self.tasks.spawn(self.clone().serve(link, entry, stop.clone()));
             }
-            Err(stream) => drop(stream.try_write(&rejection.to_bytes())),
+            Err(stream) => self.reply_unread(&stream, rejection),
+        }
+    }
+
+    /// Sends a response without reading the request. With TLS there is none before a handshake.
+    fn reply_unread(&self, stream: &ClientSocket, rejection: Rejection) {
+        if self.tls.is_none() {
+            stream.try_write(&rejection.to_bytes());
         }
     }
 
     /// Serves HTTP; if that ends with an upgrade, hands the link on.
-    async fn serve(self, mut link: Link, entry: Entry, stop: CancellationToken) {
+    async fn serve(self, mut link: ClientLink, entry: Entry, stop: CancellationToken) {
         let read_ahead = tokio::select! {
             read_ahead = self.read_proxy_header(&mut link) => read_ahead,
             () = stop.cancelled() => return,
         };
-        let Some(read_ahead) = read_ahead else {
+        let Some(mut read_ahead) = read_ahead else {
             self.metrics.rejections.inc(["proxy_protocol"]);
             return;
         };
@@ -197,6 +208,9 @@ impl Listener {
                 (None, Some(rejection))
             }
         };
+        if let Some(tls) = &self.tls {
+            link.socket_mut().secure(tls, &read_ahead.split());
+        }
         let is_proxied = permits.is_none();
         let (connection, head) = permits.unzip();
         connection.into_iter().for_each(|connection| link.attach(connection));
@@ -262,7 +276,7 @@ impl Listener {
 
     /// Reads the PROXY header of a connection that has one, and notes the client's address. Returns
     /// what was read behind it; `None` if the connection cannot be served.
-    async fn read_proxy_header(&self, link: &mut Link) -> Option<BytesMut> {
+    async fn read_proxy_header(&self, link: &mut ClientLink) -> Option<BytesMut> {
         let ListenerSettings { proxy_protocol, trusted_proxies, .. } = &self.addresses.settings;
         let handle = link.handle();
         if *proxy_protocol == ProxyProtocol::Off
@@ -280,7 +294,7 @@ impl Listener {
 
     /// Returns what a connection holds of its address's limits, once its PROXY header has been
     /// read; or why it is rejected.
-    fn enter(&self, entry: Entry, link: &Link) -> Result<Option<Permits>, Refused> {
+    fn enter(&self, entry: Entry, link: &ClientLink) -> Result<Option<Permits>, Refused> {
         match entry {
             Entry::Permitted(None) => {
                 self.permits(link.handle().remote_addr().ip()).map_err(|rejection| {
@@ -337,7 +351,7 @@ impl Listener {
 
 /// Closes a link after its last response. For a moment, further bytes of the client are read and
 /// discarded: unread bytes would reset the connection, and the response might be lost.
-async fn linger(mut link: Link) {
+async fn linger(mut link: ClientLink) {
     link.handle().close(CloseReason::Transport);
     let _ = link.read(&mut [0; 256]).await;
 }

@@ -6,6 +6,7 @@ use super::address_limits::AddressLimits;
 use super::networks::Networks;
 use super::origins::WebSocketOrigins;
 use super::proxy_protocol::ProxyProtocol;
+use super::tls::TlsFiles;
 
 /// Which connections are accepted, and their limits.
 #[derive(Debug, Clone)]
@@ -14,6 +15,8 @@ pub struct ListenerSettings {
     pub trusted_proxies: Networks,
     /// Whether these proxies speak the PROXY protocol.
     pub proxy_protocol: ProxyProtocol,
+    /// The files for TLS, if it is spoken without a proxy.
+    pub tls: Option<TlsFiles>,
     /// How long a connection may be idle between two requests.
     pub http_idle_timeout: Duration,
     /// Addresses whose connections are closed at once.
@@ -30,6 +33,7 @@ impl Default for ListenerSettings {
         Self {
             trusted_proxies: Networks::default(),
             proxy_protocol: ProxyProtocol::Off,
+            tls: None,
             http_idle_timeout: Duration::from_secs(75),
             banned: Networks::default(),
             allowed_origins: WebSocketOrigins::All,

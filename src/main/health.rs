@@ -11,6 +11,8 @@ use url::Url;
 
 #[path = "health/process.rs"]
 mod process;
+#[path = "health/tls.rs"]
+mod tls;
 
 /// The command's name.
 pub(super) const NAME: &str = "health";
@@ -44,7 +46,9 @@ pub(super) fn command() -> Command {
         .after_help(
             "Without a URL it asks process 1 where that is this program, as in a container, and \
              otherwise the broker at HOST and PORT of this configuration. A peer is healthy if it \
-             answers, or closes the connection.",
+             answers, or closes the connection. With TLS any certificate will do: nothing is sent \
+             that others may not read. A broker that wants a certificate of its client is healthy \
+             if it says so.",
         )
         .arg(
             Arg::new("url")
@@ -55,8 +59,8 @@ pub(super) fn command() -> Command {
 }
 
 fn parse(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).ok().filter(|url| url.scheme() == "http");
-    url.ok_or_else(|| "not an http URL".into())
+    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+    url.ok_or_else(|| "neither an http nor an https URL".into())
 }
 
 /// Asks once.
@@ -64,6 +68,14 @@ pub(super) fn check(config: &Config, arguments: &ArgMatches) -> Result<(), Healt
     if let Some(url) = arguments.get_one::<Url>("url") {
         return expect_ok(&Target::of_url(url)?, url.path());
     }
+    let has_tls = |port| {
+        let is_internal = config.internal_addr.is_some_and(|internal| internal.port() == port);
+        config.listener.tls.is_some() && !is_internal
+    };
+    let listening_at = |address: SocketAddr| Target {
+        has_tls: has_tls(address.port()),
+        ..Target::listening_at(address)
+    };
     match process::first() {
         Some(process) if process.is_peer => process.addresses.iter().try_for_each(|address| {
             let target = Target::listening_at(*address);
@@ -76,22 +88,25 @@ pub(super) fn check(config: &Config, arguments: &ArgMatches) -> Result<(), Healt
         Some(process) if !process.addresses.is_empty() => process
             .addresses
             .iter()
-            .try_for_each(|address| expect_ok(&Target::listening_at(*address), "/health")),
+            .try_for_each(|address| expect_ok(&listening_at(*address), "/health")),
         _ if config.port == 0 => Err(HealthError::NoAddress),
         _ => {
             let named = match &config.host {
-                Host::Address(ip) => Ok(Target::listening_at(SocketAddr::new(*ip, config.port))),
-                Host::Name(name) => Target::named(format!("{name}:{}", config.port)),
+                Host::Address(ip) => Ok(listening_at(SocketAddr::new(*ip, config.port))),
+                Host::Name(name) => {
+                    Target::named(format!("{name}:{}", config.port), has_tls(config.port))
+                }
             };
             // A name without addresses means all of this machine's.
             let all = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), config.port);
-            expect_ok(&named.unwrap_or_else(|_| Target::listening_at(all)), "/health")
+            expect_ok(&named.unwrap_or_else(|_| listening_at(all)), "/health")
         }
     }
 }
 
 fn expect_ok(target: &Target, path: &str) -> Result<(), HealthError> {
     match target.status(path) {
+        Err(error) if tls::wants_certificate(&error) => Ok(()),
         Ok(status) if status.split(' ').nth(1) == Some("200") => Ok(()),
         Ok(status) => Err(HealthError::Unhealthy { address: target.name.clone(), status }),
         Err(source) => Err(target.unreachable(source)),
@@ -104,17 +119,20 @@ struct Target {
     name: String,
     /// Where it may be reached, in the order to try.
     addresses: Vec<SocketAddr>,
+    /// Whether it speaks TLS.
+    has_tls: bool,
 }
 
 impl Target {
     fn of_url(url: &Url) -> Result<Self, HealthError> {
         let host = url.host_str().ok_or_else(|| HealthError::NoHost(url.clone()))?;
-        Self::named(format!("{host}:{}", url.port_or_known_default().unwrap_or(80)))
+        let name = format!("{host}:{}", url.port_or_known_default().unwrap_or(80));
+        Self::named(name, url.scheme() == "https")
     }
 
-    fn named(name: String) -> Result<Self, HealthError> {
+    fn named(name: String, has_tls: bool) -> Result<Self, HealthError> {
         match name.to_socket_addrs() {
-            Ok(addresses) => Ok(Self { addresses: addresses.collect(), name }),
+            Ok(addresses) => Ok(Self { addresses: addresses.collect(), name, has_tls }),
             Err(source) => Err(HealthError::Unreachable { address: name, source }),
         }
     }
@@ -130,7 +148,7 @@ impl Target {
             IpAddr::V6(_) => vec![v4, v6],
         };
         let addresses = hosts.into_iter().map(|host| SocketAddr::new(host, port)).collect();
-        Self { name: address.to_string(), addresses }
+        Self { name: address.to_string(), addresses, has_tls: false }
     }
 
     fn unreachable(&self, source: io::Error) -> HealthError {
@@ -140,15 +158,20 @@ impl Target {
     /// The status line of the response to a request.
     fn status(&self, path: &str) -> io::Result<String> {
         let deadline = Instant::now() + TIMEOUT;
-        let mut stream = self.connect(deadline)?;
-        stream.set_write_timeout(Some(TIMEOUT))?;
+        let stream = Deadlined { stream: self.connect(deadline)?, deadline };
+        if self.has_tls {
+            return self.status_over(tls::client(stream)?, path);
+        }
+        self.status_over(stream, path)
+    }
+
+    fn status_over(&self, mut stream: impl Read + Write, path: &str) -> io::Result<String> {
         let host = &self.name;
         let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes())?;
         let mut head = Vec::new();
         let mut buffer = [0; MAX_STATUS_BYTES];
         while head.len() < MAX_STATUS_BYTES && !head.contains(&b'\n') {
-            stream.set_read_timeout(Some(remaining(deadline)?))?;
             match stream.read(&mut buffer)? {
                 0 => break,
                 count => head.extend(buffer.iter().take(count)),
@@ -170,6 +193,30 @@ impl Target {
             }
         }
         Err(failed)
+    }
+}
+
+/// A connection on which everything together takes no longer than the deadline.
+struct Deadlined {
+    stream: TcpStream,
+    deadline: Instant,
+}
+
+impl Read for Deadlined {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(Some(remaining(self.deadline)?))?;
+        self.stream.read(buffer)
+    }
+}
+
+impl Write for Deadlined {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(Some(remaining(self.deadline)?))?;
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
     }
 }
 

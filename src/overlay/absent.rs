@@ -5,7 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use link::Link;
+use link::{Link, Socket};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -30,7 +30,7 @@ impl Peer {
         match *self {}
     }
 
-    pub(crate) fn accept(&self, _link: Link, _permit: ChannelPermit) {
+    pub(crate) fn accept<S: Socket>(&self, _link: Link<S>, _permit: ChannelPermit) {
         match *self {}
     }
 

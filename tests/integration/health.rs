@@ -50,7 +50,7 @@ async fn it_asks_the_url_that_is_given() {
     assert_eq!(health(&[], &[&url("/health")]).await.0, Some(0));
     let (code, err) = health(&[], &[&url("/readyz")]).await;
     assert!(code == Some(1) && err.contains("503 Service Unavailable"), "{err}");
-    for url in ["https://127.0.0.1/", "127.0.0.1", "/health"] {
+    for url in ["ftp://127.0.0.1/", "127.0.0.1", "/health"] {
         assert_eq!(health(&[], &[url]).await.0, Some(2), "{url}");
     }
 }

@@ -61,6 +61,8 @@ mod replicas_release;
 mod shutdown;
 mod slow_receiver;
 mod tidy;
+mod tls;
+mod tls_reload;
 mod tools;
 mod turn;
 mod webhooks_authentication;

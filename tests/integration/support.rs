@@ -9,6 +9,7 @@ mod nginx;
 mod node;
 mod peer;
 mod process;
+mod tls;
 mod web;
 
 pub use cluster::{
@@ -25,6 +26,7 @@ pub use test_support::{
     Authority, Daemon, Port, Proxy, RedisCluster, RedisServer, SOON, Sentinels, Way, eventually,
     eventually_within,
 };
+pub use tls::TlsFiles;
 pub use web::Web;
 
 use std::ffi::OsString;

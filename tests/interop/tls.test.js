@@ -1,5 +1,5 @@
-// TLS as doc/guides/tls.md says: a real haproxy with the file of examples/tls in front of the broker, and clients that check
-// its certificate.
+// TLS as doc/guides/tls.md says, in the broker or by a real haproxy with the file of examples/tls in front of it, and clients
+// that check the certificate.
 
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
@@ -13,30 +13,61 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
-import { connectNode, RELAY_EVENT } from './support/node.js';
+import { connectNode, freshId, RELAY_EVENT } from './support/node.js';
 import { suiteBroker } from './support/suite.js';
 import { SOON_MS, within } from './support/wait.js';
 
 const CONFIGURATION = fileURLToPath(new URL('../../examples/tls/haproxy.cfg', import.meta.url));
 
-describe('TLS by haproxy', () => {
-  const broker = suiteBroker({ STORAGE_TYPE: 'memory' });
+/** A certificate for this machine, and its key, in two files of a folder of their own. */
+function makeCertificate() {
   const folder = mkdtempSync(join(tmpdir(), 'crolang-tls-'));
   const keyFile = join(folder, 'broker.pem');
   const certificateFile = join(folder, 'certificate.pem');
-  let ca;
+  execFileSync('openssl', [
+    ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2'],
+    ...['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1'],
+    ...['-keyout', keyFile, '-out', certificateFile],
+  ], { stdio: 'pipe' });
+  return { folder, keyFile, certificateFile, ca: readFileSync(certificateFile, 'utf8') };
+}
+
+describe('TLS in the broker', () => {
+  const { folder, keyFile, certificateFile, ca } = makeCertificate();
+  const broker = suiteBroker({ TLS_CERT_FILE: certificateFile, TLS_KEY_FILE: keyFile });
+  after(() => rmSync(folder, { recursive: true, force: true }));
+
+  for (const version of ['TLSv1.2', 'TLSv1.3']) {
+    test(`nodes connect by wss and reach each other with ${version}`, async () => {
+      const options = { url: `https://localhost:${broker.port}`, ca, minVersion: version, maxVersion: version };
+      const ids = ['alice', 'bob'].map((name) => freshId(name));
+      const [alice, bob] = await Promise.all(ids.map((id) => connectNode(broker, id, options)));
+      for (const content of ['hi', 'x'.repeat(900_000)]) {
+        const text = JSON.stringify({ from: alice.id, to: bob.id, content });
+        assert.equal(await alice.ask(RELAY_EVENT, text), 'OK');
+        assert.deepEqual(await bob.next(), { event: RELAY_EVENT, args: [text] });
+      }
+    });
+  }
+
+  test('a certificate that nobody vouches for is not taken', async () => {
+    await assert.rejects(connectNode(broker, 'carol', { url: `https://localhost:${broker.port}` }));
+  });
+
+  test('plain HTTP is not spoken', async () => {
+    await assert.rejects(connectNode(broker, 'dave'));
+  });
+});
+
+describe('TLS by haproxy', () => {
+  const broker = suiteBroker({ STORAGE_TYPE: 'memory' });
+  const { folder, keyFile, ca } = makeCertificate();
   let agent;
   let haproxy;
   let output = '';
   let url;
 
   before(async () => {
-    execFileSync('openssl', [
-      ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2'],
-      ...['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1'],
-      ...['-keyout', keyFile, '-out', certificateFile],
-    ], { stdio: 'pipe' });
-    ca = readFileSync(certificateFile, 'utf8');
     appendFileSync(keyFile, ca);
     agent = new Agent({ ca });
 

@@ -108,16 +108,43 @@ impl Output {
 
 impl<S: Socket> Stream<S> {
     /// Writes the frames of the outbox. Ready when none may be written now, pending while the peer
-    /// has to read first. (tokio makes a task that goes on for long pause here now and then.)
+    /// has to read first, also what the socket itself still holds. (tokio makes a task that goes on for long pause here now and then.)
     pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             let shared = &*self.handle.0;
             let has_frames = self.output.as_mut().is_some_and(|output| output.take_frames(shared));
             if !has_frames {
-                return Poll::Ready(Ok(()));
+                return self.poll_flush_socket(cx);
             }
             ready!(self.poll_write_frames(cx, &[]))?;
         }
+    }
+
+    /// Writes what the socket holds in a buffer of its own, which may wait for the peer as long as any
+    /// byte. TCP has no such buffer, and is always ready.
+    pub(crate) fn poll_flush_socket(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let shared = &*self.handle.0;
+        match Pin::new(&mut self.socket).poll_flush(cx) {
+            Poll::Ready(Ok(())) => {
+                self.flush_deadline = None;
+                return Poll::Ready(Ok(()));
+            }
+            Poll::Ready(Err(error)) => {
+                shared.finish(Phase::Dead, CloseReason::Broken);
+                return Poll::Ready(Err(error));
+            }
+            Poll::Pending => {}
+        }
+        shared.writer.register(cx.waker());
+        if shared.phase() == Phase::Dead {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        let timeout = shared.limits.write_timeout;
+        let deadline =
+            self.flush_deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
+        ready!(deadline.as_mut().poll(cx));
+        shared.finish(Phase::Dead, CloseReason::WriteTimeout);
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// Writes bytes of the transport, and frames of the outbox behind them in the same system call
@@ -247,3 +274,6 @@ impl<S: Socket> Stream<S> {
         Poll::Ready(io::ErrorKind::TimedOut.into())
     }
 }
+
+#[cfg(test)]
+mod tests;

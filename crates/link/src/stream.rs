@@ -34,7 +34,8 @@ const READ_BUDGET: usize = 64 * 1024;
 /// of a thread share it.
 const READ_BYTES: usize = 64 * 1024;
 
-/// What a link can stand on: a TCP connection, or anything that behaves like one.
+/// What a link can stand on: a TCP connection, or anything that behaves like one. One with a buffer
+/// of its own, such as TLS, writes it on a flush, and takes no more bytes until the buffer is empty.
 pub trait Socket: AsyncRead + AsyncWrite + Unpin {
     /// Makes the coming drop reset the connection instead of closing it in good order.
     fn reset_on_drop(&self);
@@ -66,6 +67,8 @@ pub(crate) struct Stream<S: Socket> {
     unrecorded_bytes: usize,
     /// Runs while a write waits for the peer.
     pub(crate) write_deadline: Option<WriteDeadline>,
+    /// Runs while the socket's own buffer waits for the peer.
+    pub(crate) flush_deadline: Option<Pin<Box<Sleep>>>,
     /// Runs while the peer is in the middle of a message; with the message's number.
     message_deadline: Option<(u32, Pin<Box<Sleep>>)>,
     /// Runs while the peer has sent as much as it may in a second.
@@ -88,6 +91,7 @@ impl<S: Socket> Link<S> {
             read_bytes: 0,
             unrecorded_bytes: 0,
             write_deadline: None,
+            flush_deadline: None,
             message_deadline: None,
             rate_pause: None,
             closing: Timers::default(),
@@ -99,6 +103,11 @@ impl<S: Socket> Link<S> {
     /// Keeps a value until the connection is closed, such as a permit to have it.
     pub fn attach(&mut self, value: impl Send + 'static) {
         self.0.attached.push(Box::new(value));
+    }
+
+    /// Returns the socket, to change what it is before any byte of it has been passed on.
+    pub fn socket_mut(&mut self) -> &mut S {
+        &mut self.0.socket
     }
 
     /// Returns the handle by which the rest of the program knows this link.

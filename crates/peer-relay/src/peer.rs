@@ -41,7 +41,7 @@ use super::webrtc::WebRtc;
 use addresses::Addresses;
 use dial::Dialer;
 use events::EventSender;
-use link::{CloseReason, Link, LinkSet, MAX_MESSAGE_BYTES};
+use link::{CloseReason, Link, LinkSet, MAX_MESSAGE_BYTES, Socket};
 
 /// The time between two looks at what has expired.
 const TICK: Duration = Duration::from_secs(1);
@@ -245,7 +245,7 @@ impl Peer {
     }
 
     /// Takes over a connection that was upgraded to a WebSocket by the program's own HTTP server.
-    pub fn accept(&self, link: Link, permit: ChannelPermit) {
+    pub fn accept<S: Socket + Send + 'static>(&self, link: Link<S>, permit: ChannelPermit) {
         let inner = self.inner.clone();
         self.inner.tasks.spawn(async move {
             let _permit = permit;

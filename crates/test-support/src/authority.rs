@@ -7,8 +7,11 @@ use rcgen::{
 };
 use tempfile::NamedTempFile;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio_rustls::rustls::{
+    ALL_VERSIONS, ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion,
+};
 
 /// Signs certificates.
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -34,6 +37,31 @@ impl Authority {
         // OpenSSL takes a certificate for self-signed that bears the name of its authority.
         params.distinguished_name.push(DnType::CommonName, name);
         (params.signed_by(&key, &self.0).unwrap().pem(), key.serialize_pem())
+    }
+
+    /// A client that knows this authority alone, and shows a certificate where it has one.
+    pub fn client(&self, certificate: Option<(String, String)>) -> ClientConfig {
+        self.client_of(ALL_VERSIONS, certificate)
+    }
+
+    /// As [`Authority::client`], with these versions of TLS alone.
+    pub fn client_of(
+        &self,
+        versions: &[&'static SupportedProtocolVersion],
+        certificate: Option<(String, String)>,
+    ) -> ClientConfig {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.0.der().clone()).unwrap();
+        let config = ClientConfig::builder_with_protocol_versions(versions);
+        let config = config.with_root_certificates(roots);
+        match certificate {
+            None => config.with_no_client_auth(),
+            Some((certificate, key)) => {
+                let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
+                let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+                config.with_client_auth_cert(vec![certificate], key).unwrap()
+            }
+        }
     }
 
     /// A server that shows a certificate for this name.

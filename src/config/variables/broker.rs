@@ -134,6 +134,6 @@ pub(super) const VARIABLES: &[Variable] = &[
         name: "SHUTDOWN_TIMEOUT_MS",
         default: "10000",
         allowed: MILLISECONDS,
-        about: "How long the drain may take after SIGTERM, SIGINT, SIGHUP or SIGQUIT before the process ends.",
+        about: "How long the drain may take after SIGTERM, SIGINT, SIGQUIT or, without TLS_CERT_FILE, SIGHUP before the process ends.",
     },
 ];

@@ -19,6 +19,24 @@ pub(super) const VARIABLES: &[Variable] = &[
         about: "Whether connections from TRUSTED_PROXIES begin with a header of the PROXY protocol, version 1 or 2, that names the client's address. optional is for proxies that never forward a client's first bytes without a header. Connections from other addresses have no header.",
     },
     Variable {
+        name: "TLS_CERT_FILE",
+        default: "",
+        allowed: "a path to certificates in PEM, together with TLS_KEY_FILE",
+        about: "The certificate of the broker, followed by those that lead to a known authority. If set, the main port speaks TLS 1.2 and 1.3. The files are read again when one of them changes, and on SIGHUP; open connections stay.",
+    },
+    Variable {
+        name: "TLS_KEY_FILE",
+        default: "",
+        allowed: "a path to a private key in PEM, without a password",
+        about: "The private key of TLS_CERT_FILE.",
+    },
+    Variable {
+        name: "TLS_CLIENT_CA_FILE",
+        default: "",
+        allowed: "a path to certificates in PEM, together with TLS_CERT_FILE",
+        about: "The authorities that sign the certificates of clients. If set, only clients with a certificate of theirs can connect.",
+    },
+    Variable {
         name: "HTTP_IDLE_TIMEOUT_MS",
         default: "75000",
         allowed: MILLISECONDS,

@@ -3,15 +3,15 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use super::SOON;
 
-/// A WebSocket connection to the broker.
-pub struct Node {
-    pub stream: TcpStream,
+/// A WebSocket connection to the broker, over TCP or what else there is.
+pub struct Node<S = TcpStream> {
+    pub stream: S,
     buffer: Vec<u8>,
 }
 
@@ -79,17 +79,9 @@ impl Node {
     }
 
     /// As [`Node::request`], on a connection that is there.
-    pub async fn over(mut stream: TcpStream, request: &[u8]) -> Result<Self, String> {
+    pub async fn over(stream: TcpStream, request: &[u8]) -> Result<Self, String> {
         stream.set_nodelay(true).unwrap();
-        stream.write_all(request).await.unwrap();
-        let mut node = Self { stream, buffer: Vec::new() };
-        let head = node.read_head().await;
-        if !head.starts_with("HTTP/1.1 101 ") {
-            return Err(head);
-        }
-        let greeting = node.text().await;
-        assert!(greeting.starts_with("0{\"sid\":\""), "{greeting}");
-        Ok(node)
+        Self::upgraded(stream, request).await
     }
 
     /// A connected node: admitted, told so, routable.
@@ -120,6 +112,27 @@ impl Node {
                 Ok(node)
             }
         }
+    }
+
+    /// The same connection once more, to write while this one reads.
+    pub fn second_stream(&self) -> TcpStream {
+        let socket = socket2::SockRef::from(&self.stream).try_clone().unwrap();
+        TcpStream::from_std(socket.into()).unwrap()
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Node<S> {
+    /// As [`Node::request`], on a stream of any kind.
+    pub async fn upgraded(mut stream: S, request: &[u8]) -> Result<Self, String> {
+        stream.write_all(request).await.unwrap();
+        let mut node = Self { stream, buffer: Vec::new() };
+        let head = node.read_head().await;
+        if !head.starts_with("HTTP/1.1 101 ") {
+            return Err(head);
+        }
+        let greeting = node.text().await;
+        assert!(greeting.starts_with("0{\"sid\":\""), "{greeting}");
+        Ok(node)
     }
 
     /// Reads the answer to CONNECT and the event behind it.
@@ -220,12 +233,6 @@ impl Node {
                 }
             }
         })))
-    }
-
-    /// The same connection once more, to write while this one reads.
-    pub fn second_stream(&self) -> TcpStream {
-        let socket = socket2::SockRef::from(&self.stream).try_clone().unwrap();
-        TcpStream::from_std(socket.into()).unwrap()
     }
 
     /// Gives back the memory of what has been read; nothing may be left unread.

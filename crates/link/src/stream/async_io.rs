@@ -62,7 +62,7 @@ impl<S: Socket> AsyncWrite for Link<S> {
             Poll::Pending if stream.handle.0.phase() == Phase::Open => {}
             Poll::Pending => return Poll::Pending,
         }
-        Pin::new(&mut stream.socket).poll_flush(cx)
+        stream.poll_flush_socket(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
