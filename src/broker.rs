@@ -19,13 +19,23 @@
 //! - `replacements`: how often an ID was replaced recently.
 //! - `replicas`: requests of other replicas.
 //! - `maintenance`: periodic tasks.
+//!
+//! For operators:
+//!
+//! - `nodes`: the connected nodes, listed, looked up and disconnected.
+//! - `announce`: messages of the operator to nodes.
+//! - `status`: the state of every part.
+//! - `calls`: how all replicas are asked.
 
 mod admission;
+mod announce;
 mod authorize;
 mod bridge;
+mod calls;
 mod deliver;
 mod dispatcher;
 mod maintenance;
+mod nodes;
 mod pairs;
 mod pipeline;
 mod presence;
@@ -34,12 +44,17 @@ mod replicas;
 mod route;
 mod rtc;
 mod session;
+mod status;
 
 pub(crate) use admission::AdmissionError;
 pub use admission::DuplicateIdPolicy;
+pub(crate) use announce::{AckCounts, Announcement};
+pub(crate) use nodes::{MAX_PAGE, Node, NodeError, NodesQuery};
 pub use rtc::{RtcFallback, StaticRtc, TurnServers};
 pub(crate) use session::Session;
+pub(crate) use status::{Need, Part, PartState, Problem, ReplicaStatus, state};
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use redis_session::Refusal;
@@ -48,13 +63,14 @@ use crate::delivery::{Clients, LocalConnections, Remote};
 use crate::directory::Directory;
 use crate::memory_budget::MemoryBudget;
 use crate::metrics::Metrics;
-use crate::node::ReplicaId;
+use crate::node::{NodeId, ReplicaId};
 use crate::overlay::Peer;
 use crate::protocol::SupportedNodes;
 use crate::webhooks::Webhooks;
 use link::CloseReason;
 use pairs::OpenPairs;
 use replacements::Replacements;
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 /// What an operator decides about the broker.
@@ -74,6 +90,8 @@ pub struct BrokerSettings {
     pub duplicate_id_policy: DuplicateIdPolicy,
     /// What a node gets where the RTC webhook gives no answer.
     pub rtc_fallback: RtcFallback,
+    /// Whether the broker counts as not ready while Redis is unavailable.
+    pub ready_requires_redis: bool,
 }
 
 /// One replica's broker.
@@ -95,12 +113,19 @@ pub(crate) struct Broker {
     metrics: Metrics,
     /// Owns what is looked up for nodes beside their messages. Each task ends with its connection.
     lookups: TaskTracker,
+    /// Permits for calls of other replicas.
+    calls: Arc<Semaphore>,
+    other_parts: Vec<PartState>,
+    /// The ID in whose name operators send messages: no node gets it.
+    reserved: Option<NodeId>,
+    /// When it was started, in milliseconds since 1970.
+    started: u64,
     draining: AtomicBool,
 }
 
 /// Why no IDs are given out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum RedisProblem {
+enum RedisProblem {
     /// Redis cannot be asked, or has lost what it had a moment ago.
     Unavailable,
     /// Redis refuses a command that is needed.
@@ -133,6 +158,10 @@ impl Broker {
             memory: MemoryBudget::new(Some(u64::MAX), &metrics),
             metrics,
             lookups: TaskTracker::new(),
+            calls: Arc::new(Semaphore::new(calls::MAX_CALLS)),
+            other_parts: Vec::new(),
+            reserved: None,
+            started: status::now_ms(),
             draining: AtomicBool::new(false),
         }
     }
@@ -147,6 +176,17 @@ impl Broker {
         Self { peer: Some(peer), ..self }
     }
 
+    /// The same, with one more part whose state is reported.
+    pub(crate) fn reporting(mut self, part: PartState) -> Self {
+        self.other_parts.push(part);
+        self
+    }
+
+    /// The same, which admits no node with this ID.
+    pub(crate) fn reserving(self, id: NodeId) -> Self {
+        Self { reserved: Some(id), ..self }
+    }
+
     /// Stops admissions, and closes the connections of all nodes, which releases their IDs; the
     /// nodes reconnect elsewhere.
     pub(crate) fn drain(&self) {
@@ -156,27 +196,12 @@ impl Broker {
         }
     }
 
-    /// Whether there may be other replicas, which share this one's Redis.
-    pub(crate) fn is_replica(&self) -> bool {
-        self.remote.is_some()
-    }
-
     /// Returns what keeps Redis from giving out IDs, if anything does.
-    pub(crate) fn redis_problem(&self) -> Option<RedisProblem> {
+    fn redis_problem(&self) -> Option<RedisProblem> {
         if let Some(refusal) = self.directory.refusal() {
             return Some(RedisProblem::Refuses(refusal));
         }
         (!self.directory.is_ready()).then_some(RedisProblem::Unavailable)
-    }
-
-    /// Whether there is memory for newcomers.
-    pub(crate) fn has_memory(&self) -> bool {
-        self.memory.admits_newcomers()
-    }
-
-    /// Returns the webhooks that are set, and whether they are called at present.
-    pub(crate) fn webhooks(&self) -> impl Iterator<Item = (&'static str, bool)> {
-        self.webhooks.states()
     }
 
     /// The most bytes of the `data` in a handshake.

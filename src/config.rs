@@ -4,6 +4,7 @@
 //! `doc/reference/configuration.md` are generated from it. An error never stops the reading: all
 //! of them are reported together.
 
+mod api;
 mod cluster;
 mod discovery;
 mod env_file;
@@ -31,6 +32,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::api::ApiSettings;
 use crate::broker::{BrokerSettings, DuplicateIdPolicy, RtcFallback, StaticRtc};
 use crate::cluster::ClusterSettings;
 use crate::gateway::{ListenerSettings, TransportSettings};
@@ -46,6 +48,9 @@ const MIN_MEMORY_LIMIT: u64 = 32 << 20;
 
 /// The most worker threads; more than there are cores make nothing faster.
 const MAX_WORKER_THREADS: usize = 1024;
+
+/// Where the server API has its endpoints.
+const API_PATH: &str = "/api/v1";
 
 const LOG_LEVELS: [(&str, LogLevel); 4] = [
     ("0", LogLevel::Minimal),
@@ -90,6 +95,10 @@ pub struct Config {
     pub listener: ListenerSettings,
     /// The address of a second listener, for operators.
     pub internal_addr: Option<SocketAddr>,
+    /// Who may use the server API.
+    pub api: ApiSettings,
+    /// The address of the API's own listener.
+    pub api_addr: Option<SocketAddr>,
     /// How Socket.IO is spoken on a connection.
     pub transport: TransportSettings,
     /// What the broker allows.
@@ -100,12 +109,12 @@ pub struct Config {
     pub webhooks: WebhookSettings,
     /// The cluster of replicas, if `REDIS_URL` makes this broker one of them.
     pub cluster: Option<ClusterSettings>,
-    /// Whether the broker counts as not ready while Redis is unavailable.
-    pub ready_requires_redis: bool,
     /// Discovery, if `STORAGE_TYPE` switches it on.
     pub discovery: Option<rondevu::Settings>,
     /// The peer-relay network.
     pub peer_relay: PeerRelayConfig,
+    /// Every variable with the value that is in force, without secrets.
+    pub settings: Vec<Setting>,
 }
 
 /// A source of variables: returns the text that a name is set to.
@@ -151,7 +160,7 @@ impl Config {
             std::env::var_os(name).or_else(|| file.get(name).map(OsString::from))
         });
         match (read, unreadable) {
-            (read, None) => read,
+            (read, None) => read.map(|config| Self { settings: Settings::load().all(), ..config }),
             (Ok(_), Some(error)) => Err(ConfigErrors(vec![error])),
             (Err(mut errors), Some(error)) => {
                 errors.0.insert(0, error);
@@ -174,7 +183,6 @@ impl Config {
             max_bytes_per_second: reader.rate("MAX_BYTES_PER_SECOND"),
         };
         let cluster = cluster::read(&mut reader);
-        let ready_requires_redis = reader.switch("READY_REQUIRES_REDIS");
         let config = Self {
             host: reader.parsed("HOST"),
             port: reader.parsed("PORT"),
@@ -194,6 +202,8 @@ impl Config {
             link,
             listener: listener::read(&mut reader),
             internal_addr: listener::internal_addr(&mut reader),
+            api: api::read(&mut reader),
+            api_addr: api::addr(&mut reader),
             transport: TransportSettings {
                 ping_interval: reader.milliseconds("PING_INTERVAL_MS", 1),
                 ping_timeout: reader.milliseconds("PING_TIMEOUT_MS", 1),
@@ -209,6 +219,7 @@ impl Config {
                 max_presence_ids: reader.number("MAX_PRESENCE_IDS", 1),
                 duplicate_id_policy: reader.choice("DUPLICATE_ID_POLICY", &DUPLICATE_ID_POLICIES),
                 rtc_fallback: reader.choice("RTC_FALLBACK", &RTC_FALLBACKS),
+                ready_requires_redis: reader.switch("READY_REQUIRES_REDIS"),
             },
             static_rtc: rtc::read(&mut reader),
             webhooks: webhooks::read(&mut reader),
@@ -218,13 +229,22 @@ impl Config {
                 link.write_timeout,
             ),
             cluster,
-            ready_requires_redis,
             peer_relay: PeerRelayConfig::read(&mut reader, link),
+            settings: reader.settings(),
         };
         if let (Some(discovery), Some(path)) = (&config.discovery, &config.peer_relay.path)
             && discovery.base_path.has_endpoint(path)
         {
             reader.conflict("PEER_RELAY_PATH", "discovery has an endpoint there");
+        }
+        if !config.api.tokens.is_empty() && config.api_addr.is_none() {
+            let base = config.discovery.as_ref().map(|discovery| discovery.base_path.as_str());
+            if base.is_some_and(|path| path.starts_with(API_PATH)) {
+                reader.conflict("DISCOVERY_PATH", "the server API has its endpoints there");
+            }
+            if config.peer_relay.path.as_deref().is_some_and(|path| path.starts_with(API_PATH)) {
+                reader.conflict("PEER_RELAY_PATH", "the server API has its endpoints there");
+            }
         }
         reader.finish(config)
     }

@@ -13,7 +13,7 @@ pub(crate) use clients::Clients;
 pub(crate) use connection::{Connection, Traffic};
 pub(crate) use local::LocalConnections;
 pub(crate) use remote::{
-    HolderStatus, Newcomer, OnReply, Remote, RemoteMessage, ReplyTo, TakeoverProbe, Ticket,
+    Call, HolderStatus, Newcomer, OnReply, Remote, RemoteMessage, ReplyTo, TakeoverProbe, Ticket,
 };
 
 use crate::protocol::Ack;

@@ -176,6 +176,14 @@ impl Directory {
         }
     }
 
+    /// Returns the other replicas that are alive.
+    pub(crate) async fn replicas(&self) -> Vec<ReplicaId> {
+        match self {
+            Self::Memory(_) => Vec::new(),
+            Self::Redis(redis) => redis.replicas().await,
+        }
+    }
+
     /// Tells other replicas that this one is leaving. All leases must have been dropped before.
     pub(crate) async fn close(&self) {
         match self {

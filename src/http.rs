@@ -3,7 +3,7 @@
 
 mod health;
 
-pub(crate) use health::health_route;
+pub(crate) use health::{discovery_part, health_route};
 
 use std::sync::Arc;
 
@@ -22,18 +22,18 @@ use crate::metrics::Metrics;
 use crate::overlay::Peer;
 
 /// Builds the router of everything that is served to everybody. `peer_relay` is a path, and the peer
-/// that is reached there; `for_operators` is what only operators should see, unless it has a listener
+/// that is reached there; `for_operators` is what only operators should use, unless it has a listener
 /// of its own.
 pub(crate) fn router(
     broker: &Arc<Broker>,
     peer_relay: Option<(&str, Peer)>,
     discovery: Option<&Discovery>,
-    for_operators: Option<Router>,
+    for_operators: impl IntoIterator<Item = Router>,
     memory: &MemoryBudget,
     metrics: &Metrics,
 ) -> Router {
     let mut router = gateway::socket_io_routes(broker.clone(), metrics.clone());
-    if let Some(for_operators) = for_operators {
+    for for_operators in for_operators {
         router = router.merge(for_operators);
     }
     if let Some((path, peer)) = peer_relay {
@@ -47,14 +47,8 @@ pub(crate) fn router(
 }
 
 /// Builds the router of what is for operators: readiness and metrics.
-pub(crate) fn operators_router(
-    broker: &Arc<Broker>,
-    discovery: Option<&Discovery>,
-    is_redis_required: bool,
-    metrics: &Metrics,
-) -> Router {
-    health::routes(broker.clone(), discovery.cloned(), is_redis_required)
-        .route("/metrics", get(scrape).with_state(metrics.clone()))
+pub(crate) fn operators_router(broker: &Arc<Broker>, metrics: &Metrics) -> Router {
+    health::routes(broker.clone()).route("/metrics", get(scrape).with_state(metrics.clone()))
 }
 
 async fn scrape(State(metrics): State<Metrics>) -> impl IntoResponse {

@@ -19,7 +19,7 @@
 //! 2. [`directory`], [`delivery`]: who owns an ID, and how to reach its connection. [`webhooks`]:
 //!    the operator's own servers.
 //! 3. [`broker`]: what uses all of these. [`cluster`]: replicas that act as one.
-//! 4. [`gateway`], [`http`]: the endpoints; [`rondevu`] has those of discovery, and [`overlay`] is
+//! 4. [`api`], [`gateway`], [`http`]: the endpoints; [`rondevu`] has those of discovery, and [`overlay`] is
 //!    the peer-relay network.
 //! 5. [`server`]: puts the parts together. [`config`], [`telemetry`], [`metrics`]: what operators
 //!    set and see.
@@ -45,6 +45,7 @@
 //! ```
 #![allow(rustdoc::private_intra_doc_links, reason = "the reading guide is for the crate's readers")]
 
+mod api;
 #[doc(hidden)]
 pub mod bench_internals;
 mod broker;
@@ -66,6 +67,7 @@ mod sharded;
 mod telemetry;
 mod webhooks;
 
+pub use api::{ApiSettings, Tokens};
 pub use broker::{BrokerSettings, DuplicateIdPolicy, RtcFallback, StaticRtc, TurnServers};
 pub use cluster::ClusterSettings;
 pub use config::{

@@ -103,6 +103,7 @@ async fn run(config: &Config) -> Result<(), Box<dyn Error>> {
     announce(config, &server);
     let received = tokio::select! {
         received = signals.next() => received,
+        () = server.drain_requested() => "drain request",
         never = memory::give_back(&server) => match never {},
         never = reload_at(hangups, &server) => match never {},
     };

@@ -43,11 +43,16 @@ metrics! {
         messages: Counter["event", "ack"],
         /// Messages from peers to nodes, by outcome.
         pub(crate) bridge_messages: Counter["outcome"],
+        /// Messages of operators to nodes, by ack.
+        pub(crate) api_messages: Counter["ack"],
         /// Presence queries.
         pub(crate) presence_questions: Counter,
 
         /// Calls of webhooks, by hook and outcome.
         pub(crate) webhook_calls: Counter["hook", "outcome"],
+
+        /// Requests to the server API, by outcome: `ok` or the code of the problem.
+        pub(crate) api_requests: Counter["outcome"],
 
         /// Running tasks of the process.
         pub(crate) tasks: Gauge,

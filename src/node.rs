@@ -141,6 +141,14 @@ impl ReplicaId {
     }
 }
 
+impl FromStr for ReplicaId {
+    type Err = uuid::Error;
+
+    fn from_str(text: &str) -> Result<Self, uuid::Error> {
+        uuid::Uuid::try_parse(text).map(Self)
+    }
+}
+
 impl fmt::Display for ReplicaId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.as_simple().fmt(f)
@@ -171,9 +179,9 @@ impl FromStr for Owner {
 
     fn from_str(text: &str) -> Result<Self, InvalidOwner> {
         let (replica, connection) = text.split_once(':').ok_or(InvalidOwner)?;
-        let replica = uuid::Uuid::try_parse(replica).map_err(|_| InvalidOwner)?;
+        let replica = replica.parse().map_err(|_| InvalidOwner)?;
         let connection = connection.parse().map_err(|_| InvalidOwner)?;
-        Ok(Self { replica: ReplicaId(replica), connection: ConnectionId(connection) })
+        Ok(Self { replica, connection: ConnectionId(connection) })
     }
 }
 

@@ -11,14 +11,16 @@ use std::time::Duration;
 
 use axum::Router;
 use rondevu::{Demand, Discovery, OpenError};
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
+use crate::api;
 use crate::broker::Broker;
 use crate::cluster::{Cluster, RedisUnusable};
-use crate::config::Config;
+use crate::config::{Config, Setting};
 use crate::directory::Directory;
 use crate::gateway::{self, Addresses, Listener, ListenerSettings, Tls, TlsError};
 use crate::http;
@@ -52,7 +54,9 @@ pub struct Server {
     listener: JoinHandle<()>,
     tls: Option<Tls>,
     internal_address: Option<SocketAddr>,
-    _internal: Option<(AbortOnDropHandle<()>, DropGuard)>,
+    api_address: Option<SocketAddr>,
+    drain: CancellationToken,
+    _for_operators: Vec<(AbortOnDropHandle<()>, DropGuard)>,
     discovery: Option<Discovery>,
     _maintenance: Vec<AbortOnDropHandle<()>>,
 }
@@ -103,6 +107,8 @@ impl Server {
         let listener = gateway::bind(address.ip(), config.port).map_err(bind_error)?;
         let local_address = listener.local_addr().map_err(bind_error)?;
         let internal = config.internal_addr.map(bind_internal).transpose()?;
+        let own_api = config.api_addr.filter(|_| !config.api.tokens.is_empty());
+        let own_api = own_api.map(bind_internal).transpose()?;
 
         let metrics = Metrics::new();
         let tls = config.listener.tls.clone();
@@ -130,12 +136,16 @@ impl Server {
             metrics.clone(),
         )
         .within(memory.clone());
+        let broker = match config.api.sender.clone() {
+            Some(sender) => broker.reserving(sender),
+            None => broker,
+        };
         let bridge = peer.clone().filter(|_| config.peer_relay.bridge);
         let peer_events = bridge.as_ref().map(Peer::events);
-        let broker = Arc::new(match bridge {
+        let broker = match bridge {
             Some(peer) => broker.bridged(peer),
             None => broker,
-        });
+        };
         let discovery = match &config.discovery {
             Some(settings) => {
                 let discovery = Discovery::open(settings, metrics.discovery(), stop.clone());
@@ -147,12 +157,20 @@ impl Server {
             }
             None => None,
         };
-        let for_operators = http::operators_router(
-            &broker,
-            discovery.as_ref(),
-            config.ready_requires_redis,
-            &metrics,
-        );
+        let broker = Arc::new(match &discovery {
+            Some(discovery) => broker.reporting(http::discovery_part(discovery.clone())),
+            None => broker,
+        });
+        let for_operators = http::operators_router(&broker, &metrics);
+        let drain = CancellationToken::new();
+        let mut api = (!config.api.tokens.is_empty()).then(|| {
+            let (settings, shown) = (config.api.clone(), shown(&config.settings));
+            api::router(broker.clone(), settings, shown, drain.clone(), metrics.clone())
+        });
+        let own_api = match &own_api {
+            Some(_) => own_api.zip(api.take()),
+            None => None,
+        };
         let (for_operators, internal_app) = match internal {
             Some(_) => (None, for_operators.merge(http::health_route())),
             None => (Some(for_operators), Router::new()),
@@ -167,7 +185,7 @@ impl Server {
                 &broker,
                 config.peer_relay.path.as_deref().zip(peer.clone()),
                 discovery.as_ref(),
-                for_operators,
+                for_operators.into_iter().chain(api),
                 &memory,
                 &metrics,
             ),
@@ -176,11 +194,13 @@ impl Server {
             tasks: tasks.clone(),
         };
         let internal_address = internal.as_ref().map(|(_, address)| *address);
-        let internal = internal.map(|(listener, _)| {
+        let api_address = own_api.as_ref().map(|((_, address), _)| *address);
+        let for_operators = internal.map(|bound| (bound, internal_app)).into_iter().chain(own_api);
+        let for_operators = for_operators.map(|((listener, _), app)| {
             let gateway = Listener {
                 addresses: Addresses::new(ListenerSettings::default(), usize::MAX, 0).into(),
                 links: LinkSet::new(config.link, MAX_INTERNAL_CONNECTIONS),
-                app: internal_app,
+                app,
                 tls: None,
                 ..gateway.clone()
             };
@@ -188,6 +208,7 @@ impl Server {
             let end = CancellationToken::new();
             (spawn(gateway.run(listener, end.clone())), end.drop_guard())
         });
+        let for_operators = for_operators.collect();
         let listener = tokio::spawn(gateway.run(listener, stop.clone()));
 
         let (checked, interval) = (broker.clone(), config.webhooks.validity_check_interval);
@@ -209,7 +230,9 @@ impl Server {
             listener,
             tls,
             internal_address,
-            _internal: internal,
+            api_address,
+            drain,
+            _for_operators: for_operators,
             discovery,
             _maintenance: maintenance,
         })
@@ -229,6 +252,16 @@ impl Server {
     /// they cannot be used, that is logged and the old ones are kept. Does nothing without TLS.
     pub fn reload_certificates(&self) {
         self.tls.iter().for_each(Tls::reload);
+    }
+
+    /// The address of the API's own listener, if there is one.
+    pub fn api_address(&self) -> Option<SocketAddr> {
+        self.api_address
+    }
+
+    /// Resolves when an operator has asked over the API for the end of the process.
+    pub async fn drain_requested(&self) {
+        self.drain.cancelled().await;
     }
 
     /// Returns the most connections at a time: `MAX_CONNECTIONS`, or fewer if the process may not
@@ -337,6 +370,13 @@ fn bind_internal(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Start
     let bound = gateway::bind(address.ip(), address.port());
     let bound = bound.and_then(|listener| listener.local_addr().map(|local| (listener, local)));
     bound.map_err(|source| StartError::Bind { address, source })
+}
+
+/// Returns the configuration as the API shows it.
+fn shown(settings: &[Setting]) -> Value {
+    let setting =
+        |it: &Setting| json!({"name": it.name, "value": it.value, "origin": it.origin.to_string()});
+    settings.iter().map(setting).collect()
 }
 
 fn spawn(task: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {

@@ -47,6 +47,14 @@ impl<V> ShardedMap<V> {
         picked
     }
 
+    /// Calls `look` with every entry, shard by shard.
+    pub(crate) fn visit(&self, mut look: impl FnMut(&NodeId, &V)) {
+        for shard in &self.shards {
+            let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
+            shard.iter().for_each(|(node, value)| look(node, value));
+        }
+    }
+
     fn shard(&self, node: &str) -> &RwLock<Shard<V>> {
         &self.shards[self.hasher.hash_one(node) as usize % SHARDS]
     }

@@ -1,7 +1,7 @@
 //! Logging: subjects, format, and limits.
 //!
 //! A line has one of three subjects, and the level says which are logged: the server itself (the
-//! target is a module path), [`CONNECTIONS`], and [`EVENTS`] with those of discovery. No line
+//! target is a module path, or [`AUDIT`]), [`CONNECTIONS`], and [`EVENTS`] with those of discovery. No line
 //! contains a message, the `data` of a handshake, or a secret.
 
 mod json_lines;
@@ -29,6 +29,9 @@ pub(crate) const CONNECTIONS: &str = "connections";
 
 /// The target of lines on events between nodes.
 pub(crate) const EVENTS: &str = "events";
+
+/// The target of lines on changes by operators.
+pub(crate) const AUDIT: &str = "audit";
 
 /// The target of lines on channels to peers.
 const PEER_CHANNELS: &str = "peer_relay::channels";
@@ -134,6 +137,7 @@ fn filter(level: LogLevel) -> Targets {
     Targets::new()
         .with_default(LevelFilter::WARN)
         .with_targets(OWN_CRATES.map(|name| (name, LevelFilter::INFO)))
+        .with_target(AUDIT, LevelFilter::INFO)
         .with_target(CONNECTIONS, from(LogLevel::Connections, LevelFilter::INFO))
         .with_target(PEER_CHANNELS, from(LogLevel::Connections, LevelFilter::INFO))
         .with_target(EVENTS, from(LogLevel::Events, LevelFilter::INFO))

@@ -90,6 +90,9 @@ impl Broker {
         if !self.settings.supported_nodes.include(handshake) {
             return Err(AdmissionError::Refused(Refusal::Unsupported));
         }
+        if self.reserved.as_ref() == Some(&handshake.id) {
+            return Err(AdmissionError::Refused(Refusal::Reserved));
+        }
         self.authenticate(handshake, link.remote_addr().ip()).await?;
         drop(permit);
         let node = handshake.id.clone();
@@ -305,7 +308,7 @@ impl Drop for Registration {
         self.pairs.forget(node, owner);
         self.metrics.departure(self.reason);
         let seconds = self.began.elapsed().as_secs();
-        let reason = self.reason.label();
-        tracing::info!(target: CONNECTIONS, ?node, %connection, reason, seconds, bytes_read, bytes_written, "node left");
+        let (reason, note) = (self.reason.label(), self.connection.note().map(Logged));
+        tracing::info!(target: CONNECTIONS, ?node, %connection, reason, ?note, seconds, bytes_read, bytes_written, "node left");
     }
 }

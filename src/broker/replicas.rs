@@ -1,5 +1,5 @@
-//! Requests of other replicas: to hand over a message, and to check whether the connection that
-//! holds an ID is alive.
+//! Requests of other replicas: to hand over a message, to check whether the connection that holds an
+//! ID is alive, and what operators ask (`calls`).
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use redis_session::Message;
 use tokio::sync::mpsc;
 
 use super::Broker;
-use crate::delivery::{HolderStatus, Outcome, RemoteMessage, TakeoverProbe};
+use crate::delivery::{Call, HolderStatus, Outcome, RemoteMessage, TakeoverProbe};
 use crate::directory::LostLease;
 use crate::node::{NodeId, Owner};
 use crate::telemetry::CONNECTIONS;
@@ -33,7 +33,12 @@ impl Broker {
             };
             let Some(frame) = frame else { return };
             let mut probes = Vec::new();
-            remote.receive(&frame, |message| self.take(message), |probe| probes.push(probe));
+            remote.receive(
+                &frame,
+                |message| self.take(message),
+                |probe| probes.push(probe),
+                |call| self.answer_call(call),
+            );
             for probe in probes {
                 if probing.len() < MAX_PROBES {
                     probing.push(self.probe_for(probe));
@@ -76,6 +81,23 @@ impl Broker {
             self.pairs.open((&node, owner), opener);
         }
         outcome
+    }
+
+    /// Does what another replica asks for an operator, beside the messages of nodes. Calls beyond
+    /// the limit are not answered, which their sender reports.
+    fn answer_call(self: &Arc<Self>, call: Call) {
+        let Ok(permit) = self.calls.clone().try_acquire_owned() else {
+            return self.metrics.replica_messages.inc(["too_many_calls"]);
+        };
+        let broker = self.clone();
+        self.lookups.spawn(async move {
+            let _permit = permit;
+            if let (Some(remote), Some(result)) =
+                (&broker.remote, broker.perform(&call.request).await)
+            {
+                remote.reply_to_call(&call, &result);
+            }
+        });
     }
 
     async fn probe_for(&self, probe: TakeoverProbe) -> (TakeoverProbe, HolderStatus) {

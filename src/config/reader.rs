@@ -7,7 +7,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::secret_files::{ALLOWED, secret_file_of};
-use super::{Config, ConfigError, ConfigErrors, Source, VARIABLES, Variable};
+use super::{Config, ConfigError, ConfigErrors, Setting, Settings, Source, VARIABLES, Variable};
 
 const LONGEST_MS: u64 = 24 * 60 * 60 * 1000;
 
@@ -137,6 +137,11 @@ impl<S: Source> Reader<S> {
     /// A variable that does not go together with another.
     pub(super) fn conflict(&mut self, name: &'static str, problem: &str) {
         self.error(variable(name), problem.into());
+    }
+
+    /// Returns every variable with the value that is in force, as far as a source tells its origin.
+    pub(super) fn settings(&mut self) -> Vec<Setting> {
+        Settings::of(&self.source).all()
     }
 
     fn hidden(&mut self, name: &'static str) {

@@ -5,8 +5,8 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::Path;
 
-use super::VARIABLES;
 use super::env_file::read_env_file;
+use super::{Source, VARIABLES};
 
 /// Shown in place of a secret.
 const MASK: &str = "***";
@@ -62,6 +62,13 @@ impl Settings {
     pub fn load() -> Self {
         let (file, _) = read_env_file(Path::new(".env"));
         Self { environment: std::env::vars_os().collect(), file }
+    }
+
+    /// Reads the known names from a source, which counts as the environment.
+    pub(super) fn of(source: &impl Source) -> Self {
+        let names = VARIABLES.iter().flat_map(|it| [Some(it.name), it.file()]).flatten();
+        let set = names.filter_map(|name| Some((OsString::from(name), source(name)?)));
+        Self { environment: set.collect(), file: HashMap::new() }
     }
 
     /// Returns every variable with the value that is in force.
@@ -126,15 +133,20 @@ fn nearest(name: &str) -> Option<&'static str> {
     is_near.then_some(nearest)
 }
 
-impl fmt::Display for Setting {
+impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let origin = match self.origin {
+        f.write_str(match self {
             Origin::NotSet => "not set",
             Origin::Default => "default",
             Origin::Environment => "environment",
             Origin::EnvFile => ".env",
-        };
-        write!(f, "{}={} # {origin}", self.name, self.value)
+        })
+    }
+}
+
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={} # {}", self.name, self.value, self.origin)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The list of all variables: for the documentation, and for the reader.
 
+mod api;
 mod broker;
 mod cluster;
 mod listener;
@@ -15,11 +16,12 @@ const COUNT: &str = "a whole number from 1 to 4294967295";
 const COUNT_OR_ZERO: &str = "a whole number from 0 to 4294967295";
 const WEBHOOK_URL: &str = "an http or https URL";
 
-const GROUPS: [&[Variable]; 5] = [
+const GROUPS: [&[Variable]; 6] = [
     broker::VARIABLES,
     listener::VARIABLES,
     cluster::VARIABLES,
     webhooks::VARIABLES,
+    api::VARIABLES,
     other_networks::VARIABLES,
 ];
 

@@ -1,9 +1,8 @@
 //! A node's connection: what is sent to it, and what is known about it.
-#![allow(dead_code, reason = "lifecycle events and the server API will tell the rest")]
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::Outcome;
@@ -21,6 +20,8 @@ struct State {
     since: u64,
     messages_in: AtomicU64,
     messages_out: AtomicU64,
+    /// Why an operator has disconnected the node.
+    note: OnceLock<Box<str>>,
 }
 
 /// What has passed over a connection so far.
@@ -46,6 +47,7 @@ impl Connection {
             since: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
             messages_in: AtomicU64::new(0),
             messages_out: AtomicU64::new(0),
+            note: OnceLock::new(),
         }))
     }
 
@@ -73,6 +75,11 @@ impl Connection {
             bytes_in,
             bytes_out,
         }
+    }
+
+    /// Returns why an operator has disconnected the node, if one has.
+    pub(crate) fn note(&self) -> Option<&str> {
+        self.0.note.get().map(|note| &**note)
     }
 
     /// Counts a signaling event or a message that the node has sent.
@@ -108,6 +115,13 @@ impl Connection {
     pub(crate) fn disconnect(&self, reason: CloseReason) {
         self.0.link.send_disconnect();
         self.0.link.close(reason);
+    }
+
+    /// Disconnects a node as an operator says, who gives this reason.
+    pub(crate) fn kick(&self, note: &str) {
+        // The first reason is the one that ends the connection.
+        let _ = self.0.note.set(note.into());
+        self.disconnect(CloseReason::Kicked);
     }
 }
 

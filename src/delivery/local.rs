@@ -3,6 +3,7 @@
 //! A connection is *registered* from its admission on, and becomes routable when its node is
 //! greeted. Rooms of the Socket.IO library are not used, because they know no owners.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Connection, Outcome};
@@ -132,6 +133,34 @@ impl LocalConnections {
             registered.is_greeted().then(|| (node.clone(), registered.owner.connection))
         };
         self.0.collect(connected).into_iter().flatten().collect()
+    }
+
+    /// The first `limit` nodes, in the order of their IDs, that can be sent to, come after `after`
+    /// and are `wanted`; and whether there are more.
+    pub(crate) fn page(
+        &self,
+        after: &str,
+        limit: usize,
+        wanted: impl Fn(&NodeId) -> bool,
+    ) -> (Vec<(NodeId, Owner, Connection)>, bool) {
+        let mut first = BTreeMap::new();
+        let mut has_more = false;
+        self.0.visit(|node, registered| {
+            if !registered.is_greeted() || node.as_str() <= after || !wanted(node) {
+                return;
+            }
+            let is_full = first.len() == limit;
+            has_more |= is_full;
+            if is_full && first.last_key_value().is_none_or(|(last, _)| last < node) {
+                return;
+            }
+            first.insert(node.clone(), (registered.owner, registered.connection.clone()));
+            if is_full {
+                first.pop_last();
+            }
+        });
+        let found = first.into_iter().map(|(node, (owner, connection))| (node, owner, connection));
+        (found.collect(), has_more)
     }
 
     /// The links of all registered connections.

@@ -45,6 +45,12 @@ const SWEEP_INTERVAL: Duration = Duration::from_millis(50);
 /// kinds of requests finds the right one.
 const FIRST_PROBE: u64 = 1 << 63;
 
+/// How long the result of a call may take.
+const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The ID of the first call, far from those of other requests.
+const FIRST_CALL: u64 = 1 << 62;
+
 /// The most replicas whose last batch is remembered. It only takes garbage to exceed it.
 const MAX_SENDERS: usize = 4096;
 
@@ -57,6 +63,7 @@ struct Shared {
     messages: Pending<(ReplicaId, ReplyTo)>,
     breakers: Breakers,
     probes: Pending<oneshot::Sender<HolderStatus>>,
+    calls: Pending<oneshot::Sender<String>>,
     /// The number of the last batch of each sender. A batch with a lower one is a repetition, or
     /// late.
     last_batches: Mutex<HashMap<ReplicaId, u64>>,
@@ -101,6 +108,15 @@ pub(crate) struct TakeoverProbe {
     pub newcomer: Newcomer,
 }
 
+/// A request of another replica for an operator, in the words of the broker.
+#[derive(Debug)]
+pub(crate) struct Call {
+    asker: ReplicaId,
+    id: u64,
+    /// The request as JSON.
+    pub request: String,
+}
+
 impl Remote {
     /// The connection from `replica` to others.
     pub(crate) fn new(redis: Redis, replica: ReplicaId, metrics: Metrics) -> Self {
@@ -109,6 +125,7 @@ impl Remote {
             messages: Pending::new(0),
             breakers: Breakers::default(),
             probes: Pending::new(FIRST_PROBE),
+            calls: Pending::new(FIRST_CALL),
             last_batches: Mutex::default(),
             metrics,
         }))
@@ -160,13 +177,25 @@ impl Remote {
         status.await.ok()
     }
 
+    /// Sends a request to another replica; `None` if there is no result in time.
+    pub(crate) async fn call(&self, replica: ReplicaId, request: &str) -> Option<String> {
+        let (sender, result) = oneshot::channel();
+        let id = self.0.calls.insert(sender).ok()?;
+        let write = |bytes: &mut Vec<u8>| batch::write_call(bytes, id, request);
+        if !self.0.outbox.add(replica, Some(id), write) {
+            drop(self.0.calls.take(id));
+        }
+        result.await.ok()
+    }
+
     /// Handles a batch from another replica. Messages go to `deliver`, which returns their outcome;
-    /// takeover probes go to `probe`, whose result follows later.
+    /// takeover probes and calls go to `probe` and `call`, whose results follow later.
     pub(crate) fn receive(
         &self,
         bytes: &[u8],
         mut deliver: impl FnMut(RemoteMessage<'_>) -> Outcome,
         mut probe: impl FnMut(TakeoverProbe),
+        mut call: impl FnMut(Call),
     ) {
         let (header, entries) = match batch::read(bytes) {
             Ok(read) => read,
@@ -192,10 +221,13 @@ impl Remote {
                 Ok(Entry::Status { id, status }) => {
                     self.0.probes.take(id).map(|waiter| waiter.send(status));
                 }
-                Ok(Entry::Unknown { id }) => {
-                    self.settle(id, Outcome::Unknown);
-                    drop(self.0.probes.take(id));
+                Ok(Entry::Call { id, request }) => {
+                    call(Call { asker: sender, id, request: request.to_owned() });
                 }
+                Ok(Entry::Result { id, result }) => {
+                    self.0.calls.take(id).map(|waiter| waiter.send(result.to_owned()));
+                }
+                Ok(Entry::Unknown { id }) => self.fail(id, Outcome::Unknown),
                 Ok(Entry::UnknownRequest { id }) => {
                     self.0.metrics.replica_messages.inc(["unknown_kind"]);
                     self.reply(sender, |bytes| batch::write_unknown(bytes, id));
@@ -212,18 +244,26 @@ impl Remote {
         self.reply(probe.asker, |bytes| batch::write_status(bytes, probe.id, status));
     }
 
+    /// Replies to a call.
+    pub(crate) fn reply_to_call(&self, call: &Call, result: &str) {
+        self.reply(call.asker, |bytes| batch::write_result(bytes, call.id, result));
+    }
+
     /// Sends the queued batches, and times out pending requests. Never ends.
     pub(crate) async fn run(self) {
         tokio::join!(self.send_batches(), self.sweep());
     }
 
     async fn send_batches(&self) {
-        let failed = |id, outcome| {
-            // The sender of a probe learns that there is no reply when its waiter is dropped.
-            drop(self.0.probes.take(id));
-            self.settle(id, outcome);
-        };
-        self.0.outbox.run(failed).await;
+        self.0.outbox.run(|id, outcome| self.fail(id, outcome)).await;
+    }
+
+    /// Ends the wait for a request that has no reply.
+    fn fail(&self, id: u64, outcome: Outcome) {
+        // The sender of a probe or a call learns it when its waiter is dropped.
+        drop(self.0.probes.take(id));
+        drop(self.0.calls.take(id));
+        self.settle(id, outcome);
     }
 
     async fn sweep(&self) {
@@ -238,6 +278,7 @@ impl Remote {
             }
             self.0.breakers.forget_unused(now);
             drop(self.0.probes.expired(PROBE_TIMEOUT));
+            drop(self.0.calls.expired(CALL_TIMEOUT));
         }
     }
 

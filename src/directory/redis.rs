@@ -12,13 +12,14 @@
 //!
 //! - `claims`: what this replica owns or is about to own.
 //! - `locations`: where the nodes of other replicas are.
-//! - `replicas`: which other replicas are alive.
+//! - `replicas`: which other replicas are alive; `members`: which there are.
 //! - `maintenance`: extends leases, restores them after an outage, gives up lost ones.
 //! - `permissions`: the commands that Redis has to permit.
 
 mod claims;
 mod locations;
 mod maintenance;
+mod members;
 mod permissions;
 mod replicas;
 
@@ -332,7 +333,9 @@ impl RedisDirectory {
         self.0.is_closed.store(true, Ordering::Release);
         let mut command = redis::cmd("DEL");
         command.arg(replicas::key(&self.0.redis, self.0.replica));
+        let removed = self.0.redis.enqueue(self.removal(self.0.replica));
         drop(self.0.redis.run(command).await);
+        drop(self.answer(removed).await);
     }
 
     fn key(&self, node: &str) -> String {

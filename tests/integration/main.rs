@@ -11,6 +11,9 @@ mod support;
 
 mod addresses;
 mod admission;
+mod api_access;
+mod api_nodes;
+mod api_replicas;
 mod bad_input;
 mod discovery;
 mod discovery_limits;

@@ -18,7 +18,7 @@ struct Group {
     about: &'static str,
 }
 
-const VARIABLE_GROUPS: [Group; 9] = [
+const VARIABLE_GROUPS: [Group; 10] = [
     Group {
         first: "PORT",
         title: "Server and log",
@@ -49,6 +49,7 @@ const VARIABLE_GROUPS: [Group; 9] = [
         title: "Webhooks",
         about: "See [webhooks](../guides/webhooks.md) and their [requests and responses](webhooks.md).",
     },
+    Group { first: "API_TOKEN", title: "Server API", about: "See the [server API](api.md)." },
     Group {
         first: "STUN_URLS",
         title: "STUN and TURN",
@@ -66,7 +67,7 @@ const VARIABLE_GROUPS: [Group; 9] = [
     },
 ];
 
-const METRIC_GROUPS: [Group; 7] = [
+const METRIC_GROUPS: [Group; 8] = [
     Group {
         first: "nodes",
         title: "Nodes and connections",
@@ -82,6 +83,7 @@ const METRIC_GROUPS: [Group; 7] = [
         title: "Webhooks",
         about: "See [webhooks](../guides/webhooks.md).",
     },
+    Group { first: "api_requests", title: "Server API", about: "See the [server API](api.md)." },
     Group {
         first: "tasks",
         title: "Process",

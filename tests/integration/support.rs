@@ -1,6 +1,7 @@
 //! A server to test, nodes that talk to it in raw frames, and what it needs around it: webhook
 //! servers, Redis servers, other brokers, proxies that fail and balance.
 
+mod api;
 mod cluster;
 mod events;
 mod haproxy;
@@ -12,6 +13,7 @@ mod process;
 mod tls;
 mod web;
 
+pub use api::{API, READ_TOKEN, TOKEN, api_get, api_post, column, request};
 pub use cluster::{
     Client, KeptOut, Replica, seeded, start_replica, start_replicas, until_ready, url_through,
 };

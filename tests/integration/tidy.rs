@@ -54,7 +54,7 @@ fn every_file_says_what_lives_in_it_and_is_short() {
 }
 
 /// The modules from bottom to top; each may import those before it, and itself.
-const LAYERS: [&str; 17] = [
+const LAYERS: [&str; 18] = [
     "telemetry",
     "secret_url",
     "node",
@@ -69,6 +69,7 @@ const LAYERS: [&str; 17] = [
     "overlay",
     "broker",
     "cluster",
+    "api",
     "gateway",
     "config",
     "http",

@@ -6,13 +6,15 @@
 //!
 //! deliver   (1)    connection (8)  event (1)  to  opener  opener's connection (8)  argument
 //! probe     (2)    connection (8)  replace (1)  node  connecting (1)
+//! call      (3)    request               JSON, see `broker/calls`
 //! unknown   (128)                       the kind of a request is not known here
 //! delivered (129)  outcome (1)
 //! status    (130)  status (1)
+//! result    (131)  result                JSON
 //! ```
 //!
-//! Numbers are big-endian; `to`, `node`, `opener` and `argument` are a length (4) and so many
-//! bytes of UTF-8. `opener` is the sender of a CONNECTION_ATTEMPT, else empty. `connecting` says
+//! Numbers are big-endian; `to`, `node`, `opener`, `argument`, `request` and `result` are a length (4)
+//! and so many bytes of UTF-8. `opener` is the sender of a CONNECTION_ATTEMPT, else empty. `connecting` says
 //! whether the newcomer has said CONNECT; where it is missing, as if it had. An answer has the ID
 //! of its request.
 //!
@@ -30,9 +32,11 @@ const VERSION: u8 = 1;
 
 const DELIVER: u8 = 1;
 const PROBE: u8 = 2;
+const CALL: u8 = 3;
 const UNKNOWN: u8 = 128;
 const DELIVERED: u8 = 129;
 const STATUS: u8 = 130;
+const RESULT: u8 = 131;
 
 /// The least kind that is an answer.
 const FIRST_ANSWER: u8 = 128;
@@ -104,6 +108,14 @@ pub(super) enum Entry<'a> {
         id: u64,
         status: HolderStatus,
     },
+    Call {
+        id: u64,
+        request: &'a str,
+    },
+    Result {
+        id: u64,
+        result: &'a str,
+    },
     /// The other side does not know the kind of this request.
     Unknown {
         id: u64,
@@ -171,6 +183,14 @@ pub(super) fn write_status(batch: &mut Vec<u8>, id: u64, status: HolderStatus) {
 
 pub(super) fn write_unknown(batch: &mut Vec<u8>, id: u64) {
     entry(batch, UNKNOWN, id, |_| ());
+}
+
+pub(super) fn write_call(batch: &mut Vec<u8>, id: u64, request: &str) {
+    entry(batch, CALL, id, |batch| text(batch, request));
+}
+
+pub(super) fn write_result(batch: &mut Vec<u8>, id: u64, result: &str) {
+    entry(batch, RESULT, id, |batch| text(batch, result));
 }
 
 fn entry(batch: &mut Vec<u8>, kind: u8, id: u64, body: impl FnOnce(&mut Vec<u8>)) {
@@ -285,6 +305,8 @@ impl<'a> Reader<'a> {
                     _ => return Err(BatchError::Malformed),
                 },
             },
+            CALL => Entry::Call { id, request: body.text()? },
+            RESULT => Entry::Result { id, result: body.text()? },
             UNKNOWN => Entry::Unknown { id },
             kind if kind >= FIRST_ANSWER => Entry::UnknownAnswer,
             _ => Entry::UnknownRequest { id },

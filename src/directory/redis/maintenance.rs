@@ -96,6 +96,7 @@ impl Maintenance {
         if is_new || has_lost_all || is_due {
             self.extended = Instant::now();
             self.extend_all().await?;
+            self.directory.join().await;
         }
         shown?;
         self.session = session;

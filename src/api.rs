@@ -1,0 +1,111 @@
+//! The server API: what operators and their programs ask, and have done, over HTTP.
+//!
+//! Off unless a token is set. Every error is a problem document (RFC 9457), and nothing is done for a
+//! request that is not understood as a whole: unknown fields and parameters are errors too.
+//!
+//! - `tokens`, `attempts`, `caller`: who may ask. `settings`: what an operator decides about it.
+//! - `problem`, `extract`: errors, and how requests are read.
+//! - `nodes`, `messages`, `operations`: the endpoints.
+//! - `openapi`: their description for programs.
+
+mod attempts;
+mod caller;
+mod extract;
+mod messages;
+mod nodes;
+mod openapi;
+mod operations;
+mod problem;
+mod settings;
+mod tokens;
+
+pub use settings::ApiSettings;
+pub(crate) use settings::parse_id;
+pub use tokens::Tokens;
+pub(crate) use tokens::split as split_tokens;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::middleware::map_response_with_state;
+use axum::response::Response;
+use axum::routing::{any, delete, get, post};
+use serde_json::Value;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::broker::Broker;
+use crate::metrics::Metrics;
+use attempts::Attempts;
+use caller::Reader;
+use problem::{Problem, ProblemCode};
+
+/// What every path begins with.
+const BASE_PATH: &str = "/api/v1";
+
+/// The longest body of a request, in bytes: that of a message is the longest.
+const MAX_BODY_BYTES: usize = 256 * 1024;
+
+/// The most requests that are worked on at a time.
+const MAX_REQUESTS: usize = 16;
+
+/// What the endpoints share.
+struct Api {
+    broker: Arc<Broker>,
+    settings: ApiSettings,
+    attempts: Attempts,
+    permits: Arc<Semaphore>,
+    /// The configuration, without secrets.
+    config: Value,
+    /// Cancelled when an operator wants the process to end.
+    drain: CancellationToken,
+}
+
+type Context = State<Arc<Api>>;
+
+/// Builds the router of the API. `config` is the configuration that it shows, `drain` what it cancels
+/// to have the process end.
+pub(crate) fn router(
+    broker: Arc<Broker>,
+    settings: ApiSettings,
+    config: Value,
+    drain: CancellationToken,
+    metrics: Metrics,
+) -> Router {
+    let api = Arc::new(Api {
+        attempts: Attempts::new(settings.max_failures),
+        permits: Arc::new(Semaphore::new(MAX_REQUESTS)),
+        broker,
+        settings,
+        config,
+        drain,
+    });
+    let count = async |State(metrics): State<Metrics>, response: Response| {
+        let problem = response.extensions().get::<ProblemCode>();
+        metrics.api_requests.inc([problem.map_or("ok", |problem| problem.0)]);
+        response
+    };
+    let routes = Router::new()
+        .route("/openapi.json", get(openapi::describe))
+        .route("/nodes", get(nodes::list))
+        .route("/nodes/{id}", get(nodes::look_up).merge(delete(nodes::disconnect)))
+        .route("/messages", post(messages::send))
+        .route("/drain", post(operations::drain))
+        .route("/status", get(operations::status))
+        .route("/config", get(operations::config))
+        .route("/{*unknown}", any(unknown))
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(map_response_with_state(metrics, count))
+        .with_state(api);
+    Router::new().nest(BASE_PATH, routes)
+}
+
+async fn unknown(_: Reader) -> Problem {
+    Problem::not_found("there is no such endpoint")
+}
+
+async fn method_not_allowed(_: Reader) -> Problem {
+    Problem::method_not_allowed()
+}

@@ -1,0 +1,84 @@
+//! The process itself: its state, its configuration, its end.
+
+use axum::Json;
+use axum::extract::State;
+use http::StatusCode;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::Context;
+use super::caller::{Reader, Writer};
+use super::extract::Params;
+use super::nodes::names;
+use super::problem::{Problem, ProblemDocument};
+use crate::broker::ReplicaStatus;
+
+/// The state of the cluster.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct StatusReply {
+    /// The replicas, the one that answers first.
+    replicas: Vec<ReplicaStatus>,
+    /// The replicas that did not reply in time.
+    incomplete: Vec<String>,
+}
+
+/// Describes all replicas and the state of their parts.
+#[utoipa::path(
+    get,
+    path = "/status",
+    responses(
+        (status = 200, body = StatusReply),
+        (status = "4XX", content_type = "application/problem+json", body = ProblemDocument),
+        (status = "5XX", content_type = "application/problem+json", body = ProblemDocument),
+    ),
+)]
+pub(super) async fn status(
+    _: Reader,
+    State(api): Context,
+    params: Params,
+) -> Result<Json<StatusReply>, Problem> {
+    params.finish()?;
+    let (replicas, incomplete) = api.broker.status().await;
+    Ok(Json(StatusReply { replicas, incomplete: names(&incomplete) }))
+}
+
+/// Shows the configuration of this replica, with secrets masked.
+#[utoipa::path(
+    get,
+    path = "/config",
+    responses(
+        (status = 200, description = "each variable with its value and its origin", body = Object),
+        (status = "4XX", content_type = "application/problem+json", body = ProblemDocument),
+        (status = "5XX", content_type = "application/problem+json", body = ProblemDocument),
+    ),
+)]
+pub(super) async fn config(
+    _: Reader,
+    State(api): Context,
+    params: Params,
+) -> Result<Json<Value>, Problem> {
+    params.finish()?;
+    Ok(Json(api.config.clone()))
+}
+
+/// Drains this replica as SIGTERM does: it closes its connections, and the process ends.
+#[utoipa::path(
+    post,
+    path = "/drain",
+    responses(
+        (status = 202, description = "the drain begins"),
+        (status = "4XX", content_type = "application/problem+json", body = ProblemDocument),
+        (status = "5XX", content_type = "application/problem+json", body = ProblemDocument),
+    ),
+)]
+pub(super) async fn drain(
+    caller: Writer,
+    State(api): Context,
+    mut params: Params,
+) -> Result<StatusCode, Problem> {
+    let reason = params.take_reason()?;
+    params.finish()?;
+    caller.audit("drain", "", &reason);
+    api.drain.cancel();
+    Ok(StatusCode::ACCEPTED)
+}

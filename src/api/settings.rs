@@ -1,0 +1,20 @@
+//! What an operator decides about the API.
+
+use super::Tokens;
+use crate::node::NodeId;
+
+/// Who may use the API, and in whose name it sends messages.
+#[derive(Debug, Clone)]
+pub struct ApiSettings {
+    /// The tokens. Without any, there is no API.
+    pub tokens: Tokens,
+    /// How many requests with a wrong token an address may make in a minute.
+    pub max_failures: usize,
+    /// The sender of messages.
+    pub(crate) sender: Option<NodeId>,
+}
+
+/// Reads the ID of the sender; `None` if no node could have it.
+pub(crate) fn parse_id(text: &str) -> Option<NodeId> {
+    NodeId::parse(text).ok()
+}
