@@ -5,7 +5,6 @@
 //! that was killed stays in it until another one asks, and finds it without a key of its own.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use redis::{Cmd, Value};
 use redis_session::{Redis, RedisFailure};
@@ -17,9 +16,6 @@ const CHANGE: &str = include_str!("members.lua");
 
 /// The most replicas that are asked.
 const MAX_REPLICAS: usize = 256;
-
-/// How long the list is kept after the last extension of its members, at least.
-const MIN_TTL: Duration = Duration::from_secs(60);
 
 impl RedisDirectory {
     /// Returns the other replicas that are alive; while Redis is unavailable, those that were.
@@ -52,9 +48,8 @@ impl RedisDirectory {
         if self.0.is_closed.load(Ordering::Acquire) {
             return;
         }
-        let ttl = (2 * self.0.settings.ttl).max(MIN_TTL);
         let mut command = self.change(self.0.replica);
-        command.arg("join").arg(ttl.as_millis() as u64);
+        command.arg("join").arg(self.ttl_ms());
         // Retried at the next extension.
         drop(self.0.redis.run(command).await);
     }

@@ -58,7 +58,8 @@ async fn after_redis_has_lost_all_others_have_time_to_come_back_first() {
     cluster.proxies[0].pass().await;
     let view = &cluster.views[0];
     eventually("it is connected", || view.redis.is_connected()).await;
-    eventually("it shows that it is alive", || cluster.redis.keys("*").len() == 1).await;
+    eventually("it shows that it is alive", || cluster.redis.keys("test:replica:*").len() == 1)
+        .await;
     let back = Instant::now();
     let newcomer = view.directory.acquire(&node("a"), view.somebody()).await;
     assert_eq!(refusal(newcomer), Some(AcquireError::Unavailable));
@@ -192,7 +193,12 @@ async fn a_replica_that_leaves_says_so() {
     drop(lease);
     leaving.directory.close().await;
     // What was released before is free, and its key stays deleted.
-    assert_eq!(cluster.redis.keys("*"), [replica_key(staying.replica)]);
+    let listed = || cluster.redis.command(&["GET", "test:replicas:all"]).trim().to_owned();
+    let left =
+        || (cluster.redis.keys("test:replica:*"), cluster.redis.keys("test:node:*"), listed());
+    let expected =
+        (vec![replica_key(staying.replica)], Vec::<String>::new(), staying.replica.to_string());
+    assert_eq!(left(), expected);
     assert!(!leaving.directory.is_ready());
     let newcomer = leaving.directory.acquire(&node("a"), leaving.somebody()).await;
     assert_eq!(refusal(newcomer), Some(AcquireError::Unavailable));
@@ -200,5 +206,5 @@ async fn a_replica_that_leaves_says_so() {
     // The other one has been at work for longer than a replica takes to show that it is alive.
     let extensions = || cluster.redis.command_calls().get("pexpire").copied().unwrap_or(0);
     eventually("time has passed", || extensions() >= 2).await;
-    assert_eq!(cluster.redis.keys("*"), [replica_key(staying.replica)]);
+    assert_eq!(left(), expected);
 }
