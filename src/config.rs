@@ -99,6 +99,8 @@ pub struct Config {
     pub api: ApiSettings,
     /// The address of the API's own listener.
     pub api_addr: Option<SocketAddr>,
+    /// The address of a listener for metrics alone.
+    pub metrics_addr: Option<SocketAddr>,
     /// How Socket.IO is spoken on a connection.
     pub transport: TransportSettings,
     /// What the broker allows.
@@ -201,7 +203,8 @@ impl Config {
             shutdown_timeout: reader.milliseconds("SHUTDOWN_TIMEOUT_MS", 1),
             link,
             listener: listener::read(&mut reader),
-            internal_addr: listener::internal_addr(&mut reader),
+            internal_addr: listener::address(&mut reader, "INTERNAL_ADDR"),
+            metrics_addr: listener::address(&mut reader, "METRICS_ADDR"),
             api: api::read(&mut reader),
             api_addr: api::addr(&mut reader),
             transport: TransportSettings {

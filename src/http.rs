@@ -11,9 +11,8 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use axum::routing::get;
-use http::header;
+use http::{StatusCode, header};
 use rondevu::Discovery;
-use tokio::runtime::Handle;
 
 use crate::broker::Broker;
 use crate::gateway;
@@ -46,15 +45,19 @@ pub(crate) fn router(
     }
 }
 
-/// Builds the router of what is for operators: readiness and metrics.
-pub(crate) fn operators_router(broker: &Arc<Broker>, metrics: &Metrics) -> Router {
-    health::routes(broker.clone()).route("/metrics", get(scrape).with_state(metrics.clone()))
+/// Builds the router of what is for operators, but for the metrics: how the parts are.
+pub(crate) fn operators_router(broker: &Arc<Broker>) -> Router {
+    health::routes(broker.clone())
 }
 
-async fn scrape(State(metrics): State<Metrics>) -> impl IntoResponse {
-    // Only this endpoint shows it, so it is counted here.
-    let tasks = Handle::current().metrics().num_alive_tasks();
-    metrics.tasks.set(i64::try_from(tasks).unwrap_or(i64::MAX));
+/// Builds the route of the metrics.
+pub(crate) fn metrics_route(metrics: &Metrics) -> Router {
+    Router::new().route("/metrics", get(scrape).with_state(metrics.clone()))
+}
+
+async fn scrape(State(metrics): State<Metrics>) -> Result<impl IntoResponse, StatusCode> {
+    let encoded = tokio::task::spawn_blocking(move || metrics.encode()).await;
+    let text = encoded.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, content_type)], metrics.encode())
+    Ok(([(header::CONTENT_TYPE, content_type)], text))
 }

@@ -151,6 +151,9 @@ fn announce(config: &Config, server: &Server) {
     if let Some(address) = server.internal_address() {
         tracing::info!(%address, "listening for operators");
     }
+    if let Some(address) = server.metrics_address() {
+        tracing::info!(%address, "listening for metrics");
+    }
     tracing::info!(address = %server.address(), "listening");
 }
 

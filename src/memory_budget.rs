@@ -85,6 +85,7 @@ impl MemoryBudget {
     /// Ends only where the system does not say how much memory the process has.
     pub(crate) async fn keep(self, links: LinkSet) {
         let paused = self.0.metrics.memory_limit.with(["paused_reading"]);
+        let connections = ["node", "other"].map(|kind| self.0.metrics.connections.with([kind]));
         let mut ticks = tokio::time::interval(CHECK_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut before, mut last_trim) = (Level::Normal, None::<Instant>);
@@ -100,6 +101,10 @@ impl MemoryBudget {
                 level = Level::of(used, self.0.limit);
             }
             self.0.level.store(level as u8, Ordering::Relaxed);
+            let nodes = self.0.metrics.nodes.get();
+            let others = i64::try_from(links.len()).unwrap_or(i64::MAX) - nodes;
+            connections[0].set(nodes);
+            connections[1].set(others.max(0));
             self.0.metrics.memory_used_bytes.set(i64::try_from(used).unwrap_or(i64::MAX));
             if level > Level::Normal {
                 let excess = used.saturating_sub(self.0.limit / 5 * 4);

@@ -4,14 +4,18 @@
 //! reason. To add a metric, add a field to [`Set`] and count it where it happens;
 //! `WRITE_REFERENCE=1 cargo test --test integration reference` puts it into the documentation.
 
-use std::ops::Deref;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+mod process;
 
-use metric_set::{Counter, Description, Gauge, metrics};
+use std::ops::Deref;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use metric_set::{Counter, Description, Gauge, Histogram, metrics};
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::registry::Registry;
+use tokio::runtime::Handle;
 
+use process::Process;
 use redis_session::RedisMetrics;
 
 use crate::protocol::{Ack, Event};
@@ -21,6 +25,10 @@ use link::{CloseReason, RateLimit};
 /// What every metric's name begins with.
 const PREFIX: &str = "crolang";
 
+/// The upper ends of the buckets of every histogram of times, in seconds.
+const SECONDS: [f64; 13] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
 metrics! {
     /// The metrics that the broker itself counts.
     pub(crate) struct Set {
@@ -28,6 +36,10 @@ metrics! {
         pub(crate) nodes: Gauge,
         /// Nodes that got their ID.
         admissions: Counter,
+        /// Time that admitting a node takes, webhook and lease included, by outcome.
+        pub(crate) admission_seconds: Histogram["outcome"] = Histogram::new(SECONDS),
+        /// Open connections, by whether they are of nodes.
+        pub(crate) connections: Gauge["kind"],
         /// Nodes that were refused, by cause.
         pub(crate) refusals: Counter["cause"],
         /// Connections rejected with a temporary error, by cause.
@@ -41,6 +53,9 @@ metrics! {
 
         /// Messages between nodes, by event and ack.
         messages: Counter["event", "ack"],
+        /// Time from a message to its ack, of those that wait for a webhook or another replica. All
+        /// others are acked before the next one is read.
+        pub(crate) message_wait_seconds: Histogram = Histogram::new(SECONDS),
         /// Messages from peers to nodes, by outcome.
         pub(crate) bridge_messages: Counter["outcome"],
         /// Messages of operators to nodes, by ack.
@@ -51,11 +66,20 @@ metrics! {
         /// Calls of webhooks, by hook and outcome.
         pub(crate) webhook_calls: Counter["hook", "outcome"],
 
+        /// Time from a webhook request to its response or failure, by hook.
+        pub(crate) webhook_call_seconds: Histogram["hook"] = Histogram::new(SECONDS),
+        /// Calls that wait until fewer are in flight, by hook.
+        pub(crate) webhook_calls_waiting: Gauge["hook"],
+        /// Whether a webhook is left alone after many failures, by hook.
+        pub(crate) webhook_circuit_open: Gauge["hook"],
+
         /// Requests to the server API, by outcome: `ok` or the code of the problem.
         pub(crate) api_requests: Counter["outcome"],
 
+        /// The program, always 1, by version.
+        build_info: Gauge["version"],
         /// Running tasks of the process.
-        pub(crate) tasks: Gauge,
+        tasks: Gauge,
         /// Resident memory of the process.
         pub(crate) memory_used_bytes: Gauge,
         /// Actions taken to stay within the memory budget, by action.
@@ -72,7 +96,8 @@ metrics! {
     }
 }
 
-/// Returns every metric's description, and the prefix of their names.
+/// Returns every metric's description, and the prefix of their names. Those that begin with
+/// `process_` are every program's, and have no prefix.
 pub fn described_metrics() -> (&'static str, Vec<Description>) {
     let sets = [
         Set::DESCRIPTIONS,
@@ -80,6 +105,7 @@ pub fn described_metrics() -> (&'static str, Vec<Description>) {
         rondevu::Metrics::DESCRIPTIONS,
         #[cfg(feature = "overlay")]
         peer_relay::Metrics::DESCRIPTIONS,
+        Process::DESCRIPTIONS,
     ];
     (PREFIX, sets.concat())
 }
@@ -90,7 +116,12 @@ pub(crate) struct Metrics(Arc<Inner>);
 
 struct Inner {
     registry: Registry,
+    /// What every program has, without a prefix.
+    common: Registry,
     set: Set,
+    process: Process,
+    /// Sets what changes too often, or costs too much, to be kept up to date.
+    refreshers: Mutex<Vec<Refresher>>,
     /// The counters of the hot path, looked up once.
     messages: [[Counter; Ack::ALL.len()]; Event::ALL.len()],
     closes: [Counter; CloseReason::ALL.len()],
@@ -101,12 +132,17 @@ struct Inner {
     peer_relay: peer_relay::Metrics,
 }
 
+type Refresher = Box<dyn Fn() + Send>;
+
 impl Metrics {
     /// Metrics that are all zero.
     pub(crate) fn new() -> Self {
         let mut registry = Registry::with_prefix(PREFIX);
         let set = Set::default();
         set.register(&mut registry);
+        set.build_info.with([env!("CARGO_PKG_VERSION")]).set(1);
+        let (process, mut common) = (Process::default(), Registry::default());
+        process.register(&mut common);
         let dropped = set.replica_messages.with(["dropped_queue_full"]);
         let redis = RedisMetrics::register(&mut registry, dropped);
         Self(Arc::new(Inner {
@@ -119,8 +155,17 @@ impl Metrics {
             #[cfg(feature = "overlay")]
             peer_relay: peer_relay::Metrics::register(&mut registry),
             set,
+            process,
+            refreshers: Mutex::default(),
             registry,
+            common,
         }))
+    }
+
+    /// Calls `refresh` before each encoding. It must not hold these metrics, only single ones.
+    pub(crate) fn before_encoding(&self, refresh: impl Fn() + Send + 'static) {
+        let mut refreshers = self.0.refreshers.lock().unwrap_or_else(PoisonError::into_inner);
+        refreshers.push(Box::new(refresh));
     }
 
     /// Counts a message and its ack.
@@ -161,8 +206,17 @@ impl Metrics {
         self.0.peer_relay.clone()
     }
 
-    /// Returns the text that Prometheus scrapes (OpenMetrics 1.0), sorted by name.
+    /// Returns the text that Prometheus scrapes (OpenMetrics 1.0), sorted by name. May take some
+    /// milliseconds: the process's open files are counted.
     pub(crate) fn encode(&self) -> String {
+        if let Ok(runtime) = Handle::try_current() {
+            let tasks = runtime.metrics().num_alive_tasks();
+            self.tasks.set(i64::try_from(tasks).unwrap_or(i64::MAX));
+        }
+        self.0.process.refresh();
+        for refresh in &*self.0.refreshers.lock().unwrap_or_else(PoisonError::into_inner) {
+            refresh();
+        }
         for (cause, lines) in telemetry::dropped_lines() {
             let dropped = self.log_lines_dropped.with([cause]);
             dropped.inner().fetch_max(lines, Ordering::Relaxed);
@@ -170,6 +224,7 @@ impl Metrics {
         let mut text = String::new();
         // Writing to a string cannot fail.
         let _ = encode_registry(&mut text, &self.0.registry);
+        let _ = encode_registry(&mut text, &self.0.common);
         // Only help texts start lines so: line breaks in labels are escaped.
         const START: &str = "# HELP ";
         let families = text.strip_prefix(START).unwrap_or_default().trim_end();

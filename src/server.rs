@@ -3,6 +3,7 @@
 //! The only module that knows both the configuration and all parts.
 
 mod descriptors;
+mod operators;
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,9 +13,8 @@ use std::time::Duration;
 use axum::Router;
 use rondevu::{Demand, Discovery, OpenError};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::api;
@@ -22,7 +22,7 @@ use crate::broker::Broker;
 use crate::cluster::{Cluster, RedisUnusable};
 use crate::config::{Config, Setting};
 use crate::directory::Directory;
-use crate::gateway::{self, Addresses, Listener, ListenerSettings, Tls, TlsError};
+use crate::gateway::{self, Addresses, Listener, Tls, TlsError};
 use crate::http;
 use crate::memory_budget::MemoryBudget;
 use crate::metrics::Metrics;
@@ -33,9 +33,7 @@ use crate::overlay::{IdFileError, PeerId, PeerSettings};
 use crate::webhooks::{ClientError, Webhooks};
 use descriptors::Places;
 use link::{CloseReason, LinkSet};
-
-/// The most connections to the listener for operators.
-const MAX_INTERNAL_CONNECTIONS: usize = 16;
+use operators::{Bound, Operators};
 
 /// The share of the shutdown timeout that is left for what has to be cut off.
 const CUT_OFF_SHARE: u32 = 10;
@@ -54,9 +52,10 @@ pub struct Server {
     listener: JoinHandle<()>,
     tls: Option<Tls>,
     internal_address: Option<SocketAddr>,
+    metrics_address: Option<SocketAddr>,
     api_address: Option<SocketAddr>,
     drain: CancellationToken,
-    _for_operators: Vec<(AbortOnDropHandle<()>, DropGuard)>,
+    _operators: [Option<Operators>; 3],
     discovery: Option<Discovery>,
     _maintenance: Vec<AbortOnDropHandle<()>>,
 }
@@ -106,9 +105,10 @@ impl Server {
         let bind_error = |source| StartError::Bind { address, source };
         let listener = gateway::bind(address.ip(), config.port).map_err(bind_error)?;
         let local_address = listener.local_addr().map_err(bind_error)?;
-        let internal = config.internal_addr.map(bind_internal).transpose()?;
+        let internal = config.internal_addr.map(Bound::to).transpose()?;
+        let metrics_listener = config.metrics_addr.map(Bound::to).transpose()?;
         let own_api = config.api_addr.filter(|_| !config.api.tokens.is_empty());
-        let own_api = own_api.map(bind_internal).transpose()?;
+        let own_api = own_api.map(Bound::to).transpose()?;
 
         let metrics = Metrics::new();
         let tls = config.listener.tls.clone();
@@ -161,14 +161,18 @@ impl Server {
             Some(discovery) => broker.reporting(http::discovery_part(discovery.clone())),
             None => broker,
         });
-        let for_operators = http::operators_router(&broker, &metrics);
+        let for_operators = http::operators_router(&broker);
+        let for_operators = match metrics_listener {
+            Some(_) => for_operators,
+            None => for_operators.merge(http::metrics_route(&metrics)),
+        };
         let drain = CancellationToken::new();
         let mut api = (!config.api.tokens.is_empty()).then(|| {
             let (settings, shown) = (config.api.clone(), shown(&config.settings));
             api::router(broker.clone(), settings, shown, drain.clone(), metrics.clone())
         });
-        let own_api = match &own_api {
-            Some(_) => own_api.zip(api.take()),
+        let own_api = match own_api {
+            Some(bound) => Some(bound).zip(api.take()),
             None => None,
         };
         let (for_operators, internal_app) = match internal {
@@ -193,22 +197,11 @@ impl Server {
             metrics: metrics.clone(),
             tasks: tasks.clone(),
         };
-        let internal_address = internal.as_ref().map(|(_, address)| *address);
-        let api_address = own_api.as_ref().map(|((_, address), _)| *address);
-        let for_operators = internal.map(|bound| (bound, internal_app)).into_iter().chain(own_api);
-        let for_operators = for_operators.map(|((listener, _), app)| {
-            let gateway = Listener {
-                addresses: Addresses::new(ListenerSettings::default(), usize::MAX, 0).into(),
-                links: LinkSet::new(config.link, MAX_INTERNAL_CONNECTIONS),
-                app,
-                tls: None,
-                ..gateway.clone()
-            };
-            // Until the very end: operators want to see the drain.
-            let end = CancellationToken::new();
-            (spawn(gateway.run(listener, end.clone())), end.drop_guard())
-        });
-        let for_operators = for_operators.collect();
+        let serve = |(bound, app): (Bound, Router)| bound.serve(app, config.link, &gateway);
+        let internal = internal.map(|bound| serve((bound, internal_app)));
+        let own_api = own_api.map(serve);
+        let metrics_listener = metrics_listener
+            .map(|bound| serve((bound, http::metrics_route(&metrics).merge(http::health_route()))));
         let listener = tokio::spawn(gateway.run(listener, stop.clone()));
 
         let (checked, interval) = (broker.clone(), config.webhooks.validity_check_interval);
@@ -229,10 +222,11 @@ impl Server {
             places: places.connections,
             listener,
             tls,
-            internal_address,
-            api_address,
+            internal_address: internal.as_ref().map(|it| it.address),
+            metrics_address: metrics_listener.as_ref().map(|it| it.address),
+            api_address: own_api.as_ref().map(|it| it.address),
             drain,
-            _for_operators: for_operators,
+            _operators: [internal, metrics_listener, own_api],
             discovery,
             _maintenance: maintenance,
         })
@@ -252,6 +246,11 @@ impl Server {
     /// they cannot be used, that is logged and the old ones are kept. Does nothing without TLS.
     pub fn reload_certificates(&self) {
         self.tls.iter().for_each(Tls::reload);
+    }
+
+    /// The address of the listener for metrics alone, if there is one.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics_address
     }
 
     /// The address of the API's own listener, if there is one.
@@ -364,12 +363,6 @@ async fn start_peer(
     _: &Metrics,
 ) -> Result<Option<Peer>, StartError> {
     Ok(None)
-}
-
-fn bind_internal(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
-    let bound = gateway::bind(address.ip(), address.port());
-    let bound = bound.and_then(|listener| listener.local_addr().map(|local| (listener, local)));
-    bound.map_err(|source| StartError::Bind { address, source })
 }
 
 /// Returns the configuration as the API shows it.

@@ -59,7 +59,15 @@ impl Broker {
         link: &LinkHandle,
         permit: impl Send,
     ) -> Result<Arc<Session>, AdmissionError> {
+        let began = Instant::now();
         let admitted = self.try_admit(handshake, link, permit).await;
+        let outcome = match &admitted {
+            Ok(_) => "admitted",
+            Err(AdmissionError::Refused(_)) => "refused",
+            Err(AdmissionError::Unavailable(_)) => "unavailable",
+        };
+        let seconds = began.elapsed().as_secs_f64();
+        self.metrics.admission_seconds.with([outcome]).observe(seconds);
         match &admitted {
             Ok(session) => {
                 let Handshake { id: node, version, runtime, .. } = handshake;

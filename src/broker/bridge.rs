@@ -13,6 +13,7 @@ pub(super) use message::FromNode;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use serde_json::value::RawValue;
 
@@ -78,6 +79,7 @@ impl Broker {
             to: message.to.as_str().into(),
             permission: None,
             ack_id: None,
+            began: Instant::now(),
             resolving: None,
             guard,
         };

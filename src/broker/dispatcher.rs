@@ -6,6 +6,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Instant;
 
 use tokio_util::task::AbortOnDropHandle;
 
@@ -39,6 +40,8 @@ pub(super) struct QueuedMessage<G> {
     /// Whether it may pass, if that is known.
     pub(super) permission: Option<Permission>,
     pub(super) ack_id: Option<i64>,
+    /// When it was read.
+    pub(super) began: Instant,
     pub(super) resolving: Option<AbortOnDropHandle<()>>,
     #[expect(dead_code, reason = "held until the message is finished")]
     pub(super) guard: G,
@@ -98,6 +101,8 @@ impl<G: Send + 'static> Dispatcher<G> {
                     pipeline.handed_over(ticket, route, outcome);
                 }
                 Action::Finish { message, outcome, route } => {
+                    let waited = message.began.elapsed().as_secs_f64();
+                    self.broker.metrics.message_wait_seconds.observe(waited);
                     self.broker.conclude(message.passage(), outcome, route.owner());
                     if let (Some(connection), Some(ack_id)) = (&self.connection, message.ack_id) {
                         connection.send_ack(ack_id, outcome.ack().as_json());

@@ -4,6 +4,7 @@
 //! go to the connection's [`Dispatcher`], which is created for the first of them.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use tokio::sync::Semaphore;
 
@@ -157,6 +158,7 @@ impl Session {
             argument: JsonStringBuf::from(payload.json()),
             permission,
             ack_id,
+            began: Instant::now(),
             resolving: None,
             guard: self.connection.link().begin_event(payload.json().as_str().len()),
         };

@@ -62,7 +62,7 @@ fn tls(reader: &mut Reader<impl Source>) -> Option<TlsFiles> {
     Some(files)
 }
 
-/// Reads the address of the listener for operators.
-pub(super) fn internal_addr(reader: &mut Reader<impl Source>) -> Option<SocketAddr> {
-    reader.optional("INTERNAL_ADDR", |text| text.parse().ok())
+/// Reads the address of a listener for operators.
+pub(super) fn address(reader: &mut Reader<impl Source>, name: &'static str) -> Option<SocketAddr> {
+    reader.optional(name, |text| text.parse().ok())
 }

@@ -67,7 +67,9 @@ fn each_kind_of_wrong_value_is_a_error() {
             "TRUSTED_PROXIES" => &[",", "10.0.0.0/33", "localhost", "10.0.0.1:80"],
             "BANNED_ADDRESSES" => &["x", "10.0.0.0/-1"],
             "ALLOWED_ORIGINS" => &[",", "https://a/", "a.test", "https://A", "*,https://a"],
-            "INTERNAL_ADDR" => &["9090", "localhost:9090", "127.0.0.1", "127.0.0.1:65536"],
+            "INTERNAL_ADDR" | "METRICS_ADDR" => {
+                &["9090", "localhost:9090", "127.0.0.1", "127.0.0.1:65536"]
+            }
             "AUTHENTICATION_FAILURE_CACHE_TTL_MS" => &milliseconds[1..],
             "MAX_CONNECTS_PER_SECOND_PER_ADDRESS" => &counts[1..],
             "MAX_MESSAGES_PER_SECOND" | "MAX_BYTES_PER_SECOND" => &counts[1..],

@@ -69,8 +69,9 @@ pub(super) fn check(config: &Config, arguments: &ArgMatches) -> Result<(), Healt
         return expect_ok(&Target::of_url(url)?, url.path());
     }
     let has_tls = |port| {
-        let is_internal = config.internal_addr.is_some_and(|internal| internal.port() == port);
-        config.listener.tls.is_some() && !is_internal
+        let plain = [config.internal_addr, config.metrics_addr, config.api_addr];
+        let mut plain = plain.into_iter().flatten();
+        config.listener.tls.is_some() && !plain.any(|plain| plain.port() == port)
     };
     let listening_at = |address: SocketAddr| Target {
         has_tls: has_tls(address.port()),

@@ -64,7 +64,6 @@ impl<T> FairQueue<T> {
         Self { callers: HashMap::new(), ready: BTreeSet::new(), queued: 0, capacity, turn: 0 }
     }
 
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.queued
     }

@@ -15,6 +15,7 @@ use super::permits::{Permit, Permits};
 use super::{CallError, Reply};
 use crate::circuit_breaker::CircuitBreaker;
 use crate::metrics::Metrics;
+use metric_set::Histogram;
 
 /// Failures in a row that open the circuit of a hook.
 const FAILURES_TO_OPEN: u32 = 10;
@@ -39,7 +40,8 @@ pub(crate) struct Hook {
     name: &'static str,
     url: Url,
     /// Its own, so that one hook that hangs takes no permits from the others.
-    permits: Permits,
+    permits: Arc<Permits>,
+    call_seconds: Histogram,
     callers: Callers,
     health: HookHealth,
 }
@@ -60,15 +62,25 @@ impl Hook {
     /// A hook at `url`, called `name` in logs and metrics.
     pub(super) fn new(client: Client, name: &'static str, url: Url, metrics: Metrics) -> Self {
         let max_in_flight = client.settings().max_in_flight;
+        let permits = Arc::new(Permits::new(max_in_flight, max_waiting(max_in_flight)));
+        let health = HookHealth(Arc::new(Mutex::new(Health {
+            breaker: CircuitBreaker::new(FAILURES_TO_OPEN, OPEN_FOR),
+            log: FailureLog::default(),
+            average_duration: Duration::ZERO,
+            last_change: Instant::now(),
+        })));
+        let circuit_open = metrics.webhook_circuit_open.with([name]);
+        let waiting = metrics.webhook_calls_waiting.with([name]);
+        let seen = (permits.clone(), health.clone());
+        metrics.before_encoding(move || {
+            waiting.set(i64::try_from(seen.0.waiting()).unwrap_or(i64::MAX));
+            circuit_open.set(i64::from(!seen.1.is_called()));
+        });
         Self {
-            permits: Permits::new(max_in_flight, max_waiting(max_in_flight)),
+            call_seconds: metrics.webhook_call_seconds.with([name]),
+            permits,
             callers: Callers::default(),
-            health: HookHealth(Arc::new(Mutex::new(Health {
-                breaker: CircuitBreaker::new(FAILURES_TO_OPEN, OPEN_FOR),
-                log: FailureLog::default(),
-                average_duration: Duration::ZERO,
-                last_change: Instant::now(),
-            }))),
+            health,
             client,
             metrics,
             name,
@@ -142,7 +154,9 @@ impl Hook {
         self.health().last_change = began;
         let post = self.client.post(&self.url, json.into(), sent);
         let response = tokio::time::timeout(self.client.settings().timeout, post).await;
-        self.health().record_duration(began.elapsed());
+        let duration = began.elapsed();
+        self.call_seconds.observe(duration.as_secs_f64());
+        self.health().record_duration(duration);
         response.unwrap_or(Err(CallError::Timeout))
     }
 

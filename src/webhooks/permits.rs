@@ -71,6 +71,11 @@ impl Permits {
         Ok(Permit { permits: self, caller })
     }
 
+    /// Returns how many calls wait for a permit.
+    pub(super) fn waiting(&self) -> usize {
+        self.state().waiting.len()
+    }
+
     /// Hands a permit on to the next that waits for one.
     fn give_back(&self, caller: Caller) {
         let mut state = self.state();

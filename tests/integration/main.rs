@@ -28,6 +28,7 @@ mod leaving;
 mod log_output;
 mod long_messages;
 mod memory;
+mod monitoring;
 mod no_leak;
 #[cfg(feature = "overlay")]
 mod overlay_bridge;

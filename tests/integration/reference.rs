@@ -67,7 +67,7 @@ const VARIABLE_GROUPS: [Group; 10] = [
     },
 ];
 
-const METRIC_GROUPS: [Group; 8] = [
+const METRIC_GROUPS: [Group; 9] = [
     Group {
         first: "nodes",
         title: "Nodes and connections",
@@ -85,7 +85,7 @@ const METRIC_GROUPS: [Group; 8] = [
     },
     Group { first: "api_requests", title: "Server API", about: "See the [server API](api.md)." },
     Group {
-        first: "tasks",
+        first: "build_info",
         title: "Process",
         about: "See [sizing](../guides/sizing.md) and the [log](../guides/monitoring.md#log).",
     },
@@ -103,6 +103,11 @@ const METRIC_GROUPS: [Group; 8] = [
         first: "peer_relay_messages",
         title: "Peer-relay network",
         about: "See [the peer-relay network](../explanation/overlay.md).",
+    },
+    Group {
+        first: "process_cpu_seconds",
+        title: "Process, as every program shows it",
+        about: "Only on Linux.",
     },
 ];
 
@@ -200,7 +205,8 @@ fn metrics_page() -> String {
         let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
         let unit = UNITS.into_iter().find(|unit| name.ends_with(&format!("_{unit}")));
         let (labels, unit) = (labels.join(", "), unit.unwrap_or_default());
-        writeln!(text, "| `{prefix}_{name}{total}` | {kind} | {labels} | {unit} | {help} |")
+        let prefix = if name.starts_with("process_") { "" } else { &format!("{prefix}_") };
+        writeln!(text, "| `{prefix}{name}{total}` | {kind} | {labels} | {unit} | {help} |")
             .unwrap();
     }
     text

@@ -1,14 +1,22 @@
 //! The metrics of the sessions.
 
-use metric_set::{Counter, Description, Gauge, metrics};
+use std::time::Duration;
+
+use metric_set::{Counter, Description, Gauge, Histogram, metrics};
 use prometheus_client::registry::Registry;
 
 use super::Refusal;
+
+/// The upper ends of the buckets, in seconds.
+const SECONDS: [f64; 11] =
+    [0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0];
 
 metrics! {
     struct Set {
         /// Whether Redis is connected, by use.
         redis_connected: Gauge["use"],
+        /// Time from sending a pipeline of commands to its last reply, or to the failure.
+        redis_round_trip_seconds: Histogram = Histogram::new(SECONDS),
         /// Redis commands, by outcome.
         redis_commands: Counter["outcome"],
         /// Commands that Redis refused, by command and error code.
@@ -41,6 +49,10 @@ impl RedisMetrics {
 
     pub(crate) fn commands(&self, outcome: &'static str, commands: u64) {
         self.set.redis_commands.inc_by([outcome], commands);
+    }
+
+    pub(crate) fn round_trip(&self, duration: Duration) {
+        self.set.redis_round_trip_seconds.observe(duration.as_secs_f64());
     }
 
     pub(crate) fn refusal(&self, Refusal { command, code }: &Refusal) {

@@ -207,7 +207,10 @@ impl Supervisor {
                 }
             }
             let sent = answers.len() as u64;
-            match commands.run(batch).await {
+            let began = Instant::now();
+            let replies = commands.run(batch).await;
+            self.metrics.round_trip(began.elapsed());
+            match replies {
                 Ok(Replies { results, refusals }) => {
                     self.metrics.commands("answered", sent);
                     if is_check && refusals.is_empty() {

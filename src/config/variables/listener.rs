@@ -46,7 +46,13 @@ pub(super) const VARIABLES: &[Variable] = &[
         name: "INTERNAL_ADDR",
         default: "",
         allowed: "an IP address with a port, such as 127.0.0.1:9090",
-        about: "A second address to listen on, for operators: /metrics, /readyz, /livez and /health are served there, without limits, and only /health is still served on the main port.",
+        about: "A second address to listen on, for operators: /metrics (unless METRICS_ADDR is set), /readyz, /livez and /health are served there, without limits, and only /health is still served on the main port.",
+    },
+    Variable {
+        name: "METRICS_ADDR",
+        default: "",
+        allowed: "an IP address with a port, such as 127.0.0.1:9100",
+        about: "An address to listen on for /metrics alone, without TLS: it is then served neither on the main port nor at INTERNAL_ADDR. /health is there too.",
     },
     Variable {
         name: "ALLOWED_ORIGINS",
