@@ -61,6 +61,7 @@ use redis_session::Refusal;
 
 use crate::delivery::{Clients, LocalConnections, Remote};
 use crate::directory::Directory;
+use crate::lifecycle::Lifecycle;
 use crate::memory_budget::MemoryBudget;
 use crate::metrics::Metrics;
 use crate::node::{NodeId, ReplicaId};
@@ -100,6 +101,7 @@ pub(crate) struct Broker {
     settings: BrokerSettings,
     directory: Directory,
     connections: LocalConnections,
+    lifecycle: Lifecycle,
     clients: Clients,
     /// The connection to other replicas, if there may be any.
     remote: Option<Remote>,
@@ -147,7 +149,8 @@ impl Broker {
             replica,
             settings,
             directory,
-            connections: LocalConnections::default(),
+            connections: LocalConnections::new(Lifecycle::default()),
+            lifecycle: Lifecycle::default(),
             clients: Clients::default(),
             remote,
             peer: None,
@@ -171,6 +174,11 @@ impl Broker {
         Self { memory, ..self }
     }
 
+    /// The same, which records in `lifecycle` what happens to nodes.
+    pub(crate) fn recorded(self, lifecycle: Lifecycle) -> Self {
+        Self { connections: LocalConnections::new(lifecycle.clone()), lifecycle, ..self }
+    }
+
     /// The same, whose nodes also reach the peers that `peer` reaches.
     pub(crate) fn bridged(self, peer: Peer) -> Self {
         Self { peer: Some(peer), ..self }
@@ -191,6 +199,7 @@ impl Broker {
     /// nodes reconnect elsewhere.
     pub(crate) fn drain(&self) {
         self.draining.store(true, Ordering::SeqCst);
+        self.lifecycle.stop_holding();
         for link in self.connections.links() {
             link.close(CloseReason::Draining);
         }
@@ -214,6 +223,13 @@ impl Broker {
         self.lookups.close();
         self.lookups.wait().await;
         self.directory.close().await;
+    }
+
+    /// Tells the webhook what has happened to nodes so far, and from then on nothing.
+    pub(crate) async fn flush_events(&self) {
+        if let Some(node_events) = &self.webhooks.node_events {
+            node_events.flush().await;
+        }
     }
 
     /// Whether the broker is shutting down.

@@ -36,6 +36,7 @@ use crate::api::ApiSettings;
 use crate::broker::{BrokerSettings, DuplicateIdPolicy, RtcFallback, StaticRtc};
 use crate::cluster::ClusterSettings;
 use crate::gateway::{ListenerSettings, TransportSettings};
+use crate::lifecycle::LifecycleSettings;
 use crate::protocol::SupportedNodes;
 use crate::telemetry::{LogFormat, LogLevel};
 use crate::webhooks::WebhookSettings;
@@ -109,6 +110,8 @@ pub struct Config {
     pub static_rtc: StaticRtc,
     /// The webhooks.
     pub webhooks: WebhookSettings,
+    /// The events of nodes, for a webhook and for streams.
+    pub lifecycle: LifecycleSettings,
     /// The cluster of replicas, if `REDIS_URL` makes this broker one of them.
     pub cluster: Option<ClusterSettings>,
     /// Discovery, if `STORAGE_TYPE` switches it on.
@@ -226,6 +229,7 @@ impl Config {
             },
             static_rtc: rtc::read(&mut reader),
             webhooks: webhooks::read(&mut reader),
+            lifecycle: webhooks::read_lifecycle(&mut reader),
             discovery: discovery::read(
                 &mut reader,
                 cluster.as_ref().map(|it| &it.redis),

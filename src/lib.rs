@@ -16,8 +16,8 @@
 //! # Reading order
 //!
 //! 1. [`node`], [`protocol`]: the domain types. [`link`]: one connection.
-//! 2. [`directory`], [`delivery`]: who owns an ID, and how to reach its connection. [`webhooks`]:
-//!    the operator's own servers.
+//! 2. [`directory`], [`delivery`]: who owns an ID, and how to reach its connection. [`lifecycle`]: what
+//!    happens to nodes. [`webhooks`]: the operator's own servers.
 //! 3. [`broker`]: what uses all of these. [`cluster`]: replicas that act as one.
 //! 4. [`api`], [`gateway`], [`http`]: the endpoints; [`rondevu`] has those of discovery, and [`overlay`] is
 //!    the peer-relay network.
@@ -56,6 +56,7 @@ mod delivery;
 mod directory;
 mod gateway;
 mod http;
+mod lifecycle;
 mod memory_budget;
 mod metrics;
 mod node;
@@ -79,6 +80,7 @@ pub use gateway::{
     AddressLimits, InvalidNetworks, InvalidOrigins, ListenerSettings, Networks, ProxyProtocol,
     TlsError, TlsFiles, TransportSettings, WebSocketOrigins,
 };
+pub use lifecycle::LifecycleSettings;
 pub use link::LinkLimits;
 pub use metric_set::Description as MetricDescription;
 pub use metrics::described_metrics;

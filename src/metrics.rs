@@ -63,6 +63,13 @@ metrics! {
         /// Presence queries.
         pub(crate) presence_questions: Counter,
 
+        /// Events of nodes, by type.
+        pub(crate) node_events: Counter["type"],
+        /// Events of nodes that the webhook has not taken yet.
+        pub(crate) node_events_queued: Gauge,
+        /// Events of nodes that a reader did not get, by cause.
+        pub(crate) node_events_dropped: Counter["cause"],
+
         /// Calls of webhooks, by hook and outcome.
         pub(crate) webhook_calls: Counter["hook", "outcome"],
 

@@ -14,6 +14,7 @@ use axum::Router;
 use rondevu::{Demand, Discovery, OpenError};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
@@ -24,6 +25,7 @@ use crate::config::{Config, Setting};
 use crate::directory::Directory;
 use crate::gateway::{self, Addresses, Listener, Tls, TlsError};
 use crate::http;
+use crate::lifecycle::Lifecycle;
 use crate::memory_budget::MemoryBudget;
 use crate::metrics::Metrics;
 use crate::node::ReplicaId;
@@ -126,16 +128,21 @@ impl Server {
         };
         let memory = MemoryBudget::new(config.memory_limit, &metrics);
         let peer = start_peer(config, address, &links, &memory, &metrics).await?;
+        let lifecycle = match config.webhooks.node_events {
+            Some(_) => Lifecycle::new(replica, config.lifecycle, &metrics),
+            None => Lifecycle::default(),
+        };
         let broker = Broker::new(
             replica,
             config.broker.clone(),
             cluster.as_ref().map_or_else(Directory::memory, Cluster::directory),
             cluster.as_ref().map(Cluster::remote),
-            Webhooks::new(&config.webhooks, &metrics)?,
+            Webhooks::new(&config.webhooks, &lifecycle, &metrics)?,
             config.static_rtc.clone(),
             metrics.clone(),
         )
-        .within(memory.clone());
+        .within(memory.clone())
+        .recorded(lifecycle.clone());
         let broker = match config.api.sender.clone() {
             Some(sender) => broker.reserving(sender),
             None => broker,
@@ -206,7 +213,8 @@ impl Server {
 
         let (checked, interval) = (broker.clone(), config.webhooks.validity_check_interval);
         let check = async move { checked.check_validity_every(interval).await };
-        let mut maintenance = vec![spawn(check), spawn(memory.keep(links.clone()))];
+        let mut maintenance =
+            vec![spawn(check), spawn(memory.keep(links.clone())), spawn(lifecycle.release_held())];
         maintenance.extend(tls.clone().map(|tls| spawn(tls.reload_on_change())));
         maintenance.extend(peer_events.map(|events| spawn(broker.clone().serve_peers(events))));
         maintenance.extend(cluster.into_iter().flat_map(|cluster| cluster.run(&broker)));
@@ -294,6 +302,7 @@ impl Server {
     /// every ID, and closes every connection after what is queued on it. Nodes see a closed
     /// connection, and so reconnect.
     pub async fn shutdown(self) {
+        let end = Instant::now() + self.shutdown_timeout;
         self.stop.cancel();
         self.broker.drain();
         if let Some(peer) = &self.peer {
@@ -314,6 +323,9 @@ impl Server {
             let _ = tokio::time::timeout(cut_off_timeout, self.links.emptied()).await;
         }
         let _ = tokio::time::timeout(timeout / CUT_OFF_SHARE, self.broker.leave()).await;
+        if tokio::time::timeout_at(end, self.broker.flush_events()).await.is_err() {
+            tracing::warn!("the webhook for events of nodes did not take the last ones in time");
+        }
         self.tasks.close();
         if let Some(discovery) = &self.discovery
             && tokio::time::timeout(cut_off_timeout, discovery.close()).await.is_err()

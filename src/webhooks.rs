@@ -7,6 +7,7 @@
 //! - `validity`: which of the connected nodes may not stay?
 //! - `rtc_configuration`: which STUN and TURN servers does this node get?
 //! - `socket_message`: a message was sent.
+//! - `node_events`: nodes came, left, or were refused.
 //!
 //! A failed call is not a no: each file says what happens instead. `doc/reference/webhooks.md`
 //! describes requests and responses.
@@ -17,6 +18,7 @@ mod client;
 mod failure_log;
 mod fair_queue;
 mod hook;
+mod node_events;
 mod permits;
 mod reply;
 mod resolver;
@@ -31,12 +33,14 @@ pub use authentication::DataFormat;
 pub(crate) use authorization::Authorization;
 pub(crate) use client::CallError;
 pub use client::{ClientError, ExtraRoots};
+pub(crate) use node_events::NodeEvents;
 pub(crate) use rtc_configuration::RtcConfigurations;
 pub use settings::{CallSettings, WebhookSettings};
 pub use signature::{InvalidSecret, Signer};
 pub(crate) use socket_message::{SocketMessage, SocketMessages};
 pub(crate) use validity::Validity;
 
+use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
 use crate::secret_url::SecretUrl;
 use client::Client;
@@ -49,6 +53,7 @@ const AUTHORIZATION: &str = "authorization";
 const VALIDITY: &str = "validity";
 const RTC_CONFIGURATION: &str = "rtc_configuration";
 const SOCKET_MESSAGE: &str = "on_socket_message";
+const NODE_EVENTS: &str = "node_events";
 
 /// The hooks that are set.
 #[derive(Default)]
@@ -63,16 +68,23 @@ pub(crate) struct Webhooks {
     pub(crate) rtc_configuration: Option<RtcConfigurations>,
     /// Notified of every message.
     pub(crate) socket_message: Option<SocketMessages>,
+    /// Told what happens to nodes.
+    pub(crate) node_events: Option<NodeEvents>,
     /// How the calls of each hook that is set go, by its name.
     health: Vec<(&'static str, HookHealth)>,
 }
 
 impl Webhooks {
     /// Sets up the hooks that have a URL: one client for all of them, and none if there are none.
+    /// `lifecycle` is what the last of them is told.
     ///
     /// # Errors
     /// [`ClientError`] if a certificate or the proxy cannot be used.
-    pub(crate) fn new(settings: &WebhookSettings, metrics: &Metrics) -> Result<Self, ClientError> {
+    pub(crate) fn new(
+        settings: &WebhookSettings,
+        lifecycle: &Lifecycle,
+        metrics: &Metrics,
+    ) -> Result<Self, ClientError> {
         if settings.names().is_empty() {
             return Ok(Self::default());
         }
@@ -95,6 +107,11 @@ impl Webhooks {
                 .map(RtcConfigurations::new),
             socket_message: hook(SOCKET_MESSAGE, &settings.socket_message)
                 .map(|hook| SocketMessages::new(hook, metrics.clone())),
+            node_events: hook(NODE_EVENTS, &settings.node_events).zip(lifecycle.follow()).map(
+                |(hook, cursor)| {
+                    NodeEvents::new(hook, cursor, settings.node_events_batch_size, metrics.clone())
+                },
+            ),
             health,
         })
     }

@@ -143,13 +143,21 @@ impl Broker {
         };
         tracing::info!(target: CONNECTIONS, ?node, remote_addr = %link.remote_addr(), %error, "node not admitted");
         match error {
-            AdmissionError::Refused(refusal) => self.metrics.refusals.inc([refusal.label()]),
+            AdmissionError::Refused(refusal) => {
+                self.record_refusal(Some(node), link.remote_addr().ip(), refusal);
+            }
             AdmissionError::Unavailable(cause) => {
                 self.metrics.rejections.inc([cause]);
                 link.close(CloseReason::Transport);
             }
         }
         Err(error)
+    }
+
+    /// Records that a client is refused for good.
+    pub(crate) fn record_refusal(&self, node: Option<&NodeId>, address: IpAddr, refusal: Refusal) {
+        self.metrics.refusals.inc([refusal.label()]);
+        self.lifecycle.refused(node, address, refusal.label());
     }
 
     fn newcomer(&self, is_connecting: bool) -> Newcomer {
@@ -312,7 +320,7 @@ impl Drop for Registration {
         let Traffic { bytes_in: bytes_read, bytes_out: bytes_written, .. } =
             self.connection.traffic();
         let connection = owner.connection;
-        self.connections.unregister(node, connection);
+        self.connections.unregister(node, connection, self.reason);
         self.pairs.forget(node, owner);
         self.metrics.departure(self.reason);
         let seconds = self.began.elapsed().as_secs();

@@ -2,6 +2,7 @@
 
 use super::Source;
 use super::reader::Reader;
+use crate::lifecycle::LifecycleSettings;
 use crate::secret_url::SecretUrl;
 use crate::webhooks::{CallSettings, DataFormat, ExtraRoots, Signer, WebhookSettings};
 
@@ -14,6 +15,7 @@ pub(super) fn read(reader: &mut Reader<impl Source>) -> WebhookSettings {
         validity: url("NODES_VALIDITY_CHECK_WEBHOOK_URL"),
         rtc_configuration: url("RTC_CONFIGURATION_RESOLVER_WEBHOOK_URL"),
         socket_message: url("ON_AUTHENTICATED_SOCKET_MSG_WEBHOOK_URL"),
+        node_events: url("NODE_EVENTS_WEBHOOK_URL"),
         authentication_data_format: reader.choice(
             "AUTHENTICATION_DATA_FORMAT",
             &[("object", DataFormat::Object), ("string", DataFormat::String)],
@@ -21,6 +23,7 @@ pub(super) fn read(reader: &mut Reader<impl Source>) -> WebhookSettings {
         authorization_cache_ttl: reader.milliseconds("AUTHORIZATION_CACHE_TTL_MS", 0),
         validity_check_interval: reader.milliseconds("NODES_STATUS_CHECK_INTERVAL_MS", 1),
         validity_check_batch_size: reader.number("VALIDITY_CHECK_BATCH_SIZE", 1),
+        node_events_batch_size: reader.number("NODE_EVENTS_BATCH_SIZE", 1),
         calls: CallSettings {
             timeout: reader.milliseconds("WEBHOOK_TIMEOUT_MS", 1),
             max_in_flight: reader.number("WEBHOOK_MAX_IN_FLIGHT", 1),
@@ -28,5 +31,14 @@ pub(super) fn read(reader: &mut Reader<impl Source>) -> WebhookSettings {
             proxy: reader.url("WEBHOOK_PROXY", &["http", "https"]).map(SecretUrl::from),
             signer: reader.secret("WEBHOOK_SECRET", |text| Signer::parse(text).ok()),
         },
+    }
+}
+
+/// Reads which events of nodes there are.
+pub(super) fn read_lifecycle(reader: &mut Reader<impl Source>) -> LifecycleSettings {
+    LifecycleSettings {
+        max_queued: reader.number("NODE_EVENTS_MAX_QUEUED", 1),
+        debounce: reader.milliseconds("NODE_EVENTS_DEBOUNCE_MS", 0),
+        max_refusals_per_second: reader.number("NODE_EVENTS_MAX_REFUSALS_PER_SECOND", 0),
     }
 }

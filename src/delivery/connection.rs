@@ -3,10 +3,12 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::Outcome;
 use super::clients::Client;
+use crate::lifecycle::{Arrival, Departure};
+use crate::node::{ConnectionId, NodeId};
 use crate::protocol::JsonString;
 use link::{CloseReason, LinkHandle, SendError};
 
@@ -18,6 +20,7 @@ struct State {
     link: LinkHandle,
     client: Arc<Client>,
     since: u64,
+    began: Instant,
     messages_in: AtomicU64,
     messages_out: AtomicU64,
     /// Why an operator has disconnected the node.
@@ -45,6 +48,7 @@ impl Connection {
             link,
             client,
             since: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+            began: Instant::now(),
             messages_in: AtomicU64::new(0),
             messages_out: AtomicU64::new(0),
             note: OnceLock::new(),
@@ -80,6 +84,33 @@ impl Connection {
     /// Returns why an operator has disconnected the node, if one has.
     pub(crate) fn note(&self) -> Option<&str> {
         self.0.note.get().map(|note| &**note)
+    }
+
+    /// Describes the connection as that of a node that has come.
+    pub(super) fn arrival(&self, node: &NodeId, connection: ConnectionId) -> Arrival {
+        let Client { runtime, version } = self.client();
+        let address = self.0.link.remote_addr().ip();
+        let (runtime, version) = (runtime.clone(), version.clone());
+        Arrival { node: node.clone(), connection, address, runtime, version }
+    }
+
+    /// Describes the connection as that of a node that has left.
+    pub(super) fn departure(
+        &self,
+        node: &NodeId,
+        connection: ConnectionId,
+        reason: CloseReason,
+    ) -> Departure {
+        let Traffic { messages_in, messages_out, .. } = self.traffic();
+        Departure {
+            node: node.clone(),
+            connection,
+            reason: reason.label(),
+            note: self.note().map(Into::into),
+            duration_ms: u64::try_from(self.0.began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            messages_in,
+            messages_out,
+        }
     }
 
     /// Counts a signaling event or a message that the node has sent.

@@ -7,14 +7,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Connection, Outcome};
+use crate::lifecycle::Lifecycle;
 use crate::node::{ConnectionId, NodeId, Owner};
 use crate::protocol::JsonString;
 use crate::sharded::ShardedMap;
-use link::LinkHandle;
+use link::{CloseReason, LinkHandle};
 
 /// All connections of this replica; a cheap handle.
 #[derive(Clone)]
-pub(crate) struct LocalConnections(Arc<ShardedMap<Registered>>);
+pub(crate) struct LocalConnections {
+    by_node: Arc<ShardedMap<Registered>>,
+    /// Told of nodes in the order in which they come and go: under the lock of their entry.
+    lifecycle: Lifecycle,
+}
 
 /// A connection that owns its node's ID.
 struct Registered {
@@ -35,15 +40,23 @@ enum Stage {
 }
 
 impl LocalConnections {
+    /// No connections yet; what happens to their nodes is recorded in `lifecycle`.
+    pub(crate) fn new(lifecycle: Lifecycle) -> Self {
+        Self { by_node: Arc::new(ShardedMap::new()), lifecycle }
+    }
+
     /// Registers a connection that has acquired the ID of `node`.
     pub(crate) fn register(&self, node: NodeId, owner: Owner, connection: Connection) {
         let registered = Registered { owner, connection, stage: Stage::Upgraded };
-        self.0.write(node.as_str()).insert(node, registered);
+        let mut shard = self.by_node.write(node.as_str());
+        if let Some(replaced) = shard.insert(node.clone(), registered) {
+            self.record_end(&node, &replaced, CloseReason::Replaced);
+        }
     }
 
     /// The node has said CONNECT. Returns whether its connection is still registered.
     pub(crate) fn begin_greeting(&self, node: &NodeId, connection: ConnectionId) -> bool {
-        match self.0.write(node.as_str()).get_mut(node) {
+        match self.by_node.write(node.as_str()).get_mut(node) {
             Some(registered) if registered.owner.connection == connection => {
                 registered.stage = registered.stage.max(Stage::Connecting);
                 true
@@ -54,14 +67,14 @@ impl LocalConnections {
 
     /// Whether the node on this connection, if it is registered, has said CONNECT.
     pub(crate) fn has_said_connect(&self, node: &NodeId, connection: ConnectionId) -> bool {
-        self.0.read(node.as_str()).get(node).is_some_and(|registered| {
+        self.by_node.read(node.as_str()).get(node).is_some_and(|registered| {
             registered.owner.connection == connection && registered.stage > Stage::Upgraded
         })
     }
 
     /// Unregisters a connection whose node has not said CONNECT. Returns its link.
     pub(crate) fn displace(&self, node: &NodeId, connection: ConnectionId) -> Option<LinkHandle> {
-        let mut shard = self.0.write(node.as_str());
+        let mut shard = self.by_node.write(node.as_str());
         let is_displaced = shard.get(node).is_some_and(|registered| {
             registered.owner.connection == connection && registered.stage == Stage::Upgraded
         });
@@ -78,12 +91,13 @@ impl LocalConnections {
         event: &str,
         argument: JsonString<'_>,
     ) -> bool {
-        match self.0.write(node.as_str()).get_mut(node) {
+        match self.by_node.write(node.as_str()).get_mut(node) {
             Some(registered) if registered.owner.connection == connection => {
                 let outcome = registered.connection.notify(event, argument);
                 let is_greeted = outcome == Outcome::Delivered;
                 if is_greeted {
                     registered.stage = Stage::Greeted;
+                    self.lifecycle.connected(|| registered.connection.arrival(node, connection));
                 }
                 is_greeted
             }
@@ -91,18 +105,27 @@ impl LocalConnections {
         }
     }
 
-    /// Unregisters a connection, unless another one has the ID by now.
-    pub(crate) fn unregister(&self, node: &NodeId, connection: ConnectionId) {
-        let mut shard = self.0.write(node.as_str());
-        if shard.get(node).is_some_and(|registered| registered.owner.connection == connection) {
-            shard.remove(node);
+    /// Unregisters a connection that ended for this reason, unless another one has the ID by now.
+    pub(crate) fn unregister(&self, node: &NodeId, connection: ConnectionId, reason: CloseReason) {
+        let mut shard = self.by_node.write(node.as_str());
+        let is_registered =
+            shard.get(node).is_some_and(|registered| registered.owner.connection == connection);
+        if is_registered && let Some(ended) = shard.remove(node) {
+            self.record_end(node, &ended, reason);
+        }
+    }
+
+    fn record_end(&self, node: &NodeId, ended: &Registered, reason: CloseReason) {
+        if ended.is_greeted() {
+            let connection = ended.owner.connection;
+            self.lifecycle.disconnected(|| ended.connection.departure(node, connection, reason));
         }
     }
 
     /// The link of this connection of `node`, if it is registered, even if it cannot be sent to
     /// yet.
     pub(crate) fn link(&self, node: &NodeId, connection: ConnectionId) -> Option<LinkHandle> {
-        let shard = self.0.read(node.as_str());
+        let shard = self.by_node.read(node.as_str());
         let registered = shard.get(node)?;
         (registered.owner.connection == connection).then(|| registered.connection.link().clone())
     }
@@ -124,7 +147,7 @@ impl LocalConnections {
 
     /// Whether a connection has the ID of `node`, even if it cannot be sent to yet.
     pub(crate) fn is_registered(&self, node: &str) -> bool {
-        self.0.read(node).contains_key(node)
+        self.by_node.read(node).contains_key(node)
     }
 
     /// Every node that can be sent to, with its connection.
@@ -132,7 +155,7 @@ impl LocalConnections {
         let connected = |node: &NodeId, registered: &Registered| {
             registered.is_greeted().then(|| (node.clone(), registered.owner.connection))
         };
-        self.0.collect(connected).into_iter().flatten().collect()
+        self.by_node.collect(connected).into_iter().flatten().collect()
     }
 
     /// The first `limit` nodes, in the order of their IDs, that can be sent to, come after `after`
@@ -145,7 +168,7 @@ impl LocalConnections {
     ) -> (Vec<(NodeId, Owner, Connection)>, bool) {
         let mut first = BTreeMap::new();
         let mut has_more = false;
-        self.0.visit(|node, registered| {
+        self.by_node.visit(|node, registered| {
             if !registered.is_greeted() || node.as_str() <= after || !wanted(node) {
                 return;
             }
@@ -165,11 +188,11 @@ impl LocalConnections {
 
     /// The links of all registered connections.
     pub(crate) fn links(&self) -> Vec<LinkHandle> {
-        self.0.collect(|_, registered| registered.connection.link().clone())
+        self.by_node.collect(|_, registered| registered.connection.link().clone())
     }
 
     fn greeted<T>(&self, node: &str, get: impl FnOnce(&NodeId, &Registered) -> T) -> Option<T> {
-        let shard = self.0.read(node);
+        let shard = self.by_node.read(node);
         let (node, registered) = shard.get_key_value(node)?;
         registered.is_greeted().then(|| get(node, registered))
     }
@@ -178,11 +201,5 @@ impl LocalConnections {
 impl Registered {
     fn is_greeted(&self) -> bool {
         self.stage == Stage::Greeted
-    }
-}
-
-impl Default for LocalConnections {
-    fn default() -> Self {
-        Self(Arc::new(ShardedMap::new()))
     }
 }

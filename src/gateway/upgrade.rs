@@ -135,10 +135,12 @@ async fn upgrade(
         Err(rejection) => return reject(rejection),
     };
     let query = request.uri().query().unwrap_or_default();
+    let mut node = None;
     let admitted = match Handshake::parse(query, broker.max_data_bytes()) {
         Err(refusal) => Err(AdmissionError::Refused(refusal)),
         Ok(handshake) if arrival.addresses.has_failed(client.ip(), &handshake) => {
             metrics.webhook_calls.inc(["authentication", "cached"]);
+            node = Some(handshake.id);
             Err(AdmissionError::Refused(Refusal::AuthenticationFailed))
         }
         Ok(handshake) => {
@@ -150,6 +152,7 @@ async fn upgrade(
             if let Err(AdmissionError::Refused(Refusal::AuthenticationFailed)) = admitted {
                 arrival.addresses.remember_failure(client.ip(), &handshake);
             }
+            node = Some(handshake.id);
             admitted
         }
     };
@@ -162,7 +165,7 @@ async fn upgrade(
         }
     };
     if let Decision::Refused(refusal, _) = &decision {
-        metrics.refusals.inc([refusal.label()]);
+        broker.record_refusal(node.as_ref(), client.ip(), *refusal);
     }
     let mut request = http::Request::new(());
     *request.uri_mut() = Uri::from_static("/socket.io/?EIO=4&transport=websocket");

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{AUTHENTICATION, AUTHORIZATION, RTC_CONFIGURATION, SOCKET_MESSAGE, VALIDITY};
+use super::{
+    AUTHENTICATION, AUTHORIZATION, NODE_EVENTS, RTC_CONFIGURATION, SOCKET_MESSAGE, VALIDITY,
+};
 use super::{DataFormat, ExtraRoots, Signer};
 use crate::secret_url::SecretUrl;
 
@@ -19,6 +21,8 @@ pub struct WebhookSettings {
     pub rtc_configuration: Option<SecretUrl>,
     /// `ON_AUTHENTICATED_SOCKET_MSG_WEBHOOK_URL`.
     pub socket_message: Option<SecretUrl>,
+    /// `NODE_EVENTS_WEBHOOK_URL`.
+    pub node_events: Option<SecretUrl>,
     /// The form in which a node's data is passed on.
     pub authentication_data_format: DataFormat,
     /// How long authorization answers are cached; zero for not at all.
@@ -27,6 +31,8 @@ pub struct WebhookSettings {
     pub validity_check_interval: Duration,
     /// The most nodes in one validity request.
     pub validity_check_batch_size: usize,
+    /// The most events in one request of the webhook for them.
+    pub node_events_batch_size: usize,
     /// How every hook is called.
     pub calls: CallSettings,
 }
@@ -56,6 +62,7 @@ impl WebhookSettings {
             (VALIDITY, &self.validity),
             (RTC_CONFIGURATION, &self.rtc_configuration),
             (SOCKET_MESSAGE, &self.socket_message),
+            (NODE_EVENTS, &self.node_events),
         ];
         urls.into_iter().filter_map(|(name, url)| url.as_ref().map(|_| name)).collect()
     }

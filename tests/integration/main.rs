@@ -30,6 +30,7 @@ mod long_messages;
 mod memory;
 mod monitoring;
 mod no_leak;
+mod node_events;
 #[cfg(feature = "overlay")]
 mod overlay_bridge;
 #[cfg(feature = "overlay")]

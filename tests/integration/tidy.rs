@@ -54,7 +54,7 @@ fn every_file_says_what_lives_in_it_and_is_short() {
 }
 
 /// The modules from bottom to top; each may import those before it, and itself.
-const LAYERS: [&str; 18] = [
+const LAYERS: [&str; 19] = [
     "telemetry",
     "secret_url",
     "node",
@@ -64,6 +64,7 @@ const LAYERS: [&str; 18] = [
     "sharded",
     "circuit_breaker",
     "directory",
+    "lifecycle",
     "delivery",
     "webhooks",
     "overlay",

@@ -92,6 +92,7 @@ async fn one_level(level: &str) {
         ("NODES_VALIDITY_CHECK_WEBHOOK_URL", &url),
         ("RTC_CONFIGURATION_RESOLVER_WEBHOOK_URL", &url),
         ("ON_AUTHENTICATED_SOCKET_MSG_WEBHOOK_URL", &url),
+        ("NODE_EVENTS_WEBHOOK_URL", &url),
         ("NODES_STATUS_CHECK_INTERVAL_MS", "100"),
         ("WEBHOOK_TIMEOUT_MS", "200"),
         ("WEBHOOK_SECRET", "whsec_canarycanarycanarycanarycanarycanary"),

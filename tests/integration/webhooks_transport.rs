@@ -277,6 +277,7 @@ async fn each_call_of_each_hook_is_signed_with_each_secret() {
             ("NODES_VALIDITY_CHECK_WEBHOOK_URL", &url),
             ("RTC_CONFIGURATION_RESOLVER_WEBHOOK_URL", &url),
             ("ON_AUTHENTICATED_SOCKET_MSG_WEBHOOK_URL", &url),
+            ("NODE_EVENTS_WEBHOOK_URL", &url),
             ("NODES_STATUS_CHECK_INTERVAL_MS", "50"),
             ("WEBHOOK_SECRET", &secrets),
         ])
@@ -290,6 +291,7 @@ async fn each_call_of_each_hook_is_signed_with_each_secret() {
             "validity",
             "rtc_configuration",
             "on_socket_message",
+            "node_events",
         ];
         for name in names {
             let ok = format!("crolang_webhook_calls_total{{hook=\"{name}\",outcome=\"ok\"}}");
@@ -307,5 +309,7 @@ async fn each_call_of_each_hook_is_signed_with_each_secret() {
             assert!(ids.insert(call.header("webhook-id").unwrap()), "an ID is used twice");
         }
         assert!(calls.len() >= names.len());
+        // So that what it is told last is not taken for the next server's.
+        server.shutdown().await;
     }
 }

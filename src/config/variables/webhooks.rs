@@ -1,7 +1,7 @@
 //! What the operator's own servers decide, and what nodes get without them.
 
 use super::super::variable::Variable;
-use super::{COUNT, MILLISECONDS, MILLISECONDS_OR_ZERO, WEBHOOK_URL};
+use super::{COUNT, COUNT_OR_ZERO, MILLISECONDS, MILLISECONDS_OR_ZERO, WEBHOOK_URL};
 
 pub(super) const VARIABLES: &[Variable] = &[
     Variable {
@@ -63,6 +63,36 @@ pub(super) const VARIABLES: &[Variable] = &[
         default: "",
         allowed: WEBHOOK_URL,
         about: "The webhook that is notified of every SOCKET_MSG_EXCHANGE; it never delays a message.",
+    },
+    Variable {
+        name: "NODE_EVENTS_WEBHOOK_URL",
+        default: "",
+        allowed: WEBHOOK_URL,
+        about: "The webhook that is told, in batches, which nodes connected, disconnected and were refused; it never delays them.",
+    },
+    Variable {
+        name: "NODE_EVENTS_DEBOUNCE_MS",
+        default: "0",
+        allowed: MILLISECONDS_OR_ZERO,
+        about: "How long a disconnection is held back: if the node reconnects to the same replica within this time, both become one event. 0 holds none back.",
+    },
+    Variable {
+        name: "NODE_EVENTS_BATCH_SIZE",
+        default: "500",
+        allowed: COUNT,
+        about: "The maximum number of events in one request to the webhook for events of nodes.",
+    },
+    Variable {
+        name: "NODE_EVENTS_MAX_QUEUED",
+        default: "10000",
+        allowed: COUNT,
+        about: "The maximum number of events of nodes that are stored, for the webhook and for streams; beyond it the oldest is dropped, and its readers are told how many they lost.",
+    },
+    Variable {
+        name: "NODE_EVENTS_MAX_REFUSALS_PER_SECOND",
+        default: "100",
+        allowed: COUNT_OR_ZERO,
+        about: "The maximum number of refusals in a second that become events of their own; the next one says how many did not.",
     },
     Variable {
         name: "WEBHOOK_TIMEOUT_MS",
