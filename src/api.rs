@@ -5,10 +5,11 @@
 //!
 //! - `tokens`, `attempts`, `caller`: who may ask. `settings`: what an operator decides about it.
 //! - `problem`, `extract`: errors, and how requests are read.
-//! - `nodes`, `messages`, `operations`: the endpoints.
+//! - `nodes`, `bans`, `messages`, `operations`: the endpoints.
 //! - `openapi`: their description for programs.
 
 mod attempts;
+mod bans;
 mod caller;
 mod extract;
 mod messages;
@@ -90,6 +91,8 @@ pub(crate) fn router(
         .route("/openapi.json", get(openapi::describe))
         .route("/nodes", get(nodes::list))
         .route("/nodes/{id}", get(nodes::look_up).merge(delete(nodes::disconnect)))
+        .route("/bans", get(bans::list).post(bans::set))
+        .route("/bans/{name}", delete(bans::lift))
         .route("/messages", post(messages::send))
         .route("/drain", post(operations::drain))
         .route("/status", get(operations::status))

@@ -23,6 +23,7 @@
 //! For operators:
 //!
 //! - `nodes`: the connected nodes, listed, looked up and disconnected.
+//! - `enforce`: bans, and the end of connections that they concern.
 //! - `announce`: messages of the operator to nodes.
 //! - `status`: the state of every part.
 //! - `calls`: how all replicas are asked.
@@ -34,6 +35,7 @@ mod bridge;
 mod calls;
 mod deliver;
 mod dispatcher;
+mod enforce;
 mod maintenance;
 mod nodes;
 mod pairs;
@@ -59,6 +61,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use redis_session::Refusal;
 
+use crate::bans::Bans;
 use crate::delivery::{Clients, LocalConnections, Remote};
 use crate::directory::Directory;
 use crate::lifecycle::Lifecycle;
@@ -118,6 +121,7 @@ pub(crate) struct Broker {
     /// Permits for calls of other replicas.
     calls: Arc<Semaphore>,
     other_parts: Vec<PartState>,
+    bans: Bans,
     /// The ID in whose name operators send messages: no node gets it.
     reserved: Option<NodeId>,
     /// When it was started, in milliseconds since 1970.
@@ -159,13 +163,14 @@ impl Broker {
             webhooks,
             static_rtc,
             memory: MemoryBudget::new(Some(u64::MAX), &metrics),
-            metrics,
             lookups: TaskTracker::new(),
             calls: Arc::new(Semaphore::new(calls::MAX_CALLS)),
             other_parts: Vec::new(),
+            bans: Bans::new(None, 0, metrics.clone()),
             reserved: None,
             started: status::now_ms(),
             draining: AtomicBool::new(false),
+            metrics,
         }
     }
 
@@ -188,6 +193,11 @@ impl Broker {
     pub(crate) fn reporting(mut self, part: PartState) -> Self {
         self.other_parts.push(part);
         self
+    }
+
+    /// The same, with these bans.
+    pub(crate) fn with_bans(self, bans: Bans) -> Self {
+        Self { bans, ..self }
     }
 
     /// The same, which admits no node with this ID.

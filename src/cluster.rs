@@ -47,6 +47,7 @@ pub(crate) enum RedisUnusable {
 
 /// A replica's part in its cluster.
 pub(crate) struct Cluster {
+    redis: Redis,
     directory: Directory,
     remote: Remote,
     frames: mpsc::Receiver<Message>,
@@ -81,13 +82,18 @@ impl Cluster {
         }
         let remote = Remote::new(redis.clone(), replica, metrics.clone());
         let (directory, maintenance, lost) =
-            Directory::redis(redis, replica, settings.leases, metrics.clone());
-        Ok(Self { directory, remote, frames, maintenance, lost })
+            Directory::redis(redis.clone(), replica, settings.leases, metrics.clone());
+        Ok(Self { redis, directory, remote, frames, maintenance, lost })
     }
 
     /// Returns the directory that all replicas share.
     pub(crate) fn directory(&self) -> Directory {
         self.directory.clone()
+    }
+
+    /// Returns the Redis that all replicas share.
+    pub(crate) fn redis(&self) -> Redis {
+        self.redis.clone()
     }
 
     /// Returns the connection to the other replicas.

@@ -17,7 +17,7 @@
 //!
 //! 1. [`node`], [`protocol`]: the domain types. [`link`]: one connection.
 //! 2. [`directory`], [`delivery`]: who owns an ID, and how to reach its connection. [`lifecycle`]: what
-//!    happens to nodes. [`webhooks`]: the operator's own servers.
+//!    happens to nodes. [`bans`]: who must not connect. [`webhooks`]: the operator's own servers.
 //! 3. [`broker`]: what uses all of these. [`cluster`]: replicas that act as one.
 //! 4. [`api`], [`gateway`], [`http`]: the endpoints; [`rondevu`] has those of discovery, and [`overlay`] is
 //!    the peer-relay network.
@@ -46,6 +46,7 @@
 #![allow(rustdoc::private_intra_doc_links, reason = "the reading guide is for the crate's readers")]
 
 mod api;
+mod bans;
 #[doc(hidden)]
 pub mod bench_internals;
 mod broker;

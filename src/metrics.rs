@@ -80,6 +80,8 @@ metrics! {
         /// Whether a webhook is left alone after many failures, by hook.
         pub(crate) webhook_circuit_open: Gauge["hook"],
 
+        /// Bans of nodes and addresses that hold.
+        pub(crate) bans: Gauge,
         /// Requests to the server API, by outcome: `ok` or the code of the problem.
         pub(crate) api_requests: Counter["outcome"],
 

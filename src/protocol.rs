@@ -156,6 +156,8 @@ pub(crate) enum Refusal {
     Unsupported,
     /// The authentication webhook said no.
     AuthenticationFailed,
+    /// The operator has banned the node. Nodes are told that authentication failed.
+    Banned,
     /// The ID is the operator's own. Nodes are told that authentication failed.
     Reserved,
     /// A live connection has the ID.
@@ -170,6 +172,7 @@ impl Refusal {
             Refusal::TooLong(_) => "too_long_value",
             Refusal::Unsupported => "unsupported",
             Refusal::AuthenticationFailed => "authentication_failed",
+            Refusal::Banned => "banned",
             Refusal::Reserved => "reserved_id",
             Refusal::AlreadyConnected => "already_connected",
         }
@@ -190,7 +193,7 @@ impl fmt::Display for Refusal {
                 write!(f, "server side exception: Error: Too long OnConnectionData value: {key}")
             }
             Refusal::Unsupported => f.write_str("unsupported architecture"),
-            Refusal::AuthenticationFailed | Refusal::Reserved => {
+            Refusal::AuthenticationFailed | Refusal::Banned | Refusal::Reserved => {
                 f.write_str("authentication failed")
             }
             Refusal::AlreadyConnected => f.write_str("client already connected"),

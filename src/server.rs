@@ -12,16 +12,16 @@ use std::time::Duration;
 
 use axum::Router;
 use rondevu::{Demand, Discovery, OpenError};
-use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::api;
+use crate::bans::Bans;
 use crate::broker::Broker;
 use crate::cluster::{Cluster, RedisUnusable};
-use crate::config::{Config, Setting};
+use crate::config::Config;
 use crate::directory::Directory;
 use crate::gateway::{self, Addresses, Listener, Tls, TlsError};
 use crate::http;
@@ -35,7 +35,7 @@ use crate::overlay::{IdFileError, PeerId, PeerSettings};
 use crate::webhooks::{ClientError, Webhooks};
 use descriptors::Places;
 use link::{CloseReason, LinkSet};
-use operators::{Bound, Operators};
+use operators::{Bound, Operators, shown};
 
 /// The share of the shutdown timeout that is left for what has to be cut off.
 const CUT_OFF_SHARE: u32 = 10;
@@ -143,6 +143,9 @@ impl Server {
         )
         .within(memory.clone())
         .recorded(lifecycle.clone());
+        let redis = cluster.as_ref().map(Cluster::redis);
+        let bans = Bans::new(redis, config.api.max_bans, metrics.clone());
+        let broker = broker.with_bans(bans.clone());
         let broker = match config.api.sender.clone() {
             Some(sender) => broker.reserving(sender),
             None => broker,
@@ -188,7 +191,9 @@ impl Server {
         };
         let channels = config.peer_relay.max_channels();
         let gateway = Listener {
-            addresses: Addresses::new(config.listener.clone(), places.connections, channels).into(),
+            addresses: Addresses::new(config.listener.clone(), places.connections, channels)
+                .with_bans(bans.clone())
+                .into(),
             links: links.clone(),
             refusals: LinkSet::new(config.link, places.refusals),
             tls: tls.clone(),
@@ -213,8 +218,15 @@ impl Server {
 
         let (checked, interval) = (broker.clone(), config.webhooks.validity_check_interval);
         let check = async move { checked.check_validity_every(interval).await };
-        let mut maintenance =
-            vec![spawn(check), spawn(memory.keep(links.clone())), spawn(lifecycle.release_held())];
+        let enforcing = broker.clone();
+        let enforce = async move { enforcing.enforce_bans().await };
+        let mut maintenance = vec![
+            spawn(check),
+            spawn(enforce),
+            spawn(bans.run()),
+            spawn(memory.keep(links.clone())),
+            spawn(lifecycle.release_held()),
+        ];
         maintenance.extend(tls.clone().map(|tls| spawn(tls.reload_on_change())));
         maintenance.extend(peer_events.map(|events| spawn(broker.clone().serve_peers(events))));
         maintenance.extend(cluster.into_iter().flat_map(|cluster| cluster.run(&broker)));
@@ -375,13 +387,6 @@ async fn start_peer(
     _: &Metrics,
 ) -> Result<Option<Peer>, StartError> {
     Ok(None)
-}
-
-/// Returns the configuration as the API shows it.
-fn shown(settings: &[Setting]) -> Value {
-    let setting =
-        |it: &Setting| json!({"name": it.name, "value": it.value, "origin": it.origin.to_string()});
-    settings.iter().map(setting).collect()
 }
 
 fn spawn(task: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {

@@ -15,6 +15,7 @@ use url::form_urlencoded;
 
 use super::Api;
 use super::problem::Problem;
+use crate::bans::{InvalidTarget, Target};
 use crate::broker::MAX_PAGE;
 use crate::node::NodeId;
 
@@ -63,8 +64,20 @@ impl FromRequestParts<Arc<Api>> for NodePath {
     }
 }
 
+/// What a ban is of, from the path.
+pub(super) struct BanPath(pub(super) Target);
+
+impl FromRequestParts<Arc<Api>> for BanPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Problem> {
+        let target = text_of_path(parts, api).await?.parse();
+        target.map(Self).map_err(|error: InvalidTarget| Problem::bad_request(error.to_string()))
+    }
+}
+
 /// Reads the last part of the path, decoded.
-pub(super) async fn text_of_path(parts: &mut Parts, api: &Arc<Api>) -> Result<String, Problem> {
+async fn text_of_path(parts: &mut Parts, api: &Arc<Api>) -> Result<String, Problem> {
     let text = Path::<String>::from_request_parts(parts, api).await;
     text.map(|Path(text)| text).map_err(|error| Problem::bad_request(error.body_text()))
 }

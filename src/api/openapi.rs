@@ -5,7 +5,7 @@ use http::header;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{messages, nodes, operations};
+use super::{bans, messages, nodes, operations};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -18,6 +18,9 @@ use super::{messages, nodes, operations};
         nodes::list,
         nodes::look_up,
         nodes::disconnect,
+        bans::list,
+        bans::set,
+        bans::lift,
         messages::send,
         operations::status,
         operations::config,

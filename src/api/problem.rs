@@ -6,6 +6,7 @@ use http::{HeaderName, StatusCode};
 use serde::Serialize;
 
 use super::attempts::WINDOW;
+use crate::bans::{BanError, StoreError};
 use crate::broker::NodeError;
 
 /// How long a caller should wait before it tries again after a temporary error, in seconds.
@@ -111,6 +112,20 @@ impl From<NodeError> for Problem {
             }
             NodeError::NotLocated => Self::unavailable("redis_unavailable", error.to_string()),
             NodeError::Unresponsive => Self::unavailable("replica_unresponsive", error.to_string()),
+        }
+    }
+}
+
+impl From<BanError> for Problem {
+    fn from(error: BanError) -> Self {
+        let detail = error.to_string();
+        match error {
+            BanError::TooMany => Self::conflict("too_many_bans", detail),
+            BanError::NotFound => Self::not_found(detail),
+            BanError::Store(StoreError::Unavailable) => {
+                Self::unavailable("redis_unavailable", detail)
+            }
+            BanError::Store(StoreError::Contended) => Self::unavailable("contended", detail),
         }
     }
 }

@@ -10,6 +10,8 @@ pub struct ApiSettings {
     pub tokens: Tokens,
     /// How many requests with a wrong token an address may make in a minute.
     pub max_failures: usize,
+    /// How many bans there may be.
+    pub max_bans: usize,
     /// The sender of messages.
     pub(crate) sender: Option<NodeId>,
 }

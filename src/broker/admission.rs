@@ -98,6 +98,9 @@ impl Broker {
         if !self.settings.supported_nodes.include(handshake) {
             return Err(AdmissionError::Refused(Refusal::Unsupported));
         }
+        if self.is_banned(&handshake.id, link.remote_addr().ip()) {
+            return Err(AdmissionError::Refused(Refusal::Banned));
+        }
         if self.reserved.as_ref() == Some(&handshake.id) {
             return Err(AdmissionError::Refused(Refusal::Reserved));
         }
@@ -279,6 +282,10 @@ impl Broker {
     fn register(&self, lease: Lease, connection: Connection) {
         let link = connection.link().clone();
         self.connections.register(lease.node().clone(), lease.owner(), connection.clone());
+        if self.is_banned(lease.node(), link.remote_addr().ip()) {
+            // The ban may have been enforced just before this connection was there.
+            link.close(CloseReason::Kicked);
+        }
         if self.is_draining() {
             // The drain may have looked over the connections just before this one was there.
             link.close(CloseReason::Draining);

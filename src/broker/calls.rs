@@ -29,6 +29,8 @@ pub(super) enum Request {
     Disconnect { id: String, reason: String },
     /// A message to all of its nodes.
     Announce(Announcement),
+    /// A look for changed bans.
+    ReloadBans,
     /// Its state.
     Status,
 }
@@ -52,6 +54,10 @@ impl Broker {
             }
             Request::Announce(announcement) => {
                 serde_json::to_string(&self.announce_here(&announcement).await)
+            }
+            Request::ReloadBans => {
+                self.bans.reload().await;
+                serde_json::to_string(&true)
             }
             Request::Status => serde_json::to_string(&self.own_status()),
         };

@@ -12,6 +12,7 @@ pub(super) fn read(reader: &mut Reader<impl Source>) -> ApiSettings {
     ApiSettings {
         tokens: Tokens::new(&write, &read),
         max_failures: reader.number("API_MAX_FAILURES_PER_MINUTE", 1),
+        max_bans: reader.number("API_MAX_BANS", 1),
         sender: reader.optional("API_SENDER_ID", parse_id),
     }
 }

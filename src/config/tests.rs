@@ -111,7 +111,7 @@ fn each_kind_of_wrong_value_is_a_error() {
             "API_TOKEN" | "API_READ_TOKEN" => &["short", "0123456789abcdef,", "0123456789 abcdef"],
             "API_ADDR" => &["x", "127.0.0.1", "localhost:1"],
             "API_SENDER_ID" => &["a\nb"],
-            "API_MAX_FAILURES_PER_MINUTE" => &counts,
+            "API_MAX_FAILURES_PER_MINUTE" | "API_MAX_BANS" => &counts,
             "TURN_URLS" => &["x", "turn:", "stun:h", "turn:h", "turn:h?transport=sctp"],
             "MEMORY_LIMIT_BYTES" => &["0", "33554431", "-1", "1.5", "x", "1GB"],
             "TURN_SECRET" => &["a secret without servers"],

@@ -186,6 +186,11 @@ impl LocalConnections {
         (found.collect(), has_more)
     }
 
+    /// Every registered connection with its node.
+    pub(crate) fn registered(&self) -> Vec<(NodeId, Connection)> {
+        self.by_node.collect(|node, registered| (node.clone(), registered.connection.clone()))
+    }
+
     /// The links of all registered connections.
     pub(crate) fn links(&self) -> Vec<LinkHandle> {
         self.by_node.collect(|_, registered| registered.connection.link().clone())

@@ -24,6 +24,7 @@ use tokio::sync::Semaphore;
 
 use super::rejection::Rejection;
 use super::settings::ListenerSettings;
+use crate::bans::Bans;
 use crate::protocol::Handshake;
 
 /// From this number of addresses on, those that hold nothing are removed.
@@ -74,6 +75,7 @@ pub(crate) struct Addresses {
     /// Hashes of handshakes whose authentication failed a moment ago, with their addresses.
     failures: Option<Cache<u64, ()>>,
     hasher: RandomState,
+    bans: Option<Bans>,
 }
 
 struct Table {
@@ -140,8 +142,20 @@ impl Addresses {
             table: Mutex::new(Table { known: HashMap::new(), forget_at: MAX_IDLE_ADDRESSES }),
             failures,
             hasher: RandomState::new(),
+            bans: None,
             settings,
         }
+    }
+
+    /// The same, which also rejects the addresses in `bans`.
+    pub(crate) fn with_bans(self, bans: Bans) -> Self {
+        Self { bans: Some(bans), ..self }
+    }
+
+    /// Whether an operator has banned the address.
+    pub(super) fn are_banned(&self, address: IpAddr) -> bool {
+        self.settings.banned.contains(address)
+            || self.bans.as_ref().is_some_and(|bans| bans.include_address(address))
     }
 
     /// Admits a connection.
@@ -149,7 +163,7 @@ impl Addresses {
     /// # Errors
     /// The address is banned, or connects too often, or has too many connections.
     pub(super) fn connect(&self, address: IpAddr) -> Result<Permit, Rejection> {
-        if self.settings.banned.contains(address) {
+        if self.are_banned(address) {
             return Err(Rejection::BannedAddress);
         }
         let address = self.get(address);

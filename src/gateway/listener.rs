@@ -322,7 +322,7 @@ impl Listener {
         let remote_addr = arrival.link().remote_addr();
         let settings = &self.addresses.settings;
         let client = client_addr(request.headers(), remote_addr, &settings.trusted_proxies);
-        if rejection.is_none() && settings.banned.contains(client.ip()) {
+        if rejection.is_none() && self.addresses.are_banned(client.ip()) {
             self.metrics.rejections.inc([Rejection::BannedAddress.cause()]);
             rejection = Some(Rejection::BannedAddress);
         }

@@ -3,11 +3,13 @@
 use std::net::SocketAddr;
 
 use axum::Router;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{StartError, spawn};
+use crate::config::Setting;
 use crate::gateway::{self, Addresses, Listener, ListenerSettings};
 use link::{LinkLimits, LinkSet};
 
@@ -49,4 +51,11 @@ impl Bound {
         let task = spawn(gateway.run(listener, end.clone()));
         Operators { address, _task: task, _end: end.drop_guard() }
     }
+}
+
+/// Returns the configuration as the API shows it.
+pub(super) fn shown(settings: &[Setting]) -> Value {
+    let setting =
+        |it: &Setting| json!({"name": it.name, "value": it.value, "origin": it.origin.to_string()});
+    settings.iter().map(setting).collect()
 }

@@ -96,6 +96,14 @@ async fn what_is_not_understood_as_a_whole_is_not_done() {
         ("POST", "/messages", json!({"to": [], "channel": "c", "content": "x"}).to_string(), 400),
         ("POST", "/messages", json!({"to": "", "channel": "c", "content": "x"}).to_string(), 400),
         ("POST", "/messages", String::new(), 415),
+        ("POST", "/bans", json!({"seconds": 1}).to_string(), 400),
+        ("POST", "/bans", json!({"node": "bob", "address": "::1", "seconds": 1}).to_string(), 400),
+        ("POST", "/bans", json!({"node": "bob", "seconds": 0}).to_string(), 400),
+        ("POST", "/bans", json!({"node": "", "seconds": 1}).to_string(), 400),
+        ("POST", "/bans", json!({"address": "127.0.0.1/33", "seconds": 1}).to_string(), 400),
+        ("POST", "/bans", json!({"node": "bob", "seconds": 1, "hours": 1}).to_string(), 400),
+        ("DELETE", "/bans/bob", String::new(), 400),
+        ("DELETE", "/bans/node:bob", String::new(), 404),
     ] {
         let answer = request(server.address(), TOKEN, method, path, &body).await;
         assert_eq!(answer.status, status, "{method} {path}: {answer:?}");
@@ -172,10 +180,22 @@ async fn the_description_names_every_endpoint() {
     let mut web = Web::open(server.address()).await;
     let description = web.get("/api/v1/openapi.json").await.json();
     let paths: Vec<_> = description["paths"].as_object().unwrap().keys().collect();
-    assert_eq!(paths, ["/config", "/drain", "/messages", "/nodes", "/nodes/{id}", "/status"]);
+    assert_eq!(
+        paths,
+        [
+            "/bans",
+            "/bans/{name}",
+            "/config",
+            "/drain",
+            "/messages",
+            "/nodes",
+            "/nodes/{id}",
+            "/status"
+        ]
+    );
     for path in paths {
         for method in description["paths"][path].as_object().unwrap().keys() {
-            let path = path.replace("{id}", "x");
+            let path = path.replace("{id}", "x").replace("{name}", "x");
             // Without a token: an endpoint that is not there would not ask for one.
             let answer = request(server.address(), "", &method.to_uppercase(), &path, "").await;
             assert_eq!(answer.status, 401, "{method} {path}");

@@ -12,6 +12,7 @@ mod support;
 mod addresses;
 mod admission;
 mod api_access;
+mod api_bans;
 mod api_nodes;
 mod api_replicas;
 mod bad_input;

@@ -83,7 +83,7 @@ const METRIC_GROUPS: [Group; 9] = [
         title: "Webhooks",
         about: "See [webhooks](../guides/webhooks.md).",
     },
-    Group { first: "api_requests", title: "Server API", about: "See the [server API](api.md)." },
+    Group { first: "bans", title: "Server API", about: "See the [server API](api.md)." },
     Group {
         first: "build_info",
         title: "Process",

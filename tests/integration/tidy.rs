@@ -54,7 +54,7 @@ fn every_file_says_what_lives_in_it_and_is_short() {
 }
 
 /// The modules from bottom to top; each may import those before it, and itself.
-const LAYERS: [&str; 19] = [
+const LAYERS: [&str; 20] = [
     "telemetry",
     "secret_url",
     "node",
@@ -66,6 +66,7 @@ const LAYERS: [&str; 19] = [
     "directory",
     "lifecycle",
     "delivery",
+    "bans",
     "webhooks",
     "overlay",
     "broker",
@@ -114,10 +115,20 @@ fn libraries_stay_where_they_belong() {
         ("hyper", &["gateway", "webhooks/client"]),
         ("hyper_util", &["gateway", "webhooks/client"]),
         ("reqwest", &["webhooks"]),
-        ("redis", &["directory/redis", "directory/tests"]),
+        ("redis", &["directory/redis", "directory/tests", "bans/store"]),
         (
             "redis_session",
-            &["directory", "delivery", "broker", "cluster", "metrics", "config", "http", "lib"],
+            &[
+                "directory",
+                "delivery",
+                "bans",
+                "broker",
+                "cluster",
+                "metrics",
+                "config",
+                "http",
+                "lib",
+            ],
         ),
         ("rondevu", &["metrics", "config", "http", "server"]),
         ("peer_relay", &["overlay", "metrics", "config", "main"]),

@@ -32,6 +32,12 @@ pub(super) const VARIABLES: &[Variable] = &[
         about: "The sender of messages that the API sends. No node gets this ID.",
     },
     Variable {
+        name: "API_MAX_BANS",
+        default: "1000",
+        allowed: COUNT,
+        about: "How many bans there may be at a time, the same for all replicas; further ones get 409.",
+    },
+    Variable {
         name: "API_MAX_FAILURES_PER_MINUTE",
         default: "10",
         allowed: COUNT,
