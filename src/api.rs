@@ -22,8 +22,8 @@ mod tokens;
 
 pub use settings::ApiSettings;
 pub(crate) use settings::parse_id;
-pub use tokens::Tokens;
 pub(crate) use tokens::split as split_tokens;
+pub use tokens::{Token, Tokens};
 
 use std::sync::Arc;
 

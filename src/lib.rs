@@ -69,7 +69,7 @@ mod sharded;
 mod telemetry;
 mod webhooks;
 
-pub use api::{ApiSettings, Tokens};
+pub use api::{ApiSettings, Token, Tokens};
 pub use broker::{BrokerSettings, DuplicateIdPolicy, RtcFallback, StaticRtc, TurnServers};
 pub use cluster::ClusterSettings;
 pub use config::{

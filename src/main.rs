@@ -1,5 +1,7 @@
 //! The program: log, configuration, server, and a signal to stop it.
 
+#[path = "main/api.rs"]
+mod api;
 #[path = "main/health.rs"]
 mod health;
 #[path = "main/memory.rs"]
@@ -19,12 +21,17 @@ use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
-use clap::{Arg, ArgAction, Command};
+use api::Done;
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap_complete::Shell;
 use crolang_broker::{Config, Server, Settings, StartError, VARIABLES, init_logging};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The exit code for a configuration that cannot be used.
 const BAD_CONFIGURATION: u8 = 2;
+
+/// The command that prints completions.
+const COMPLETIONS: &str = "completions";
 
 /// After how many polls of tasks a worker looks for what has come on sockets, if it always has some to
 /// poll. By tokio's default of 61 nodes would wait for as many turns of others that flood.
@@ -35,6 +42,9 @@ const OUTPUT_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let arguments = command().get_matches();
+    if let Some(arguments) = arguments.subcommand_matches(COMPLETIONS) {
+        return complete(arguments);
+    }
     let config = match Config::load() {
         Ok(config) => config,
         Err(errors) => return fail(BAD_CONFIGURATION, &errors),
@@ -57,6 +67,11 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(1, &error),
         };
+    }
+    if let Some((name, arguments)) = arguments.subcommand()
+        && api::commands().iter().any(|command| command.get_name() == name)
+    {
+        return use_api(&config, name, arguments);
     }
     let _log = match init_logging(config.log_level, config.log_format) {
         Ok(log) => log,
@@ -90,6 +105,29 @@ fn main() -> ExitCode {
             fail(if is_misconfigured { BAD_CONFIGURATION } else { 1 }, &*error)
         }
     }
+}
+
+/// Runs a command of the API's client.
+fn use_api(config: &Config, name: &str, arguments: &ArgMatches) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(1, &error),
+    };
+    match runtime.block_on(api::run(config, name, arguments)) {
+        Ok(Done::Completely) => ExitCode::SUCCESS,
+        Ok(Done::Partly) => ExitCode::FAILURE,
+        Err(error) => fail(if error.is_usage() { BAD_CONFIGURATION } else { 1 }, &error),
+    }
+}
+
+/// Prints the completions of a shell.
+fn complete(arguments: &ArgMatches) -> ExitCode {
+    let mut script = Vec::new();
+    if let Some(shell) = arguments.get_one::<Shell>("shell") {
+        clap_complete::generate(*shell, &mut command(), "crolang-broker", &mut script);
+    }
+    say(io::stdout(), String::from_utf8_lossy(&script).trim_end());
+    ExitCode::SUCCESS
 }
 
 /// Serves until a signal arrives, then shuts down in order; a second signal ends at once.
@@ -218,7 +256,13 @@ fn command() -> Command {
     let command = Command::new("crolang-broker")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Rendezvous server for peer-to-peer programs")
-        .subcommand(health::command());
+        .subcommand(health::command())
+        .subcommands(api::commands())
+        .subcommand(
+            Command::new(COMPLETIONS)
+                .about("Print the completions of a shell")
+                .arg(Arg::new("shell").required(true).value_parser(value_parser!(Shell))),
+        );
     #[cfg(feature = "overlay")]
     let command = command.subcommand(peer::command());
     command

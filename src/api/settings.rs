@@ -1,6 +1,6 @@
 //! What an operator decides about the API.
 
-use super::Tokens;
+use super::{Token, Tokens};
 use crate::node::NodeId;
 
 /// Who may use the API, and in whose name it sends messages.
@@ -8,6 +8,8 @@ use crate::node::NodeId;
 pub struct ApiSettings {
     /// The tokens. Without any, there is no API.
     pub tokens: Tokens,
+    /// The token by which the commands of this program use the API.
+    pub token: Option<Token>,
     /// How many requests with a wrong token an address may make in a minute.
     pub max_failures: usize,
     /// How many bans there may be.

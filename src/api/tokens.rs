@@ -18,6 +18,27 @@ pub(super) enum Right {
     Write,
 }
 
+/// A token as a client sends it. Not shown.
+#[derive(Clone)]
+pub struct Token(String);
+
+impl Token {
+    pub(crate) fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// Returns the text of the token.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
 /// The tokens that are valid. Compared by a keyed digest, so that the time that it takes says nothing
 /// about them (double HMAC verification).
 #[derive(Clone)]

@@ -13,6 +13,7 @@ mod addresses;
 mod admission;
 mod api_access;
 mod api_bans;
+mod api_commands;
 mod api_nodes;
 mod api_replicas;
 mod bad_input;

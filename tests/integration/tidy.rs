@@ -114,7 +114,7 @@ fn libraries_stay_where_they_belong() {
         ("socketioxide_core", &["gateway"]),
         ("hyper", &["gateway", "webhooks/client"]),
         ("hyper_util", &["gateway", "webhooks/client"]),
-        ("reqwest", &["webhooks"]),
+        ("reqwest", &["webhooks", "main/api"]),
         ("redis", &["directory/redis", "directory/tests", "bans/store"]),
         (
             "redis_session",
@@ -133,6 +133,7 @@ fn libraries_stay_where_they_belong() {
         ("rondevu", &["metrics", "config", "http", "server"]),
         ("peer_relay", &["overlay", "metrics", "config", "main"]),
         ("clap", &["main"]),
+        ("clap_complete", &["main"]),
     ];
     for (path, text) in sources("src") {
         for (library, homes) in homes {
