@@ -65,6 +65,7 @@ use crate::bans::Bans;
 use crate::delivery::{Clients, LocalConnections, Remote};
 use crate::directory::Directory;
 use crate::lifecycle::Lifecycle;
+use crate::login::{Login, LoginSettings};
 use crate::memory_budget::MemoryBudget;
 use crate::metrics::Metrics;
 use crate::node::{NodeId, ReplicaId};
@@ -113,6 +114,8 @@ pub(crate) struct Broker {
     pairs: OpenPairs,
     replacements: Replacements,
     webhooks: Webhooks,
+    /// Checks tokens, if nodes need one.
+    login: Option<Login>,
     static_rtc: StaticRtc,
     memory: MemoryBudget,
     metrics: Metrics,
@@ -161,6 +164,7 @@ impl Broker {
             pairs: OpenPairs::new(),
             replacements: Replacements::new(),
             webhooks,
+            login: None,
             static_rtc,
             memory: MemoryBudget::new(Some(u64::MAX), &metrics),
             lookups: TaskTracker::new(),
@@ -182,6 +186,11 @@ impl Broker {
     /// The same, which records in `lifecycle` what happens to nodes.
     pub(crate) fn recorded(self, lifecycle: Lifecycle) -> Self {
         Self { connections: LocalConnections::new(lifecycle.clone()), lifecycle, ..self }
+    }
+
+    /// The same, which nodes log in to with tokens, if there are settings for that.
+    pub(crate) fn logging_in(self, login: Option<LoginSettings>) -> Self {
+        Self { login: login.map(Login::new), ..self }
     }
 
     /// The same, whose nodes also reach the peers that `peer` reaches.

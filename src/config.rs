@@ -10,6 +10,7 @@ mod discovery;
 mod env_file;
 mod host;
 mod listener;
+mod login;
 mod peer_relay;
 mod reader;
 mod rtc;
@@ -37,6 +38,7 @@ use crate::broker::{BrokerSettings, DuplicateIdPolicy, RtcFallback, StaticRtc};
 use crate::cluster::ClusterSettings;
 use crate::gateway::{ListenerSettings, TransportSettings};
 use crate::lifecycle::LifecycleSettings;
+use crate::login::LoginSettings;
 use crate::protocol::SupportedNodes;
 use crate::telemetry::{LogFormat, LogLevel};
 use crate::webhooks::WebhookSettings;
@@ -108,6 +110,8 @@ pub struct Config {
     pub broker: BrokerSettings,
     /// The RTC configuration that nodes are given if there is no webhook to ask.
     pub static_rtc: StaticRtc,
+    /// Logins by JWT, if nodes need them.
+    pub login: Option<LoginSettings>,
     /// The webhooks.
     pub webhooks: WebhookSettings,
     /// The events of nodes, for a webhook and for streams.
@@ -228,6 +232,7 @@ impl Config {
                 ready_requires_redis: reader.switch("READY_REQUIRES_REDIS"),
             },
             static_rtc: rtc::read(&mut reader),
+            login: login::read(&mut reader),
             webhooks: webhooks::read(&mut reader),
             lifecycle: webhooks::read_lifecycle(&mut reader),
             discovery: discovery::read(

@@ -18,6 +18,7 @@
 //! 1. [`node`], [`protocol`]: the domain types. [`link`]: one connection.
 //! 2. [`directory`], [`delivery`]: who owns an ID, and how to reach its connection. [`lifecycle`]: what
 //!    happens to nodes. [`bans`]: who must not connect. [`webhooks`]: the operator's own servers.
+//!    [`login`]: tokens instead of one.
 //! 3. [`broker`]: what uses all of these. [`cluster`]: replicas that act as one.
 //! 4. [`api`], [`gateway`], [`http`]: the endpoints; [`rondevu`] has those of discovery, and [`overlay`] is
 //!    the peer-relay network.
@@ -58,6 +59,7 @@ mod directory;
 mod gateway;
 mod http;
 mod lifecycle;
+mod login;
 mod memory_budget;
 mod metrics;
 mod node;
@@ -83,6 +85,7 @@ pub use gateway::{
 };
 pub use lifecycle::LifecycleSettings;
 pub use link::LinkLimits;
+pub use login::{InvalidKey, LoginKeys, LoginSettings};
 pub use metric_set::Description as MetricDescription;
 pub use metrics::described_metrics;
 #[cfg(feature = "overlay")]

@@ -42,6 +42,8 @@ metrics! {
         pub(crate) connections: Gauge["kind"],
         /// Nodes that were refused, by cause.
         pub(crate) refusals: Counter["cause"],
+        /// Checks of nodes' tokens, by outcome.
+        pub(crate) logins: Counter["outcome"],
         /// Connections rejected with a temporary error, by cause.
         pub(crate) rejections: Counter["cause"],
         /// TLS handshakes, by outcome.

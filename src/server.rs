@@ -142,7 +142,8 @@ impl Server {
             metrics.clone(),
         )
         .within(memory.clone())
-        .recorded(lifecycle.clone());
+        .recorded(lifecycle.clone())
+        .logging_in(config.login.clone());
         let redis = cluster.as_ref().map(Cluster::redis);
         let bans = Bans::new(redis, config.api.max_bans, metrics.clone());
         let broker = broker.with_bans(bans.clone());

@@ -8,6 +8,7 @@ use super::pairs::OpenPairs;
 use super::{Broker, Session};
 use crate::delivery::{Connection, HolderStatus, LocalConnections, Newcomer, Traffic};
 use crate::directory::{AcquireError, Lease};
+use crate::login::Grant;
 use crate::metrics::Metrics;
 use crate::node::{ConnectionId, Logged, NodeId, Owner};
 use crate::protocol::{Handshake, Refusal};
@@ -104,6 +105,7 @@ impl Broker {
         if self.reserved.as_ref() == Some(&handshake.id) {
             return Err(AdmissionError::Refused(Refusal::Reserved));
         }
+        let grant = self.log_in(handshake)?;
         self.authenticate(handshake, link.remote_addr().ip()).await?;
         drop(permit);
         let node = handshake.id.clone();
@@ -114,7 +116,10 @@ impl Broker {
         if let Some(lease) = self.acquire(&node, owner, newcomer).await? {
             self.register(lease, connection.clone());
         }
-        Ok(Arc::new(Session::new(self.clone(), node, owner, connection)))
+        if let Some(grant) = &grant {
+            self.lookups.spawn(end_login(grant.expires, link.clone()));
+        }
+        Ok(Arc::new(Session::new(self.clone(), node, owner, connection, grant)))
     }
 
     /// Confirms the node's ID, now that it has sent CONNECT. If it has no ID yet, it takes it from
@@ -166,6 +171,21 @@ impl Broker {
     fn newcomer(&self, is_connecting: bool) -> Newcomer {
         let replaces = self.settings.duplicate_id_policy == DuplicateIdPolicy::Replace;
         Newcomer { replaces, is_connecting }
+    }
+
+    /// Checks the node's token, if it needs one.
+    fn log_in(&self, handshake: &Handshake) -> Result<Option<Arc<Grant>>, AdmissionError> {
+        let Some(login) = &self.login else { return Ok(None) };
+        let granted = login.log_in(&handshake.id, handshake.data.as_deref());
+        let cause = granted.as_ref().err().map_or("ok", |error| error.label());
+        self.metrics.logins.inc([cause]);
+        match granted {
+            Ok(grant) => Ok(Some(Arc::new(grant))),
+            Err(_) => {
+                tracing::debug!(node = ?handshake.id, cause, "login refused");
+                Err(AdmissionError::Refused(Refusal::AuthenticationFailed))
+            }
+        }
     }
 
     async fn authenticate(
@@ -301,6 +321,14 @@ impl Broker {
             reason: CloseReason::Replaced,
         };
         link.on_close(move |reason| registration.end(reason));
+    }
+}
+
+/// Closes a link when the token of its node expires.
+async fn end_login(expires: tokio::time::Instant, link: LinkHandle) {
+    tokio::select! {
+        () = tokio::time::sleep_until(expires) => link.close(CloseReason::LoginExpired),
+        () = link.closed() => {}
     }
 }
 

@@ -136,7 +136,7 @@ impl Broker {
 
     async fn send_announcement(&self, announcement: &Announcement, node: &NodeId) -> Outcome {
         let Ok(name) = NodeId::parse(&announcement.from) else { return Outcome::Invalid };
-        let sender = Sender { name, owner: None };
+        let sender = Sender { name, owner: None, grant: None };
         let passage = Passage { sender: &sender, event: Event::SocketMessage, to: node.as_str() };
         let argument = announcement.argument(node.as_str());
         let mut route = self.resolve(passage.to).await;

@@ -1,9 +1,12 @@
 //! Whether a message may pass: the operator's switches, its addresses, the authorization webhook
 //! and the pairs that it has opened.
 
+use std::sync::Arc;
+
 use super::Broker;
 use super::route::Route;
 use crate::delivery::Outcome;
+use crate::login::Grant;
 use crate::node::{NodeId, Owner};
 use crate::protocol::{Envelope, Event, Payload};
 
@@ -14,6 +17,15 @@ pub(super) struct Sender {
     pub(super) name: NodeId,
     /// The connection that it sends from, if it is a node and not an overlay peer.
     pub(super) owner: Option<Owner>,
+    /// What it may do by its token, if it logged in with one.
+    pub(super) grant: Option<Arc<Grant>>,
+}
+
+impl Sender {
+    /// Whether its token lets it send to this one.
+    fn may_send_to(&self, to: &str) -> bool {
+        self.grant.as_ref().is_none_or(|grant| grant.may_send_to(to))
+    }
 }
 
 /// Whether a message may pass; if not, why.
@@ -68,10 +80,19 @@ impl Broker {
     ) -> Option<Permission> {
         // Whether a peer's name is a node's has to be asked.
         passage.sender.owner?;
-        let Some(authorization) = &self.webhooks.authorization else { return Some(Ok(())) };
+        let is_granted = passage.sender.may_send_to(passage.to);
+        if is_granted && self.webhooks.authorization.is_none() {
+            return Some(Ok(()));
+        }
         if route.is_some_and(|route| self.is_of_open_pair(passage, route)) {
             return Some(Ok(()));
         }
+        if !is_granted {
+            // It may still be part of an open pair; the route will tell.
+            let is_known = route.is_some() || !passage.event.follows_attempt();
+            return is_known.then_some(Err(Outcome::Unauthorized));
+        }
+        let authorization = self.webhooks.authorization.as_ref()?;
         let is_authorized = authorization.remembered(passage.sender.name.as_str(), passage.to)?;
         Some(if is_authorized { Ok(()) } else { Err(Outcome::Unauthorized) })
     }
@@ -79,8 +100,12 @@ impl Broker {
     /// Finds out whether a message may pass.
     pub(super) async fn permission(&self, passage: Passage<'_>, route: &Route) -> Permission {
         let name = passage.sender.name.as_str();
+        let is_open = self.is_of_open_pair(passage, route);
+        if !is_open && !passage.sender.may_send_to(passage.to) {
+            return Err(Outcome::Unauthorized);
+        }
         if let Some(authorization) = &self.webhooks.authorization
-            && !self.is_of_open_pair(passage, route)
+            && !is_open
         {
             match authorization.ask(name, passage.to).await {
                 Ok(true) => {}
@@ -124,15 +149,18 @@ impl Broker {
     /// Without authorization everything does anyway. Each replica knows the pairs of its nodes.
     pub(super) fn open_pair(&self, passage: Passage<'_>, receiver: Owner) {
         let Passage { sender, to, .. } = passage;
-        let Some(owner) = sender.owner.filter(|_| self.webhooks.authorization.is_some()) else {
-            return;
-        };
+        let Some(owner) = sender.owner.filter(|_| self.opens_pairs()) else { return };
         self.pairs.open((&sender.name, owner), (to, receiver));
         if receiver.replica == self.replica
             && let Some((to, receiver)) = self.connections.node(to)
         {
             self.pairs.open((&to, receiver), (sender.name.as_str(), owner));
         }
+    }
+
+    /// Whether anything may be refused that an open pair lets pass.
+    pub(super) fn opens_pairs(&self) -> bool {
+        self.webhooks.authorization.is_some() || self.login.is_some()
     }
 
     /// Whether an ID that was not found is no node's. That is uncertain after Redis has lost data,

@@ -74,7 +74,7 @@ impl Broker {
         let name = NodeId::parse(&from.to_string()).map_err(|_| "malformed")?;
         let message = QueuedMessage {
             argument: message.argument(name.as_str()),
-            sender: Sender { name, owner: None },
+            sender: Sender { name, owner: None, grant: None },
             event,
             to: message.to.as_str().into(),
             permission: None,

@@ -74,7 +74,7 @@ impl Broker {
         };
         let outcome = receiver.send_event(event.name(), argument);
         if outcome == Outcome::Delivered
-            && self.webhooks.authorization.is_some()
+            && self.opens_pairs()
             && let Some(opener) = opener
             && let Some((node, _)) = self.connections.node(to)
         {

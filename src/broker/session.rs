@@ -14,6 +14,7 @@ use super::authorize::{Passage, Sender};
 use super::dispatcher::{Dispatcher, QueuedMessage};
 use super::pipeline::Full;
 use crate::delivery::Connection;
+use crate::login::Grant;
 use crate::node::{NodeId, Owner};
 use crate::protocol::{
     ARE_NODES_CONNECTED_TO_BROKER, AUTHENTICATED, Ack, Event, EventPacket, JsonStringBuf, Payload,
@@ -46,8 +47,9 @@ impl Session {
         node: NodeId,
         owner: Owner,
         connection: Connection,
+        grant: Option<Arc<Grant>>,
     ) -> Self {
-        let sender = Sender { name: node, owner: Some(owner) };
+        let sender = Sender { name: node, owner: Some(owner), grant };
         Self {
             broker,
             sender,

@@ -4,6 +4,7 @@ mod api;
 mod broker;
 mod cluster;
 mod listener;
+mod login;
 mod other_networks;
 mod webhooks;
 
@@ -16,10 +17,11 @@ const COUNT: &str = "a whole number from 1 to 4294967295";
 const COUNT_OR_ZERO: &str = "a whole number from 0 to 4294967295";
 const WEBHOOK_URL: &str = "an http or https URL";
 
-const GROUPS: [&[Variable]; 6] = [
+const GROUPS: [&[Variable]; 7] = [
     broker::VARIABLES,
     listener::VARIABLES,
     cluster::VARIABLES,
+    login::VARIABLES,
     webhooks::VARIABLES,
     api::VARIABLES,
     other_networks::VARIABLES,

@@ -28,6 +28,7 @@ mod health;
 mod http_connections;
 mod leaving;
 mod log_output;
+mod login;
 mod long_messages;
 mod memory;
 mod monitoring;

@@ -18,7 +18,7 @@ struct Group {
     about: &'static str,
 }
 
-const VARIABLE_GROUPS: [Group; 10] = [
+const VARIABLE_GROUPS: [Group; 11] = [
     Group {
         first: "PORT",
         title: "Server and log",
@@ -44,6 +44,7 @@ const VARIABLE_GROUPS: [Group; 10] = [
         title: "Replicas and Redis",
         about: "See [many replicas as one](../guides/replicas.md).",
     },
+    Group { first: "JWT_SECRET", title: "Login by JWT", about: "See [login](../guides/login.md)." },
     Group {
         first: "NODES_AUTHENTICATION_WEBHOOK_URL",
         title: "Webhooks",

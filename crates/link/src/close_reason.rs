@@ -23,6 +23,8 @@ pub enum CloseReason {
     Transport,
     /// The peer sent what no client sends: CONNECT again, or far too much before it.
     ProtocolViolation,
+    /// The token that the node logged in with has expired.
+    LoginExpired,
     /// Another connection owns its ID, or its ownership was uncertain for too long.
     LeaseLost,
     /// The broker is shutting down.
@@ -31,7 +33,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// All of them.
-    pub const ALL: [CloseReason; 12] = [
+    pub const ALL: [CloseReason; 13] = [
         CloseReason::PeerClosed,
         CloseReason::Broken,
         CloseReason::WriteTimeout,
@@ -42,6 +44,7 @@ impl CloseReason {
         CloseReason::Overflow,
         CloseReason::Transport,
         CloseReason::ProtocolViolation,
+        CloseReason::LoginExpired,
         CloseReason::LeaseLost,
         CloseReason::Draining,
     ];
@@ -59,6 +62,7 @@ impl CloseReason {
             CloseReason::Overflow => "overflow",
             CloseReason::Transport => "transport",
             CloseReason::ProtocolViolation => "protocol_violation",
+            CloseReason::LoginExpired => "login_expired",
             CloseReason::LeaseLost => "lease_lost",
             CloseReason::Draining => "draining",
         }
