@@ -65,7 +65,7 @@ use crate::bans::Bans;
 use crate::delivery::{Clients, LocalConnections, Remote};
 use crate::directory::Directory;
 use crate::lifecycle::Lifecycle;
-use crate::login::{Login, LoginSettings};
+use crate::login::Login;
 use crate::memory_budget::MemoryBudget;
 use crate::metrics::Metrics;
 use crate::node::{NodeId, ReplicaId};
@@ -188,9 +188,9 @@ impl Broker {
         Self { connections: LocalConnections::new(lifecycle.clone()), lifecycle, ..self }
     }
 
-    /// The same, which nodes log in to with tokens, if there are settings for that.
-    pub(crate) fn logging_in(self, login: Option<LoginSettings>) -> Self {
-        Self { login: login.map(Login::new), ..self }
+    /// The same, which nodes log in to with tokens, if there is something that checks them.
+    pub(crate) fn logging_in(self, login: Option<Login>) -> Self {
+        Self { login, ..self }
     }
 
     /// The same, whose nodes also reach the peers that `peer` reaches.

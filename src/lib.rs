@@ -85,7 +85,7 @@ pub use gateway::{
 };
 pub use lifecycle::LifecycleSettings;
 pub use link::LinkLimits;
-pub use login::{InvalidKey, LoginKeys, LoginSettings};
+pub use login::{InvalidKey, KeySource, LoginKeys, LoginSettings};
 pub use metric_set::Description as MetricDescription;
 pub use metrics::described_metrics;
 #[cfg(feature = "overlay")]

@@ -2,12 +2,14 @@
 //! asked.
 //!
 //! - `keys`: what tokens are signed with; a key has one algorithm, whatever a token says.
+//! - `remote_keys`: keys that are read from a URL.
 //! - `crypto`: the algorithms, by ring.
 //! - `patterns`: lists of IDs with wildcards.
 
 mod crypto;
 mod keys;
 mod patterns;
+mod remote_keys;
 
 pub use keys::{InvalidKey, LoginKeys};
 
@@ -19,8 +21,13 @@ use jsonwebtoken::{Validation, decode, decode_header};
 use serde::Deserialize;
 use tokio::time::Instant;
 
+use crate::metrics::Metrics;
 use crate::node::NodeId;
+use crate::secret_url::SecretUrl;
+use crate::webhooks::{CallSettings, ClientError, Fetcher};
+use keys::LoginKey;
 use patterns::Patterns;
+use remote_keys::{NoKeys, RemoteKeys};
 
 /// The latest end of a login that is waited for.
 const MAX_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
@@ -29,7 +36,7 @@ const MAX_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 #[derive(Debug, Clone)]
 pub struct LoginSettings {
     /// What tokens are signed with.
-    pub keys: LoginKeys,
+    pub keys: KeySource,
     /// The values of `aud`, one of which a token must have; `None` for tokens without `aud`.
     pub audience: Option<Vec<String>>,
     /// The values of `iss`, one of which a token must have; `None` for any, or none.
@@ -38,8 +45,25 @@ pub struct LoginSettings {
     pub leeway: Duration,
 }
 
+/// Where the keys of tokens come from.
+#[derive(Debug, Clone)]
+pub enum KeySource {
+    /// They are known.
+    Given(LoginKeys),
+    /// They are read from here.
+    Url(SecretUrl),
+}
+
 /// Checks the tokens of nodes.
-pub(crate) struct Login(LoginSettings);
+pub(crate) struct Login {
+    settings: LoginSettings,
+    keys: Keys,
+}
+
+enum Keys {
+    Given(LoginKeys),
+    Remote(Box<RemoteKeys>),
+}
 
 /// What a token permits its node.
 #[derive(Debug)]
@@ -73,6 +97,8 @@ pub(crate) enum LoginError {
     Claims,
     /// The token is for another node.
     Id,
+    /// There are no keys to check it with: the only one that is not final.
+    NoKeys,
 }
 
 impl LoginError {
@@ -90,6 +116,7 @@ impl LoginError {
             Self::Issuer => "issuer",
             Self::Claims => "claims",
             Self::Id => "id",
+            Self::NoKeys => "no_keys",
         }
     }
 }
@@ -104,19 +131,38 @@ struct Claims {
 }
 
 impl Login {
-    pub(crate) fn new(settings: LoginSettings) -> Self {
+    /// Reads keys from a URL as webhooks are called.
+    ///
+    /// # Errors
+    /// [`ClientError`] if that is not possible.
+    pub(crate) fn new(
+        settings: LoginSettings,
+        calls: &CallSettings,
+        metrics: &Metrics,
+    ) -> Result<Self, ClientError> {
         crypto::install();
-        Self(settings)
+        let keys = match &settings.keys {
+            KeySource::Given(keys) => Keys::Given(keys.clone()),
+            KeySource::Url(url) => {
+                let fetcher = Fetcher::new(calls, url.clone())?;
+                Keys::Remote(RemoteKeys::new(fetcher, metrics.clone()).into())
+            }
+        };
+        Ok(Self { settings, keys })
     }
 
     /// Logs a node in with the token in its `data`.
     ///
     /// # Errors
     /// [`LoginError`].
-    pub(crate) fn log_in(&self, node: &NodeId, data: Option<&str>) -> Result<Grant, LoginError> {
+    pub(crate) async fn log_in(
+        &self,
+        node: &NodeId,
+        data: Option<&str>,
+    ) -> Result<Grant, LoginError> {
         let token = data.and_then(token).ok_or(LoginError::NoToken)?;
         let header = decode_header(&*token).map_err(|_| LoginError::Malformed)?;
-        let key = self.0.keys.select(header.kid.as_deref()).ok_or(LoginError::UnknownKey)?;
+        let key = self.key(header.kid.as_deref()).await?.ok_or(LoginError::UnknownKey)?;
         let claims = decode::<Claims>(&*token, &key.key, &self.validation(key.algorithm));
         let claims = claims.map_err(|error| LoginError::from(error.kind()))?.claims;
         let is_for_node = match &claims.nodes {
@@ -128,12 +174,20 @@ impl Login {
         }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let expires = Duration::try_from_secs_f64(claims.exp).unwrap_or(Duration::MAX);
-        let left = expires.saturating_add(self.0.leeway).saturating_sub(now).min(MAX_LIFETIME);
+        let left =
+            expires.saturating_add(self.settings.leeway).saturating_sub(now).min(MAX_LIFETIME);
         Ok(Grant { expires: Instant::now() + left, to: claims.to })
     }
 
+    async fn key(&self, id: Option<&str>) -> Result<Option<LoginKey>, LoginError> {
+        match &self.keys {
+            Keys::Given(keys) => Ok(keys.select(id).cloned()),
+            Keys::Remote(keys) => keys.select(id).await.map_err(|NoKeys| LoginError::NoKeys),
+        }
+    }
+
     fn validation(&self, algorithm: jsonwebtoken::Algorithm) -> Validation {
-        let LoginSettings { audience, issuer, leeway, .. } = &self.0;
+        let LoginSettings { audience, issuer, leeway, .. } = &self.settings;
         let mut validation = Validation::new(algorithm);
         validation.leeway = leeway.as_secs();
         validation.validate_nbf = true;

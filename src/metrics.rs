@@ -44,6 +44,8 @@ metrics! {
         pub(crate) refusals: Counter["cause"],
         /// Checks of nodes' tokens, by outcome.
         pub(crate) logins: Counter["outcome"],
+        /// Requests for the keys of tokens, by outcome.
+        pub(crate) jwks_requests: Counter["outcome"],
         /// Connections rejected with a temporary error, by cause.
         pub(crate) rejections: Counter["cause"],
         /// TLS handshakes, by outcome.

@@ -26,6 +26,7 @@ use crate::directory::Directory;
 use crate::gateway::{self, Addresses, Listener, Tls, TlsError};
 use crate::http;
 use crate::lifecycle::Lifecycle;
+use crate::login::Login;
 use crate::memory_budget::MemoryBudget;
 use crate::metrics::Metrics;
 use crate::node::ReplicaId;
@@ -127,6 +128,8 @@ impl Server {
             None => None,
         };
         let memory = MemoryBudget::new(config.memory_limit, &metrics);
+        let login = config.login.clone();
+        let login = login.map(|it| Login::new(it, &config.webhooks.calls, &metrics)).transpose()?;
         let peer = start_peer(config, address, &links, &memory, &metrics).await?;
         let lifecycle = match config.webhooks.node_events {
             Some(_) => Lifecycle::new(replica, config.lifecycle, &metrics),
@@ -143,7 +146,7 @@ impl Server {
         )
         .within(memory.clone())
         .recorded(lifecycle.clone())
-        .logging_in(config.login.clone());
+        .logging_in(login);
         let redis = cluster.as_ref().map(Cluster::redis);
         let bans = Bans::new(redis, config.api.max_bans, metrics.clone());
         let broker = broker.with_bans(bans.clone());

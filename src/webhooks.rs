@@ -9,6 +9,8 @@
 //! - `socket_message`: a message was sent.
 //! - `node_events`: nodes came, left, or were refused.
 //!
+//! `fetch` reads a document over the same client.
+//!
 //! A failed call is not a no: each file says what happens instead. `doc/reference/webhooks.md`
 //! describes requests and responses.
 
@@ -17,6 +19,7 @@ mod authorization;
 mod client;
 mod failure_log;
 mod fair_queue;
+mod fetch;
 mod hook;
 mod node_events;
 mod permits;
@@ -33,6 +36,7 @@ pub use authentication::DataFormat;
 pub(crate) use authorization::Authorization;
 pub(crate) use client::CallError;
 pub use client::{ClientError, ExtraRoots};
+pub(crate) use fetch::Fetcher;
 pub(crate) use node_events::NodeEvents;
 pub(crate) use rtc_configuration::RtcConfigurations;
 pub use settings::{CallSettings, WebhookSettings};

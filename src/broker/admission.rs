@@ -8,7 +8,7 @@ use super::pairs::OpenPairs;
 use super::{Broker, Session};
 use crate::delivery::{Connection, HolderStatus, LocalConnections, Newcomer, Traffic};
 use crate::directory::{AcquireError, Lease};
-use crate::login::Grant;
+use crate::login::{Grant, LoginError};
 use crate::metrics::Metrics;
 use crate::node::{ConnectionId, Logged, NodeId, Owner};
 use crate::protocol::{Handshake, Refusal};
@@ -105,7 +105,7 @@ impl Broker {
         if self.reserved.as_ref() == Some(&handshake.id) {
             return Err(AdmissionError::Refused(Refusal::Reserved));
         }
-        let grant = self.log_in(handshake)?;
+        let grant = self.log_in(handshake).await?;
         self.authenticate(handshake, link.remote_addr().ip()).await?;
         drop(permit);
         let node = handshake.id.clone();
@@ -174,13 +174,14 @@ impl Broker {
     }
 
     /// Checks the node's token, if it needs one.
-    fn log_in(&self, handshake: &Handshake) -> Result<Option<Arc<Grant>>, AdmissionError> {
+    async fn log_in(&self, handshake: &Handshake) -> Result<Option<Arc<Grant>>, AdmissionError> {
         let Some(login) = &self.login else { return Ok(None) };
-        let granted = login.log_in(&handshake.id, handshake.data.as_deref());
+        let granted = login.log_in(&handshake.id, handshake.data.as_deref()).await;
         let cause = granted.as_ref().err().map_or("ok", |error| error.label());
         self.metrics.logins.inc([cause]);
         match granted {
             Ok(grant) => Ok(Some(Arc::new(grant))),
+            Err(LoginError::NoKeys) => Err(AdmissionError::Unavailable("login_keys")),
             Err(_) => {
                 tracing::debug!(node = ?handshake.id, cause, "login refused");
                 Err(AdmissionError::Refused(Refusal::AuthenticationFailed))

@@ -2,7 +2,8 @@
 
 use super::Source;
 use super::reader::Reader;
-use crate::login::{LoginKeys, LoginSettings};
+use crate::login::{KeySource, LoginKeys, LoginSettings};
+use crate::secret_url::SecretUrl;
 
 /// Reads which tokens are accepted; `None` if nothing says what they are signed with.
 pub(super) fn read(reader: &mut Reader<impl Source>) -> Option<LoginSettings> {
@@ -10,15 +11,15 @@ pub(super) fn read(reader: &mut Reader<impl Source>) -> Option<LoginSettings> {
     let public = reader.file("JWT_PUBLIC_KEY_FILE", |content| {
         LoginKeys::public(std::str::from_utf8(&content).ok()?).ok()
     });
+    let url = reader.url("JWT_JWKS_URL", &["http", "https"]).map(SecretUrl::from);
+    let url = url.map(KeySource::Url);
     let [audience, issuer] =
         ["JWT_AUDIENCE", "JWT_ISSUER"].map(|name| reader.items(name, |item| !item.is_empty()));
     let leeway = reader.milliseconds("JWT_LEEWAY_MS", 0);
-    let keys = match (secret, public) {
-        (Some(_), Some(_)) => {
-            reader.conflict("JWT_SECRET", "JWT_PUBLIC_KEY_FILE is set too");
-            return None;
-        }
-        (secret, public) => secret.or(public)?,
-    };
+    let mut sources = [secret, public].into_iter().flatten().map(KeySource::Given).chain(url);
+    let keys = sources.next()?;
+    if sources.next().is_some() {
+        reader.conflict("JWT_SECRET", "there is one source of keys, and more are set");
+    }
     Some(LoginSettings { keys, audience, issuer, leeway })
 }

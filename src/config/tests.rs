@@ -92,6 +92,7 @@ fn each_kind_of_wrong_value_is_a_error() {
             "REDIS_MODE" => &["one", "Cluster"],
             "REDIS_KEY_PREFIX" | "REDIS_SENTINEL_NAME" => &[],
             "REDIS_SENTINEL_USERNAME" | "REDIS_SENTINEL_PASSWORD" => &[],
+            "JWT_JWKS_URL" => &webhooks,
             "JWT_SECRET" => &["a secret that is too short"],
             "JWT_AUDIENCE" | "JWT_ISSUER" => &[",", "a,"],
             "JWT_LEEWAY_MS" => &milliseconds[1..],

@@ -49,12 +49,7 @@ impl LoginKeys {
     pub fn public(text: &str) -> Result<Self, InvalidKey> {
         let text = text.trim();
         if text.starts_with('{') {
-            let set: JwkSet = serde_json::from_str(text).map_err(|_| InvalidKey)?;
-            let keys: Vec<_> = set.keys.iter().filter_map(LoginKey::of_jwk).collect();
-            // Without names nothing says which one is meant.
-            let is_clear = keys.len() == 1 || keys.iter().all(|key| key.id.is_some());
-            let is_usable = !keys.is_empty() && keys.len() <= MAX_KEYS && is_clear;
-            return if is_usable { Ok(Self(keys)) } else { Err(InvalidKey) };
+            return Self::set(text.as_bytes());
         }
         if !text.contains("PUBLIC KEY-----") || text.contains("PRIVATE KEY-----") {
             return Err(InvalidKey);
@@ -77,6 +72,19 @@ impl LoginKeys {
             return Err(InvalidKey);
         }
         Ok(Self(vec![LoginKey { id: None, algorithm, key }]))
+    }
+
+    /// A set of public keys as JSON.
+    ///
+    /// # Errors
+    /// [`InvalidKey`], also for a set without any key for these algorithms.
+    pub(super) fn set(json: &[u8]) -> Result<Self, InvalidKey> {
+        let set: JwkSet = serde_json::from_slice(json).map_err(|_| InvalidKey)?;
+        let keys: Vec<_> = set.keys.iter().filter_map(LoginKey::of_jwk).collect();
+        // Without names nothing says which one is meant.
+        let is_clear = keys.len() == 1 || keys.iter().all(|key| key.id.is_some());
+        let is_usable = !keys.is_empty() && keys.len() <= MAX_KEYS && is_clear;
+        if is_usable { Ok(Self(keys)) } else { Err(InvalidKey) }
     }
 
     /// Returns the key of a token with this `kid`. A key without a name is for all tokens; a token

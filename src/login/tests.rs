@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures_util::FutureExt;
 use proptest::prelude::*;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
@@ -18,7 +19,23 @@ fn now() -> u64 {
 fn login_with(keys: LoginKeys) -> Login {
     let texts = |text: &str| Some(vec![text.to_owned(), "other".to_owned()]);
     let leeway = Duration::from_secs(5);
-    Login::new(LoginSettings { keys, audience: texts("crolang"), issuer: texts("us"), leeway })
+    with_settings(LoginSettings {
+        keys: KeySource::Given(keys),
+        audience: texts("crolang"),
+        issuer: texts("us"),
+        leeway,
+    })
+}
+
+fn with_settings(settings: LoginSettings) -> Login {
+    let calls = CallSettings {
+        timeout: Duration::from_secs(5),
+        max_in_flight: 1,
+        extra_roots: None,
+        proxy: None,
+        signer: None,
+    };
+    Login::new(settings, &calls, &Metrics::new()).unwrap()
 }
 
 fn login() -> Login {
@@ -60,7 +77,8 @@ fn good(changes: Value) -> String {
 }
 
 fn alice(login: &Login, data: &str) -> Result<Grant, LoginError> {
-    login.log_in(&NodeId::parse("alice").unwrap(), Some(data))
+    // Nothing is waited for where the keys are given.
+    login.log_in(&NodeId::parse("alice").unwrap(), Some(data)).now_or_never().unwrap()
 }
 
 fn refused(data: &str) -> LoginError {
@@ -125,8 +143,8 @@ fn wrong_claims_are_refused() {
     // Which of two claims counts depends on who reads it.
     let twice = claims(json!({})).replacen('{', r#"{"sub":"mallory","#, 1);
     assert_eq!(refused(&token_of(HS256, &twice, hs256(SECRET.as_bytes()))), LoginError::Claims);
-    let unlimited = Login::new(LoginSettings {
-        keys: LoginKeys::secret(SECRET).unwrap(),
+    let unlimited = with_settings(LoginSettings {
+        keys: KeySource::Given(LoginKeys::secret(SECRET).unwrap()),
         audience: None,
         issuer: None,
         leeway: Duration::ZERO,
@@ -158,8 +176,9 @@ fn what_is_no_token_is_refused() {
         let is_cut = data.len() > 1 << 20;
         assert!(error == expected || is_cut, "{data:.80}: {error:?}");
     }
-    let none = login().log_in(&NodeId::parse("alice").unwrap(), None).unwrap_err();
-    assert_eq!(none, LoginError::NoToken);
+    let login = login();
+    let none = login.log_in(&NodeId::parse("alice").unwrap(), None).now_or_never().unwrap();
+    assert_eq!(none.unwrap_err(), LoginError::NoToken);
     let other = token_of(HS256, &claims(json!({})), hs256(b"another secret of thirty-two bytes!"));
     assert_eq!(refused(&other), LoginError::Signature);
 }

@@ -189,6 +189,24 @@ impl Client {
         read_limited(response).await
     }
 
+    /// Returns what is at `url`. A request whose connection broke is sent once more, as by
+    /// [`Self::post`].
+    ///
+    /// # Errors
+    /// [`CallError`] if there is no successful response.
+    pub(super) async fn get(&self, url: &Url) -> Result<Vec<u8>, CallError> {
+        let request =
+            |http: &reqwest::Client| http.get(url.clone()).header(ACCEPT, ACCEPTED).send();
+        let response = match request(&self.http).await {
+            Err(error) if is_broken_connection(&error) => request(&self.unpooled).await?,
+            response => response?,
+        };
+        if !response.status().is_success() {
+            return Err(CallError::Status(response.status().as_u16()));
+        }
+        read_limited(response).await
+    }
+
     /// Returns if a request is not on its way after a quarter of the time that a call has.
     ///
     /// The HTTP client hands a request to the task of its connection through a channel of tokio. If

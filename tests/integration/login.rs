@@ -2,12 +2,17 @@
 
 use std::net::SocketAddr;
 
+use std::time::{Duration, Instant};
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::rand::SystemRandom;
+use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Hook, Node, RedisServer, SOON, enter, metric, start_replicas, start_with_variables, unix_time,
+    Hook, Node, Port, RedisServer, SOON, enter, metric, start_replicas, start_with_variables,
+    unix_time,
 };
 
 const SECRET: &str = "a secret of more than thirty-two bytes";
@@ -126,4 +131,73 @@ async fn the_authorization_webhook_has_the_last_word() {
     assert_eq!(hook.calls().len(), 0);
     assert_eq!(alice.ask("SOCKET_MSG_EXCHANGE", &to("bob")).await, "[\"UNAUTHORIZED\"]");
     assert_eq!(hook.calls().len(), 1);
+}
+
+/// A key of Ed25519 with a name.
+struct Signer(Ed25519KeyPair, &'static str);
+
+impl Signer {
+    fn new(name: &'static str) -> Self {
+        let key = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
+        Self(Ed25519KeyPair::from_pkcs8(key.as_ref()).unwrap(), name)
+    }
+
+    /// The key in a set, as issuers publish theirs.
+    fn set(&self) -> Value {
+        let x = URL_SAFE_NO_PAD.encode(self.0.public_key().as_ref());
+        json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": self.1, "x": x, "use": "sig"}]})
+    }
+
+    async fn log_in(&self, address: SocketAddr, id: &str) -> Result<Node, String> {
+        let header = json!({"alg": "EdDSA", "kid": self.1});
+        let encode = |json: &Value| URL_SAFE_NO_PAD.encode(json.to_string());
+        let message = format!("{}.{}", encode(&header), encode(&claims(id, json!({}))));
+        let signature = URL_SAFE_NO_PAD.encode(self.0.sign(message.as_bytes()));
+        let data = format!("{message}.{signature}");
+        enter(address, &format!("&id={id}&version=1&runtime=r&data={data}")).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_are_read_from_a_url_and_again_when_they_were_replaced() {
+    let [old, new] = [Signer::new("old"), Signer::new("new")];
+    let set = old.set();
+    let issuer = Hook::start(move |_| set.clone()).await;
+    let url = issuer.url("/keys");
+    let server = start_with_variables(&[
+        ("JWT_JWKS_URL", &url),
+        ("AUTHENTICATION_FAILURE_CACHE_TTL_MS", "0"),
+    ])
+    .await;
+    let began = Instant::now();
+    let _alice = old.log_in(server.address(), "alice").await.unwrap();
+    let _bob = old.log_in(server.address(), "bob").await.unwrap();
+    for _ in 0..20 {
+        assert_eq!(new.log_in(server.address(), "carol").await.err().unwrap(), REFUSED);
+    }
+    let requests = issuer.calls().len();
+    assert!(requests == 1 || began.elapsed() > Duration::from_secs(10), "{requests} requests");
+    let call = &issuer.calls()[0];
+    assert_eq!((call.method.as_str(), call.target.as_str()), ("GET", "/keys"));
+
+    let set = new.set();
+    issuer.answer(move |_| set.clone());
+    while new.log_in(server.address(), "carol").await.is_err() {
+        assert!(began.elapsed() < 4 * SOON, "the new key is not known");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(old.log_in(server.address(), "dave").await.err().unwrap(), REFUSED);
+    assert!(issuer.calls().len() <= 3, "{} requests", issuer.calls().len());
+    assert!(metric(&server, "crolang_jwks_requests_total{outcome=\"ok\"}") >= 2.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_any_keys_nobody_is_refused_for_good() {
+    let nobody = Port::free();
+    let url = format!("http://{}/keys", nobody.address());
+    let server = start_with_variables(&[("JWT_JWKS_URL", &url)]).await;
+    let error = Signer::new("a").log_in(server.address(), "alice").await.err().unwrap();
+    assert!(error.starts_with("HTTP/1.1 503 "), "{error}");
+    assert_eq!(metric(&server, "crolang_rejections_total{cause=\"login_keys\"}"), 1.0);
+    assert_eq!(metric(&server, "crolang_jwks_requests_total{outcome=\"connection\"}"), 1.0);
 }
