@@ -41,9 +41,10 @@ impl<S: Socket> Stream<S> {
         ready!(self.poll_admission(cx));
         if let Some(incoming) = &mut self.incoming {
             incoming.throttle.lift();
+            incoming.park();
         }
-        if self.pass_on(buf) {
-            return Poll::Ready(Ok(()));
+        if let Poll::Ready(passed) = self.pass_on(buf) {
+            return Poll::Ready(passed);
         }
         if self.yields(cx) {
             return Poll::Pending;

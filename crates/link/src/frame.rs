@@ -3,7 +3,7 @@
 //!
 //! The scanner reads headers and the first bytes of each message and skips the rest. It judges
 //! nothing: a frame that breaks the protocol is the transport's to refuse. A close frame counts as
-//! a message of its own; other control frames are skipped.
+//! a message of its own.
 
 mod header;
 
@@ -23,7 +23,7 @@ pub(crate) const PING: [u8; 2] = [0x89, 0x00];
 /// The reply to a heartbeat as a client sends it, masked with zeros.
 pub(crate) const HEARTBEAT_REPLY: [u8; 7] = [TEXT, 0x81, 0, 0, 0, 0, b'3'];
 
-const FINAL: u8 = 0x80;
+pub(crate) const FINAL: u8 = 0x80;
 const OPCODE: u8 = 0x0f;
 const CONTROL: u8 = 0x08;
 const CLOSE_OPCODE: u8 = 0x08;
@@ -40,19 +40,18 @@ pub(crate) struct FrameScanner {
     message: Message,
     /// A message has begun and not ended.
     is_message_begun: bool,
-    /// Control frames that have ended since they were last asked for.
-    control_frames: u32,
 }
 
-/// The frame whose payload is being skipped.
-#[derive(Debug, Clone)]
-struct Frame {
-    is_control: bool,
-    is_close: bool,
-    is_final: bool,
-    mask: [u8; 4],
-    length: u64,
-    skipped: u64,
+/// A frame whose header has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Frame {
+    /// FIN, the reserved bits and the opcode.
+    pub(crate) first_byte: u8,
+    pub(crate) mask: Option<[u8; 4]>,
+    /// The length of the payload in bytes.
+    pub(crate) length: u64,
+    /// How much of the payload has been skipped, in bytes.
+    pub(crate) skipped: u64,
 }
 
 /// A message that has ended, as far as it matters here.
@@ -70,22 +69,14 @@ pub(crate) struct Message {
 pub(crate) enum Found {
     /// Nothing: all bytes were skipped.
     Nothing,
-    /// A message has ended.
+    /// The end of a header.
+    Header,
+    /// The end of a frame in the middle of a message.
+    Fragment,
+    /// The end of a ping or pong.
+    ControlFrame,
+    /// The end of a message.
     Message(Message),
-    /// The header of a long data frame has ended.
-    LongFrame(LongFrame),
-}
-
-/// The header of a data frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct LongFrame {
-    /// FIN, the reserved bits and the opcode.
-    pub(crate) first_byte: u8,
-    pub(crate) mask: Option<[u8; 4]>,
-    /// The length of the payload in bytes.
-    pub(crate) length: u64,
-    /// The length of the header in bytes.
-    pub(crate) header_bytes: usize,
 }
 
 impl Message {
@@ -106,9 +97,9 @@ impl Message {
 
     fn extend(&mut self, payload: &[u8], frame: &Frame) {
         let have = self.bytes.min(PREFIX_BYTES as u64) as usize;
+        let mask = frame.mask.unwrap_or_default();
         for (index, byte) in payload.iter().take(PREFIX_BYTES - have).enumerate() {
-            let mask = frame.mask[(frame.skipped as usize + index) % 4];
-            self.prefix[have + index] = byte ^ mask;
+            self.prefix[have + index] = byte ^ mask[(frame.skipped as usize + index) % 4];
         }
         self.bytes = self.bytes.saturating_add(payload.len() as u64);
     }
@@ -116,158 +107,140 @@ impl Message {
 
 impl FrameScanner {
     /// Whether the next byte begins a frame, so that a frame of the link's own may go before it.
-    pub(super) fn is_between_frames(&self) -> bool {
+    pub(crate) fn is_between_frames(&self) -> bool {
         self.frame.is_none() && self.header_bytes == 0
     }
 
+    /// The frame whose payload is being skipped.
+    pub(crate) fn frame(&self) -> Option<&Frame> {
+        self.frame.as_ref()
+    }
+
     /// The bytes of the message that has begun and not ended.
-    pub(super) fn message_bytes(&self) -> u64 {
+    pub(crate) fn message_bytes(&self) -> u64 {
         self.message.bytes
     }
 
     /// Whether a message or a frame has begun and not ended.
-    pub(super) fn is_within_message(&self) -> bool {
+    pub(crate) fn is_within_message(&self) -> bool {
         self.is_message_begun || !self.is_between_frames()
-    }
-
-    /// How many control frames have ended since the last call.
-    pub(super) fn take_control_frames(&mut self) -> u32 {
-        std::mem::take(&mut self.control_frames)
     }
 
     /// Skips `bytes` up to the end of the next message: how many bytes that took, and the
     /// message. `None` if all bytes were skipped and no message ended with them.
-    pub(super) fn next_message(&mut self, bytes: &[u8]) -> Option<(usize, Message)> {
-        match self.next(bytes, u64::MAX) {
-            (taken, Found::Message(message)) => Some((taken, message)),
-            _ => None,
-        }
-    }
-
-    /// The part of a header that has been skipped so far, if it is not complete.
-    pub(super) fn partial_header(&self) -> ([u8; MAX_HEADER_BYTES], usize) {
-        (self.header, usize::from(self.header_bytes))
-    }
-
-    /// As [`FrameScanner::next_message`], but stops also behind the header of a data frame whose
-    /// payload is longer than `long` bytes.
-    pub(super) fn next(&mut self, bytes: &[u8], long: u64) -> (usize, Found) {
+    pub(crate) fn next_message(&mut self, bytes: &[u8]) -> Option<(usize, Message)> {
         let mut at = 0;
         loop {
-            let frame = match &mut self.frame {
-                Some(frame) => frame,
-                None => {
-                    at += self.read_header(&bytes[at..]);
-                    match &mut self.frame {
-                        Some(frame) if frame.length > long && !frame.is_control => {
-                            return (at, Found::LongFrame(LongFrame::new(&self.header, frame)));
-                        }
-                        Some(frame) => frame,
-                        None => return (at, Found::Nothing),
-                    }
-                }
-            };
-            let rest = &bytes[at..];
-            let left = frame.length - frame.skipped;
-            let taken = usize::try_from(left).map_or(rest.len(), |left| left.min(rest.len()));
-            if !frame.is_control {
-                self.message.extend(&rest[..taken], frame);
-            }
-            frame.skipped += taken as u64;
+            let (taken, found) = self.next(&bytes[at..]);
             at += taken;
-            if frame.skipped < frame.length {
-                return (at, Found::Nothing);
-            }
-            self.control_frames = self.control_frames.saturating_add(frame.is_control.into());
-            let ends_message = frame.is_final && !frame.is_control;
-            let is_close = frame.is_close;
-            self.frame = None;
-            if is_close {
-                return (at, Found::Message(Message { is_close, ..Message::default() }));
-            }
-            if ends_message {
-                self.is_message_begun = false;
-                return (at, Found::Message(std::mem::take(&mut self.message)));
-            }
-            if at == bytes.len() {
-                return (at, Found::Nothing);
+            match found {
+                Found::Nothing => return None,
+                Found::Message(message) => return Some((at, message)),
+                Found::Header | Found::Fragment | Found::ControlFrame => {}
             }
         }
+    }
+
+    /// Skips `bytes` up to the end of a header or of a frame. Returns how many bytes that took, and
+    /// what has ended.
+    pub(crate) fn next(&mut self, bytes: &[u8]) -> (usize, Found) {
+        let Some(frame) = &mut self.frame else {
+            let taken = self.read_header(bytes);
+            return (taken, if self.frame.is_some() { Found::Header } else { Found::Nothing });
+        };
+        let taken = frame.remaining().min(bytes.len());
+        if !frame.is_control() {
+            self.message.extend(&bytes[..taken], frame);
+        }
+        frame.skipped += taken as u64;
+        if frame.remaining() > 0 {
+            return (taken, Found::Nothing);
+        }
+        let first_byte = frame.first_byte;
+        self.frame = None;
+        let found = if first_byte & OPCODE == CLOSE_OPCODE {
+            Found::Message(Message { is_close: true, ..Message::default() })
+        } else if first_byte & CONTROL != 0 {
+            Found::ControlFrame
+        } else if first_byte & FINAL == 0 {
+            Found::Fragment
+        } else {
+            self.is_message_begun = false;
+            Found::Message(std::mem::take(&mut self.message))
+        };
+        (taken, found)
     }
 
     /// Takes what belongs to the next frame's header; the frame is there once that is complete.
     fn read_header(&mut self, bytes: &[u8]) -> usize {
-        let mut taken = 0;
         if self.header_bytes == 0
-            && let Some(header) = bytes.first_chunk()
+            && let Some(length) = complete_header(bytes)
         {
-            // All of it is there, whatever its length.
-            self.header = *header;
-            taken = header_length(header);
-            self.header_bytes = taken as u8;
+            self.begin(Frame::from_header(&bytes[..length]));
+            return length;
         }
-        while self.header_bytes < 2 || usize::from(self.header_bytes) < header_length(&self.header)
-        {
-            let Some(&byte) = bytes.get(taken) else { return taken };
-            self.header[usize::from(self.header_bytes)] = byte;
+        for (before, byte) in bytes.iter().enumerate() {
+            self.header[usize::from(self.header_bytes)] = *byte;
             self.header_bytes += 1;
-            taken += 1;
+            let header = &self.header[..usize::from(self.header_bytes)];
+            if complete_header(header).is_some() {
+                self.begin(Frame::from_header(header));
+                self.header_bytes = 0;
+                return before + 1;
+            }
         }
-        let frame = Frame::from_header(&self.header, usize::from(self.header_bytes));
-        let opcode = self.header[0] & OPCODE;
-        if matches!(opcode, TEXT_OPCODE | BINARY_OPCODE) {
-            self.message = Message { is_text: opcode == TEXT_OPCODE, ..Message::default() };
+        bytes.len()
+    }
+
+    fn begin(&mut self, frame: Frame) {
+        if let Some(is_text) = frame.begins_text() {
+            self.message = Message { is_text, ..Message::default() };
             self.is_message_begun = true;
         }
-        self.header_bytes = 0;
         self.frame = Some(frame);
-        taken
     }
 }
 
-/// The length of a header whose first two bytes are there.
-fn header_length(header: &[u8; MAX_HEADER_BYTES]) -> usize {
-    let length = match header[1] & 0x7f {
+/// The length of the header that `bytes` begin with. `None` if it is not complete.
+pub(crate) fn complete_header(bytes: &[u8]) -> Option<usize> {
+    let [_, second] = bytes.first_chunk()?;
+    let length = match second & !MASKED {
         126 => 4,
         127 => 10,
         _ => 2,
     };
-    if header[1] & MASKED == 0 { length } else { length + 4 }
+    let length = if second & MASKED == 0 { length } else { length + 4 };
+    (length <= bytes.len()).then_some(length)
 }
 
 impl Frame {
-    fn from_header(header: &[u8; MAX_HEADER_BYTES], header_bytes: usize) -> Self {
-        let extended = |range: std::ops::Range<usize>| {
-            header[range].iter().fold(0, |length, byte| length << 8 | u64::from(*byte))
-        };
-        let length = match header[1] & 0x7f {
-            126 => extended(2..4),
-            127 => extended(2..10),
-            short => u64::from(short),
-        };
-        let mut mask = [0; 4];
-        if header[1] & MASKED != 0 {
-            mask.copy_from_slice(&header[header_bytes - 4..header_bytes]);
-        }
-        Self {
-            is_control: header[0] & CONTROL != 0,
-            is_close: header[0] & OPCODE == CLOSE_OPCODE,
-            is_final: header[0] & FINAL != 0,
-            mask,
-            length,
-            skipped: 0,
-        }
-    }
-}
-
-impl LongFrame {
-    fn new(header: &[u8; MAX_HEADER_BYTES], frame: &Frame) -> Self {
+    /// Reads a complete header.
+    fn from_header(header: &[u8]) -> Self {
         let is_masked = header[1] & MASKED != 0;
-        Self {
-            first_byte: header[0],
-            mask: is_masked.then_some(frame.mask),
-            length: frame.length,
-            header_bytes: header_length(header),
+        let (fields, mask) = header.split_at(header.len() - if is_masked { 4 } else { 0 });
+        let length = match &fields[2..] {
+            [] => (fields[1] & !MASKED).into(),
+            extended => extended.iter().fold(0, |length, byte| length << 8 | u64::from(*byte)),
+        };
+        Self { first_byte: header[0], mask: mask.try_into().ok(), length, skipped: 0 }
+    }
+
+    /// How much of the payload is to come, in bytes.
+    pub(crate) fn remaining(&self) -> usize {
+        usize::try_from(self.length - self.skipped).unwrap_or(usize::MAX)
+    }
+
+    /// Whether it may come in the middle of a message.
+    pub(crate) fn is_control(&self) -> bool {
+        self.first_byte & CONTROL != 0
+    }
+
+    /// The kind of message that begins with it: whether that is text. `None` for all other frames.
+    pub(crate) fn begins_text(&self) -> Option<bool> {
+        match self.first_byte & OPCODE {
+            TEXT_OPCODE => Some(true),
+            BINARY_OPCODE => Some(false),
+            _ => None,
         }
     }
 }

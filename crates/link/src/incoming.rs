@@ -1,25 +1,21 @@
 //! What a peer sends, from the socket to the transport.
 //!
-//! One read takes as much as there is, into a buffer on the stack, and passes it on in the small
-//! portions that the transport has capacity for. The rest is buffered here, and nothing else is
-//! read before it has been passed on. So an idle connection has hardly any buffer, and a burst
-//! still costs one system call.
+//! One read takes as much as there is. It is passed on in the small portions that the transport has
+//! capacity for, and nothing else is read before all of it has been. On the way each byte is looked
+//! at once: long frames are cut, names are rewritten, messages are counted and judged.
 //!
 //! Until the node is connected, everything up to the end of its CONNECT packet is passed on, and
 //! what comes behind it is held back: the transport, still busy with the CONNECT, would take it
-//! for a protocol error. While reading is paused, everything is held back. The peer is observed
-//! all the same: that it lives, that it leaves, that its connection ends.
+//! for a protocol error. While reading is paused, everything is held back. What is held back is
+//! observed all the same: that the peer lives, that it leaves, that its connection ends.
 
-use bytes::{Buf, BytesMut};
 use tokio::io::ReadBuf;
 
-use crate::fragments::{Fragments, MAX_FRAGMENT_BYTES};
-use crate::frame::{Found, FrameScanner, Message};
+use crate::frame::{Found, Frame, FrameHeader, FrameScanner, Message, complete_header};
+use crate::names::NameRewriter;
 use crate::packet::Packet;
+use crate::read_buffer::{MAX_BUFFERED_BYTES, ReadBuffer};
 use crate::throttle::Throttle;
-
-/// The most that is buffered, in bytes. More waits in the kernel.
-const MAX_BUFFERED_BYTES: usize = 64 * 1024;
 
 /// The longest message that may come before the node is connected, in bytes: a CONNECT packet with
 /// a large token.
@@ -46,212 +42,233 @@ pub(crate) enum Received {
 /// The incoming bytes of one connection.
 #[derive(Debug)]
 pub(crate) struct Incoming {
-    scanner: FrameScanner,
+    /// Where the first byte is that has not been passed on.
+    position: Position,
     /// Counts what is passed on.
     pub(crate) throttle: Throttle,
-    /// The long frame that is being cut.
-    fragments: Option<Fragments>,
-    /// Bytes that were read and not passed on yet. Allocated only while there are any.
-    buffered: BytesMut,
-    /// How many of the buffered bytes may be passed on.
-    released: usize,
+    names: NameRewriter,
+    /// The header of the frame or fragment that is being passed on.
+    header: FrameHeader,
+    buffer: ReadBuffer,
+    ahead: Option<Box<Ahead>>,
+}
+
+/// A place in the stream of a peer's bytes.
+#[derive(Debug, Clone)]
+struct Position {
+    scanner: FrameScanner,
     connect_seen: bool,
     connects_elsewhere: u8,
     /// How many messages have ended, modulo 2^32.
     messages: u32,
 }
 
-/// Writes to the transport as much as fits, and buffers the rest.
-struct Sink<'a, 'b> {
-    transport: Option<&'a mut ReadBuf<'b>>,
-    throttle: &'a mut Throttle,
-    buffered: &'a mut BytesMut,
+/// How far the bytes have been observed that are held back.
+#[derive(Debug)]
+struct Ahead {
+    position: Position,
+    /// How many bytes at the end of the buffer have not been observed.
+    remaining: usize,
 }
 
 impl Incoming {
     /// What comes of a peer that has to say CONNECT first, or not.
     pub(crate) fn new(throttle: Throttle, awaits_connect: bool) -> Self {
-        Self {
+        let position = Position {
             scanner: FrameScanner::default(),
-            throttle,
-            fragments: None,
-            buffered: BytesMut::new(),
-            released: 0,
             connect_seen: !awaits_connect,
             connects_elsewhere: 0,
             messages: 0,
+        };
+        Self {
+            position,
+            throttle,
+            names: NameRewriter::default(),
+            header: FrameHeader::default(),
+            buffer: ReadBuffer::default(),
+            ahead: None,
         }
     }
 
-    /// Receives what was read, and passes it on to `transport` if that may have it now.
-    pub(crate) fn receive(&mut self, read: &[u8], transport: Option<&mut ReadBuf<'_>>) -> Received {
-        let mut sink =
-            Sink { transport, throttle: &mut self.throttle, buffered: &mut self.buffered };
-        // A header is passed on when it is complete: it may be that of a long frame.
-        let (header, header_bytes) = self.scanner.partial_header();
-        let mut partial_header = &header[..header_bytes];
-        let (mut passed, mut at) = (0, 0);
-        while at < read.len() {
-            let portion = match &self.fragments {
-                Some(fragments) => {
-                    &read[at..][..fragments.remaining_of_fragment().min(read.len() - at)]
-                }
-                None => &read[at..],
+    /// Takes what was read.
+    pub(crate) fn receive(&mut self, read: ReadBuffer) {
+        if let Some(ahead) = &mut self.ahead {
+            ahead.remaining += read.len();
+        }
+        self.buffer.append(read);
+    }
+
+    /// Passes on what may be passed on now, as much as fits: before the node is admitted, nothing
+    /// behind its CONNECT packet. Returns what that says about the peer.
+    pub(crate) fn pass_on(&mut self, transport: &mut ReadBuf<'_>, is_admitted: bool) -> Received {
+        let mut received = Received::Ordinary;
+        while received == Received::Ordinary
+            && transport.remaining() > 0
+            && !self.throttle.stops()
+            && (is_admitted || !self.is_connect_passed())
+        {
+            match self.pass_on_next(transport) {
+                Some(next) => received = next,
+                None => break,
+            }
+        }
+        if received == Received::Leave {
+            // Whatever follows is not counted.
+            self.buffer = ReadBuffer::default();
+        }
+        self.ahead.take_if(|ahead| self.buffer.is_empty() || ahead.remaining > self.buffer.len());
+        received
+    }
+
+    /// Passes on a header, or payload up to the next one. `None` if there is nothing.
+    fn pass_on_next(&mut self, transport: &mut ReadBuf<'_>) -> Option<Received> {
+        if !self.header.as_bytes().is_empty() {
+            transport.put_slice(self.header.take(transport.remaining()));
+            return Some(Received::Ordinary);
+        }
+        let Position { scanner, connect_seen, .. } = &mut self.position;
+        let buffered = self.buffer.as_mut_bytes();
+        let Some(frame) = scanner.frame() else {
+            // A header is passed on when it is complete: it may be that of a long frame.
+            let header = &buffered[..complete_header(buffered)?];
+            scanner.next(header);
+            let frame = scanner.frame()?;
+            if !*connect_seen && !frame.is_control() && frame.length > MAX_BYTES_BEFORE_CONNECT {
+                return Some(Received::Violation);
+            }
+            if let Some(is_text) = frame.begins_text() {
+                self.names.begin(is_text);
+            }
+            self.header = frame.fragment_header().unwrap_or_else(|| FrameHeader::copied(header));
+            let length = header.len();
+            self.buffer.advance(length);
+            return Some(Received::Ordinary);
+        };
+        let length = frame.remaining_of_fragment().min(buffered.len()).min(transport.remaining());
+        if length == 0 && frame.remaining() > 0 {
+            return None;
+        }
+        let payload = &mut buffered[..length];
+        self.names.rewrite(payload, frame);
+        transport.put_slice(payload);
+        let (_, found) = scanner.next(payload);
+        if let Some(header) = scanner.frame().and_then(Frame::fragment_header) {
+            self.header = header;
+        }
+        self.buffer.advance(length);
+        self.throttle.count_bytes(length);
+        Some(match found {
+            Found::Message(message) => {
+                self.throttle.count_message(message);
+                self.position.judge(message)
+            }
+            Found::ControlFrame => {
+                // Costs as much as a message: the transport replies to pings.
+                self.throttle.charge(1);
+                Received::Ordinary
+            }
+            Found::Nothing | Found::Header | Found::Fragment => Received::Ordinary,
+        })
+    }
+
+    /// Looks at what is held back. Whatever follows a packet with which the peer leaves is
+    /// discarded.
+    pub(crate) fn observe(&mut self) -> Received {
+        if self.buffer.is_empty() {
+            return Received::Ordinary;
+        }
+        let Ahead { position, remaining } = &mut **self.ahead.get_or_insert_with(|| {
+            let position = self.position.clone();
+            Box::new(Ahead { position, remaining: self.buffer.len() })
+        });
+        while *remaining > 0 {
+            let observed = self.buffer.len() - *remaining;
+            let rest = &self.buffer.as_bytes()[observed..];
+            let Some((taken, message)) = position.scanner.next_message(rest) else {
+                *remaining = 0;
+                break;
             };
-            let (taken, found) = self.scanner.next(portion, MAX_FRAGMENT_BYTES);
-            at += taken;
-            if let Some(fragments) = &mut self.fragments
-                && fragments.advance(taken)
-            {
-                sink.put(&read[passed..at]);
-                passed = at;
-                match fragments.next() {
-                    Some(header) => sink.put(header.as_bytes()),
-                    None => self.fragments = None,
-                }
+            *remaining -= taken;
+            let received = position.judge(message);
+            if received == Received::Leave {
+                self.buffer.truncate(observed + taken);
+                *remaining = 0;
             }
-            match found {
-                Found::Nothing => {}
-                Found::LongFrame(frame) => {
-                    if !self.connect_seen && frame.length > MAX_BYTES_BEFORE_CONNECT {
-                        return Received::Violation;
-                    }
-                    if let Some(mut fragments) = Fragments::of(frame) {
-                        if at + partial_header.len() > frame.header_bytes {
-                            sink.put(partial_header);
-                            sink.put(&read[passed..at - frame.header_bytes]);
-                        }
-                        if let Some(header) = fragments.next() {
-                            sink.put(header.as_bytes());
-                        }
-                        self.fragments = Some(fragments);
-                        (partial_header, passed) = (&[], at);
-                    }
-                }
-                Found::Message(message) => {
-                    self.messages = self.messages.wrapping_add(1);
-                    match judge(message, self.connect_seen, &mut self.connects_elsewhere) {
-                        Received::Ordinary => {}
-                        Received::Leave => {
-                            // Whatever follows is not counted.
-                            sink.put(partial_header);
-                            sink.put(&read[passed..at]);
-                            if !self.connect_seen {
-                                self.released = self.buffered.len();
-                            }
-                            return Received::Leave;
-                        }
-                        Received::Violation => return Received::Violation,
-                    }
-                    if message.packet() == Packet::Connect {
-                        sink.put(partial_header);
-                        sink.put(&read[passed..at]);
-                        (partial_header, passed) = (&[], at);
-                        self.connect_seen = true;
-                        self.released = sink.buffered.len();
-                    }
-                }
+            if received != Received::Ordinary {
+                return received;
             }
-        }
-        let (_, unfinished) = self.scanner.partial_header();
-        if unfinished < partial_header.len() + read.len() {
-            sink.put(partial_header);
-            sink.put(&read[passed..read.len() - unfinished]);
-        }
-        if !self.connect_seen {
-            self.released = self.buffered.len();
         }
         Received::Ordinary
+    }
+
+    /// Keeps no more memory than it needs, before the task sleeps.
+    pub(crate) fn park(&mut self) {
+        self.buffer.park();
+    }
+
+    /// Whether all bytes that were read have been passed on or observed.
+    pub(crate) fn is_observed(&self) -> bool {
+        self.buffer.is_empty() || self.ahead.as_ref().is_some_and(|ahead| ahead.remaining == 0)
     }
 
     /// How much more may be buffered, in bytes.
     pub(crate) fn capacity(&self) -> usize {
-        MAX_BUFFERED_BYTES.saturating_sub(self.buffered.len())
+        MAX_BUFFERED_BYTES.saturating_sub(self.buffer.len())
     }
 
-    /// Bytes of the message that the peer has begun, and of what is buffered.
+    /// Bytes of the message that has been begun, and of what is buffered.
     pub(crate) fn held_bytes(&self) -> usize {
-        self.scanner.message_bytes() as usize + self.buffered.len()
+        self.position.scanner.message_bytes() as usize + self.buffer.len()
     }
 
-    /// The number of the message that the peer has begun and not finished.
+    /// The number of the message that the peer has begun and not finished, as far as that has been
+    /// observed.
     pub(crate) fn begun_message(&self) -> Option<u32> {
-        self.scanner.is_within_message().then_some(self.messages)
+        let position = self.ahead.as_ref().map_or(&self.position, |ahead| &ahead.position);
+        position.scanner.is_within_message().then_some(position.messages)
+    }
+
+    /// Whether a message of the link's own may be passed on now.
+    pub(crate) fn is_between_messages(&self) -> bool {
+        self.header.as_bytes().is_empty() && !self.position.scanner.is_within_message()
     }
 
     /// Whether all that was read has been passed on.
     pub(crate) fn is_empty(&self) -> bool {
-        self.buffered.is_empty()
+        self.buffer.is_empty()
     }
 
-    /// Whether bytes are buffered and none of them may be passed on.
+    /// Whether bytes wait for the node to be admitted.
     pub(crate) fn is_held_back(&self) -> bool {
-        self.released == 0 && !self.buffered.is_empty()
+        self.is_connect_passed() && !self.buffer.is_empty()
     }
 
     /// Whether the transport has the whole CONNECT packet, and so replies to it.
     pub(crate) fn is_connect_passed(&self) -> bool {
-        self.connect_seen && self.released == 0
-    }
-
-    /// Lets everything be passed on.
-    pub(crate) fn release(&mut self) {
-        self.released = self.buffered.len();
-    }
-
-    /// Passes on what may be passed on, as much as fits. Returns whether there was anything.
-    pub(crate) fn pass_on(&mut self, transport: &mut ReadBuf<'_>) -> bool {
-        let length = self.released.min(transport.remaining());
-        let length = self.throttle.pass(&self.buffered[..length]);
-        if length == 0 {
-            return false;
-        }
-        transport.put_slice(&self.buffered[..length]);
-        self.released -= length;
-        if length == self.buffered.len() {
-            self.buffered = BytesMut::new();
-        } else {
-            self.buffered.advance(length);
-        }
-        true
+        self.position.connect_seen
     }
 }
 
-/// Classifies a message. The library spawns a task for every CONNECT, and answers every unknown
-/// namespace with its name, outside of all accounting.
-fn judge(message: Message, connect_seen: bool, connects_elsewhere: &mut u8) -> Received {
-    let is_violation = match message.packet() {
-        Packet::Connect if connect_seen => true,
-        Packet::ConnectElsewhere => {
-            *connects_elsewhere = connects_elsewhere.saturating_add(1);
-            *connects_elsewhere > MAX_CONNECTS_ELSEWHERE
-                || message.bytes() > MAX_CONNECT_ELSEWHERE_BYTES
-        }
-        _ => !connect_seen && message.bytes() > MAX_BYTES_BEFORE_CONNECT,
-    };
-    if is_violation {
-        Received::Violation
-    } else if message.is_leave() {
-        Received::Leave
-    } else {
-        Received::Ordinary
-    }
-}
-
-impl Sink<'_, '_> {
-    fn put(&mut self, bytes: &[u8]) {
-        let fits = match &mut self.transport {
-            Some(transport) if self.buffered.is_empty() => {
-                let fits = bytes.len().min(transport.remaining());
-                let fits = self.throttle.pass(&bytes[..fits]);
-                transport.put_slice(&bytes[..fits]);
-                fits
+impl Position {
+    /// Classifies the message that ends here. The library spawns a task for every CONNECT, and
+    /// answers every unknown namespace with its name, outside of all accounting.
+    fn judge(&mut self, message: Message) -> Received {
+        self.messages = self.messages.wrapping_add(1);
+        let packet = message.packet();
+        let is_violation = match packet {
+            Packet::Connect if self.connect_seen => true,
+            Packet::ConnectElsewhere => {
+                self.connects_elsewhere = self.connects_elsewhere.saturating_add(1);
+                self.connects_elsewhere > MAX_CONNECTS_ELSEWHERE
+                    || message.bytes() > MAX_CONNECT_ELSEWHERE_BYTES
             }
-            _ => 0,
+            _ => !self.connect_seen && message.bytes() > MAX_BYTES_BEFORE_CONNECT,
         };
-        if fits < bytes.len() {
-            self.buffered.extend_from_slice(&bytes[fits..]);
+        if is_violation {
+            return Received::Violation;
         }
+        self.connect_seen |= packet == Packet::Connect;
+        if message.is_leave() { Received::Leave } else { Received::Ordinary }
     }
 }
 

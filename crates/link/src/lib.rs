@@ -41,6 +41,7 @@ mod outbox;
 mod output;
 mod pacing;
 mod packet;
+mod read_buffer;
 mod send_queue;
 mod set;
 mod stream;

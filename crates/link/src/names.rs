@@ -10,6 +10,8 @@
 //! 421["\u0045"]     421["␡u0045"]   DEL stands for the backslash, see [`json_name`]
 //! ```
 
+use crate::frame::Frame;
+
 /// Stands for the backslash of an escape in a name. JSON has it in strings without an escape.
 pub const ESCAPE: char = '\u{7f}';
 const ESCAPE_BYTE: u8 = 0x7f;
@@ -40,18 +42,9 @@ pub fn json_name(name: &str) -> String {
     json
 }
 
-/// Rewrites the events in the bytes that one client sends.
+/// Rewrites the events in the messages that one client sends.
 #[derive(Debug, Default)]
-pub(crate) struct NameRewriter {
-    header: [u8; 14],
-    header_bytes: usize,
-    /// How much of the frame's payload is to come.
-    left: u64,
-    mask: [u8; 4],
-    mask_at: usize,
-    is_control: bool,
-    step: Step,
-}
+pub(crate) struct NameRewriter(Step);
 
 /// What comes next in the message.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -76,89 +69,56 @@ enum Step {
 }
 
 impl NameRewriter {
-    /// Rewrites what was read next.
-    pub(crate) fn rewrite(&mut self, mut bytes: &mut [u8]) {
-        while !bytes.is_empty() {
-            if self.left == 0 {
-                let (header, behind) = bytes.split_at_mut(1);
-                header.iter().for_each(|byte| self.take_header(*byte));
-                bytes = behind;
-                continue;
-            }
-            let in_frame = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len());
-            let (payload, behind) = bytes.split_at_mut(in_frame);
-            if !self.is_control {
-                for (byte, at) in payload.iter_mut().zip(self.mask_at..) {
-                    if self.step == Step::Done {
-                        break;
-                    }
-                    let mask = self.mask[at % 4];
-                    *byte = self.take(*byte ^ mask) ^ mask;
-                }
-            }
-            self.left -= in_frame as u64;
-            self.mask_at = (self.mask_at + in_frame) % 4;
-            bytes = behind;
-        }
+    /// A message begins.
+    pub(crate) fn begin(&mut self, is_text: bool) {
+        self.0 = if is_text { Step::Message } else { Step::Done };
     }
 
-    /// Takes a byte between two payloads.
-    fn take_header(&mut self, byte: u8) {
-        self.header[self.header_bytes] = byte;
-        self.header_bytes += 1;
-        if self.header_bytes < 2 {
+    /// Rewrites what comes next of the message, in the payload of `frame`.
+    pub(crate) fn rewrite(&mut self, payload: &mut [u8], frame: &Frame) {
+        if self.0 == Step::Done || frame.is_control() {
             return;
         }
-        let [first, second, ..] = self.header;
-        let length_bytes = match second & 0x7f {
-            126 => 2,
-            127 => 8,
-            _ => 0,
-        };
-        let mask_bytes = if second & 0x80 == 0 { 0 } else { 4 };
-        if self.header_bytes < 2 + length_bytes + mask_bytes {
-            return;
-        }
-        let (length, mask) = self.header[2..self.header_bytes].split_at(length_bytes);
-        self.left = match length {
-            [] => (second & 0x7f).into(),
-            bytes => bytes.iter().fold(0, |length, byte| length << 8 | u64::from(*byte)),
-        };
-        self.mask = mask.try_into().unwrap_or_default();
-        (self.header_bytes, self.mask_at) = (0, 0);
-        self.is_control = first & 0x08 != 0;
-        match first & 0x0f {
-            1 => self.step = Step::Message,
-            2 => self.step = Step::Done,
-            _ => {}
+        let mask = frame.mask.unwrap_or_default();
+        for (byte, at) in payload.iter_mut().zip(frame.skipped as usize..) {
+            let mask = mask[at % 4];
+            let read = *byte ^ mask;
+            // Most of the bytes of most events.
+            if self.0 == Step::Name && !matches!(read, b'"' | b'\\') {
+                continue;
+            }
+            *byte = self.take(read) ^ mask;
+            if self.0 == Step::Done {
+                return;
+            }
         }
     }
 
     /// Takes a byte of a message, and returns what stands in its place.
     fn take(&mut self, byte: u8) -> u8 {
         let is_blank = matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
-        let (step, byte) = match (self.step, byte) {
+        let (step, byte) = match (self.0, byte) {
             (Step::Message, b'4') => (Step::Event, byte),
             (Step::Event, b'2') => (Step::Id { is_begun: false }, byte),
             (Step::Id { .. }, b'0'..=b'9') => (Step::Id { is_begun: true }, byte),
             (Step::Id { .. }, b'[') => (Step::Quote, byte),
             (Step::Id { is_begun: true }, _) if is_blank => (Step::Bracket, b'['),
-            (Step::Id { is_begun: false }, _) if is_blank => (self.step, byte),
+            (Step::Id { is_begun: false }, _) if is_blank => (self.0, byte),
             (Step::Bracket, b'[') => (Step::Quote, b' '),
-            (Step::Bracket, _) if is_blank => (self.step, byte),
+            (Step::Bracket, _) if is_blank => (self.0, byte),
             (Step::Bracket, _) => (Step::Done, INVALID),
             (Step::Quote, b'"') => (Step::Name, byte),
-            (Step::Quote, _) if is_blank => (self.step, byte),
+            (Step::Quote, _) if is_blank => (self.0, byte),
             (Step::Name, b'\\') => (Step::Escaped, ESCAPE_BYTE),
             (Step::Name, b'"') => (Step::Done, byte),
-            (Step::Name, _) => (self.step, byte),
+            (Step::Name, _) => (self.0, byte),
             (Step::Escaped, b'"') => (Step::Name, QUOTE),
             (Step::Escaped, b'\\') => (Step::Name, BACKSLASH),
             (Step::Escaped, QUOTE | BACKSLASH) => (Step::Name, INVALID),
             (Step::Escaped, _) => (Step::Name, byte),
             _ => (Step::Done, byte),
         };
-        self.step = step;
+        self.0 = step;
         byte
     }
 }
@@ -166,6 +126,7 @@ impl NameRewriter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame::{Found, FrameScanner};
 
     const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
 
@@ -183,16 +144,34 @@ mod tests {
         bytes
     }
 
+    /// Rewrites the messages in `parts`, one part after the other.
+    fn rewrite(parts: [&mut [u8]; 2]) {
+        let (mut scanner, mut rewriter) = (FrameScanner::default(), NameRewriter::default());
+        for mut bytes in parts {
+            while !bytes.is_empty() {
+                let length = scanner.frame().map_or(1, |frame| frame.remaining().min(bytes.len()));
+                let (next, behind) = bytes.split_at_mut(length);
+                if let Some(frame) = scanner.frame() {
+                    rewriter.rewrite(next, frame);
+                }
+                if scanner.next(next).1 == Found::Header
+                    && let Some(is_text) = scanner.frame().and_then(Frame::begins_text)
+                {
+                    rewriter.begin(is_text);
+                }
+                bytes = behind;
+            }
+        }
+    }
+
     /// Every way to cut the bytes in two gives the same.
     fn rewritten(bytes: &[u8]) -> Vec<u8> {
         let mut whole = bytes.to_vec();
-        NameRewriter::default().rewrite(&mut whole);
+        rewrite([&mut whole, &mut []]);
         for cut in 0..bytes.len().min(200) {
             let mut parts = bytes.to_vec();
             let (one, two) = parts.split_at_mut(cut);
-            let mut rewriter = NameRewriter::default();
-            rewriter.rewrite(one);
-            rewriter.rewrite(two);
+            rewrite([one, two]);
             assert_eq!(parts, whole, "cut at {cut}");
         }
         whole

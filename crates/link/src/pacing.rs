@@ -28,7 +28,6 @@ impl<S: Socket> Stream<S> {
         let is_over = throttle.is_turn_over();
         if is_over {
             throttle.begin_turn();
-            self.read_bytes = 0;
             cx.waker().wake_by_ref();
         }
         is_over
@@ -58,9 +57,9 @@ impl<S: Socket> Stream<S> {
     /// death. Where the peer's reply comes later, it counts for the next heartbeat. Returns whether
     /// there was one to answer.
     pub(crate) fn reply_to_heartbeat(&mut self, is_full: bool, buf: &mut ReadBuf<'_>) -> bool {
-        let Some(Incoming { throttle, .. }) = &mut self.incoming else { return false };
-        let fits = buf.remaining() >= HEARTBEAT_REPLY.len();
-        let replies = fits && throttle.take_heartbeat(is_full);
+        let Some(incoming) = &mut self.incoming else { return false };
+        let fits = buf.remaining() >= HEARTBEAT_REPLY.len() && incoming.is_between_messages();
+        let replies = fits && incoming.throttle.take_heartbeat(is_full);
         if replies {
             buf.put_slice(&HEARTBEAT_REPLY);
         }

@@ -5,7 +5,6 @@
 mod async_io;
 
 use std::io;
-use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
@@ -20,19 +19,11 @@ use crate::CloseReason;
 use crate::closing::Timers;
 use crate::handle::{Gate, LinkHandle, Phase};
 use crate::incoming::{Incoming, Received};
-use crate::names::NameRewriter;
 use crate::output::Output;
+use crate::read_buffer::ReadBuffer;
 use crate::set::Slot;
 use crate::throttle::Throttle;
 use crate::write_deadline::WriteDeadline;
-
-/// How many bytes a link reads before it lets other tasks run, where it passes none of them on; see
-/// [`Throttle`] for the others.
-const READ_BUDGET: usize = 64 * 1024;
-
-/// The most bytes that one read takes from the socket. The buffer is on the stack: all connections
-/// of a thread share it.
-const READ_BYTES: usize = 64 * 1024;
 
 /// What a link can stand on: a TCP connection, or anything that behaves like one. One with a buffer
 /// of its own, such as TLS, writes it on a flush, and takes no more bytes until the buffer is empty.
@@ -57,12 +48,9 @@ pub(crate) struct Stream<S: Socket> {
     pub(crate) handle: LinkHandle,
     /// Both are set once the stream carries WebSocket frames.
     pub(crate) incoming: Option<Incoming>,
-    names: NameRewriter,
     pub(crate) output: Option<Output>,
     /// The peer has said that it leaves. What it sent before is passed on all the same.
     pub(crate) is_leaving: bool,
-    /// Bytes that were read since other tasks could run.
-    pub(crate) read_bytes: usize,
     /// Bytes that were read and not recorded as received yet.
     unrecorded_bytes: usize,
     /// Runs while a write waits for the peer.
@@ -85,10 +73,8 @@ impl<S: Socket> Link<S> {
             socket,
             handle,
             incoming: None,
-            names: NameRewriter::default(),
             output: None,
             is_leaving: false,
-            read_bytes: 0,
             unrecorded_bytes: 0,
             write_deadline: None,
             flush_deadline: None,
@@ -130,9 +116,8 @@ impl<S: Socket> Link<S> {
     fn carry_frames(&mut self, awaits_connect: bool, read_ahead: Bytes) {
         let stream = &mut *self.0;
         let mut incoming = Incoming::new(Throttle::new(&stream.handle.0.limits), awaits_connect);
-        let mut read_ahead = read_ahead.to_vec();
-        stream.names.rewrite(&mut read_ahead);
-        match incoming.receive(&read_ahead, None) {
+        incoming.receive(ReadBuffer::from(read_ahead));
+        match incoming.observe() {
             Received::Ordinary => {}
             Received::Leave => stream.handle.close(CloseReason::NodeLeft),
             Received::Violation => stream.handle.kill(CloseReason::ProtocolViolation),
@@ -146,24 +131,15 @@ impl<S: Socket> Link<S> {
 impl<S: Socket> Stream<S> {
     /// Reads from the socket and takes note of its end.
     fn poll_socket(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.read_bytes >= READ_BUDGET {
-            self.read_bytes = 0;
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
         let before = buf.filled().len();
         match Pin::new(&mut self.socket).poll_read(cx, buf) {
-            Poll::Pending => {
-                self.read_bytes = 0;
-                Poll::Pending
-            }
+            Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(())) => {
                 let read = buf.filled().len() - before;
                 if read == 0 && buf.remaining() > 0 {
                     self.handle.0.finish(Phase::Closing, CloseReason::PeerClosed);
                     return self.poll_drained(cx);
                 }
-                self.read_bytes += read;
                 self.unrecorded_bytes += read;
                 Poll::Ready(Ok(()))
             }
@@ -174,12 +150,13 @@ impl<S: Socket> Stream<S> {
         }
     }
 
-    /// Passes on what was read before, if nothing keeps it from the transport.
-    pub(crate) fn pass_on(&mut self, buf: &mut ReadBuf<'_>) -> bool {
+    /// Passes on what was read before, if nothing keeps it from the transport. Pending if there is
+    /// nothing to pass on.
+    pub(crate) fn pass_on(&mut self, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let shared = &*self.handle.0;
-        let Some(incoming) = &mut self.incoming else { return false };
+        let Some(incoming) = &mut self.incoming else { return Poll::Pending };
         if incoming.is_empty() || shared.is_backpressured() {
-            return false;
+            return Poll::Pending;
         }
         let gate = shared.gate();
         let may_pass = match shared.phase() {
@@ -188,12 +165,33 @@ impl<S: Socket> Stream<S> {
             Phase::Dead => false,
         };
         if !may_pass {
-            return false;
+            return Poll::Pending;
         }
-        if gate == Gate::Open {
-            incoming.release();
+        let before = buf.filled().len();
+        let received = incoming.pass_on(buf, gate == Gate::Open);
+        self.take_note(received, true)?;
+        if buf.filled().len() > before { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+
+    /// Ends what the peer ends, or loses. Only if `passes`, what came before it left is passed on.
+    ///
+    /// # Errors
+    /// If nothing may be passed on any more.
+    fn take_note(&mut self, received: Received, passes: bool) -> io::Result<()> {
+        match received {
+            Received::Ordinary => Ok(()),
+            Received::Leave => {
+                self.is_leaving |= passes;
+                // It has left, although the transport will know only later: behind a full
+                // queue, much later.
+                self.handle.0.finish(Phase::Closing, CloseReason::NodeLeft);
+                Ok(())
+            }
+            Received::Violation => {
+                self.handle.0.finish(Phase::Dead, CloseReason::ProtocolViolation);
+                Err(io::ErrorKind::ConnectionAborted.into())
+            }
         }
-        incoming.pass_on(buf)
     }
 
     /// Passes on what the transport may see, and buffers what it may not: so the peer's end, its
@@ -232,48 +230,32 @@ impl<S: Socket> Stream<S> {
         gate: Gate,
         is_rate_limited: bool,
     ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
         let is_backpressured = self.handle.0.is_backpressured();
         let is_paused = is_rate_limited || is_backpressured;
         loop {
-            if self.pass_on(buf) {
-                return Poll::Ready(Ok(()));
+            if let Poll::Ready(passed) = self.pass_on(buf) {
+                return Poll::Ready(passed);
             }
-            let capacity = self.incoming.as_ref().map_or(0, Incoming::capacity);
+            let Some(incoming) = &mut self.incoming else { return Poll::Pending };
+            let received = incoming.observe();
+            let capacity = incoming.capacity();
+            self.take_note(received, !is_backpressured || gate == Gate::Hold)?;
             if is_paused && gate == Gate::Open && self.reply_to_heartbeat(capacity == 0, buf) {
                 return Poll::Ready(Ok(()));
             }
             if capacity == 0 {
                 return Poll::Pending;
             }
-            let mut scratch = [MaybeUninit::uninit(); READ_BYTES];
-            let mut scratch = ReadBuf::uninit(&mut scratch[..capacity.min(READ_BYTES)]);
-            let polled = self.poll_socket(cx, &mut scratch);
-            let Some(incoming) = &mut self.incoming else { return polled };
-            self.names.rewrite(scratch.filled_mut());
-            let read = scratch.filled();
-            if read.is_empty() {
+            let mut read = ReadBuffer::shared();
+            let mut space = ReadBuf::new(&mut read.space()[..capacity]);
+            let polled = self.poll_socket(cx, &mut space);
+            let length = space.filled().len();
+            read.fill(length);
+            let Some(incoming) = self.incoming.as_mut().filter(|_| length > 0) else {
                 return polled;
-            }
+            };
             incoming.throttle.record_received();
-            // Buffered bytes come first; as long as there are any, all others go behind them.
-            let transport = (gate == Gate::Open && !is_paused).then_some(&mut *buf);
-            match incoming.receive(read, transport) {
-                Received::Ordinary => {}
-                Received::Leave => {
-                    self.is_leaving |= !is_backpressured || gate == Gate::Hold;
-                    // It has left, although the transport will know only later: behind a full
-                    // queue, much later.
-                    self.handle.0.finish(Phase::Closing, CloseReason::NodeLeft);
-                }
-                Received::Violation => {
-                    self.handle.0.finish(Phase::Dead, CloseReason::ProtocolViolation);
-                    return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
-                }
-            }
-            if buf.filled().len() > before {
-                return Poll::Ready(Ok(()));
-            }
+            incoming.receive(read);
         }
     }
 
@@ -295,8 +277,8 @@ impl<S: Socket> Stream<S> {
 
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.charge();
-        if self.pass_on(buf) {
-            return Poll::Ready(Ok(()));
+        if let Poll::Ready(passed) = self.pass_on(buf) {
+            return Poll::Ready(passed);
         }
         // Before anything is looked at, so that no change after the look goes unnoticed.
         self.handle.0.reader.register(cx.waker());
@@ -312,17 +294,16 @@ impl<S: Socket> Stream<S> {
             Some(_) => self.poll_incoming(cx, buf),
             None => self.poll_socket(cx, buf),
         };
-        // Only now that a leaving peer has been noted: its last bytes would count as proof of
-        // life.
-        if self.unrecorded_bytes > 0 {
+        // Only when a leaving peer has been noted: its last bytes would count as proof of life.
+        if self.unrecorded_bytes > 0 && self.incoming.as_ref().is_none_or(Incoming::is_observed) {
             self.handle.0.record_received(std::mem::take(&mut self.unrecorded_bytes));
         }
         if polled.is_pending() {
             if let Some(incoming) = &mut self.incoming {
                 incoming.throttle.begin_turn();
+                incoming.park();
+                self.handle.0.incoming_bytes.store(incoming.held_bytes(), Ordering::Relaxed);
             }
-            let held = self.incoming.as_ref().map_or(0, Incoming::held_bytes);
-            self.handle.0.incoming_bytes.store(held, Ordering::Relaxed);
             if let Poll::Ready(Err(error)) = self.poll_send(cx) {
                 return Poll::Ready(Err(error));
             }

@@ -10,15 +10,15 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::LinkLimits;
-use crate::frame::FrameScanner;
+use crate::frame::Message;
 use crate::packet::Packet;
 
 /// What is passed on in one turn, in messages and bytes: whichever is reached first ends it. Both take
 /// about as long, a tenth of a millisecond. With 16 KB a relay of messages of 16 KB would cost twice
 /// the CPU time: each would be written to its receiver alone. A read of 64 KB fits into a turn, with
 /// the headers that the link adds.
-const TURN_MESSAGES: u64 = 32;
-const TURN_BYTES: usize = 72 * 1024;
+pub(crate) const TURN_MESSAGES: u64 = 32;
+pub(crate) const TURN_BYTES: usize = 72 * 1024;
 
 /// The shortest pause, so that a link that sends too fast is not woken for every message.
 const MIN_PAUSE: Duration = Duration::from_millis(20);
@@ -32,10 +32,9 @@ pub enum RateLimit {
     Bytes,
 }
 
-/// Follows the bytes that are passed on, and stops them where a turn or a second's worth ends.
+/// Counts what is passed on, and stops it where a turn or a second's worth ends.
 #[derive(Debug)]
 pub(crate) struct Throttle {
-    scanner: FrameScanner,
     turn_messages: u64,
     turn_bytes: usize,
     messages: Bucket,
@@ -67,7 +66,6 @@ impl Throttle {
     pub(crate) fn new(limits: &LinkLimits) -> Self {
         let now = Instant::now();
         Self {
-            scanner: FrameScanner::default(),
             turn_messages: 0,
             turn_bytes: 0,
             messages: Bucket::new(limits.max_messages_per_second, now),
@@ -76,27 +74,23 @@ impl Throttle {
         }
     }
 
-    /// Returns how many of these bytes are to be passed on now, and counts them.
-    pub(crate) fn pass(&mut self, bytes: &[u8]) -> usize {
-        let mut passed = 0;
-        while passed < bytes.len() && !self.is_turn_over() && self.exceeded().is_none() {
-            let next = self.scanner.next_message(&bytes[passed..]);
-            // Each costs as much as a message: the transport replies to pings.
-            let control_frames = self.scanner.take_control_frames();
-            self.charge(control_frames.into());
-            let Some((taken, message)) = next else {
-                self.turn_bytes += bytes.len() - passed;
-                return bytes.len();
-            };
-            passed += taken;
-            self.turn_bytes += taken;
-            self.charge(1);
-            self.bytes.level -= i64::try_from(message.bytes()).unwrap_or(i64::MAX);
-            if message.packet() == Packet::Pong {
-                self.heartbeat = Heartbeat::Answered;
-            }
+    /// Whether nothing more is passed on for now.
+    pub(crate) fn stops(&self) -> bool {
+        self.is_turn_over() || self.exceeded().is_some()
+    }
+
+    /// Counts bytes that have been passed on.
+    pub(crate) fn count_bytes(&mut self, bytes: usize) {
+        self.turn_bytes += bytes;
+    }
+
+    /// Counts a message whose last byte has been passed on.
+    pub(crate) fn count_message(&mut self, message: Message) {
+        self.charge(1);
+        self.bytes.level -= i64::try_from(message.bytes()).unwrap_or(i64::MAX);
+        if message.packet() == Packet::Pong {
+            self.heartbeat = Heartbeat::Answered;
         }
-        passed
     }
 
     /// Counts so many messages more than have come.
@@ -145,18 +139,17 @@ impl Throttle {
     }
 
     /// Takes the heartbeat that can be answered for the peer: it has sent something since, or nobody
-    /// knows, and a message may be put in here. Returns whether there is one.
+    /// knows. Returns whether there is one.
     pub(crate) fn take_heartbeat(&mut self, is_unknown: bool) -> bool {
         let is_due = match self.heartbeat {
             Heartbeat::Answered => false,
             Heartbeat::Sent => is_unknown,
             Heartbeat::Heard => true,
         };
-        let is_taken = is_due && !self.scanner.is_within_message();
-        if is_taken {
+        if is_due {
             self.heartbeat = Heartbeat::Answered;
         }
-        is_taken
+        is_due
     }
 
     fn exceeded(&self) -> Option<RateLimit> {
@@ -209,117 +202,3 @@ impl Bucket {
 }
 
 const NANOS: u128 = 1_000_000_000;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::frame::{FrameHeader, PING, TEXT};
-
-    fn throttle(messages: u32, bytes: u32) -> Throttle {
-        Throttle::new(&LinkLimits {
-            write_timeout: Duration::MAX,
-            message_timeout: Duration::MAX,
-            max_queued_bytes: usize::MAX,
-            max_messages_per_second: NonZeroU32::new(messages),
-            max_bytes_per_second: NonZeroU32::new(bytes),
-        })
-    }
-
-    /// So many text messages of `length` bytes.
-    fn messages(count: usize, length: usize) -> Vec<u8> {
-        let mut message = FrameHeader::new(TEXT, length, Some([0; 4])).as_bytes().to_vec();
-        message.resize(message.len() + length, b'x');
-        message.repeat(count)
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_turn_ends_after_so_many_messages_or_bytes() {
-        let mut throttle = throttle(0, 0);
-        let many = messages(100, 10);
-        assert_eq!(throttle.pass(&many), many.len() / 100 * TURN_MESSAGES as usize);
-        assert_eq!(throttle.pass(&many), 0);
-        throttle.begin_turn();
-        let long = messages(10, 10_000);
-        let passed = throttle.pass(&long);
-        assert!((TURN_BYTES..TURN_BYTES + 10_010).contains(&passed), "{passed}");
-        throttle.begin_turn();
-        assert_eq!(throttle.pass(&long[passed..]), long.len() - passed);
-        throttle.begin_turn();
-        let pings = PING.repeat(1000);
-        assert_eq!(throttle.pass(&pings), pings.len());
-        assert!(throttle.is_turn_over(), "pings are work too");
-        throttle.begin_turn();
-        throttle.charge(TURN_MESSAGES);
-        assert!(throttle.is_turn_over());
-        assert_eq!(throttle.refill(), None);
-    }
-
-    /// How many of these messages are passed on within `time`.
-    async fn passed_within(throttle: &mut Throttle, mut bytes: &[u8], time: Duration) -> usize {
-        let (length, began) = (bytes.len(), Instant::now());
-        loop {
-            throttle.begin_turn();
-            let passed = throttle.pass(bytes);
-            bytes = &bytes[passed..];
-            match throttle.refill() {
-                _ if bytes.is_empty() => return length,
-                None => {}
-                Some((_, wait)) if began.elapsed() + wait > time => return length - bytes.len(),
-                Some((_, wait)) => tokio::time::sleep(wait).await,
-            }
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_second_has_its_number_of_messages_and_a_burst_too() {
-        for rate in [1, 5, 100, 10_000] {
-            let mut throttle = throttle(rate, 0);
-            let many = messages(40 * rate as usize, 1);
-            let each = many.len() / (40 * rate as usize);
-            // What was not used up is not saved up.
-            tokio::time::sleep(Duration::from_secs(3600)).await;
-            let at_once = passed_within(&mut throttle, &many, Duration::ZERO).await / each;
-            assert!((1..=rate as usize + 1).contains(&at_once), "{rate}: {at_once} at once");
-            let later = passed_within(&mut throttle, &many, Duration::from_secs(20)).await / each;
-            let expected = 20 * rate as usize;
-            assert!(
-                later.abs_diff(expected) <= expected / 20 + 1,
-                "{rate}: {later} in 20 s instead of {expected}"
-            );
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_message_longer_than_a_second_s_bytes_passes_and_is_paid_for() {
-        let mut throttle = throttle(0, 1000);
-        let long = messages(2, 10_000);
-        let passed = passed_within(&mut throttle, &long, Duration::from_secs(5)).await;
-        assert_eq!(passed, long.len() / 2);
-        let (limit, wait) = throttle.refill().unwrap();
-        assert_eq!(limit, RateLimit::Bytes);
-        assert!(wait > Duration::from_secs(9) && wait < Duration::from_secs(10), "{wait:?}");
-        throttle.lift();
-        throttle.begin_turn();
-        assert_eq!(throttle.pass(&long[passed..]), passed);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_heartbeat_is_answered_once_and_only_for_a_peer_that_was_heard() {
-        let mut throttle = throttle(0, 0);
-        assert!(!throttle.take_heartbeat(true), "there was none");
-        throttle.heartbeat_sent();
-        assert!(!throttle.take_heartbeat(false));
-        throttle.record_received();
-        let message = messages(1, 1);
-        assert_eq!(throttle.pass(&message[..3]), 3);
-        assert!(!throttle.take_heartbeat(false), "in the middle of a message");
-        throttle.pass(&message[3..]);
-        assert!(throttle.take_heartbeat(false) && !throttle.take_heartbeat(true));
-        throttle.heartbeat_sent();
-        assert!(throttle.take_heartbeat(true));
-        throttle.heartbeat_sent();
-        throttle.record_received();
-        throttle.pass(&crate::frame::HEARTBEAT_REPLY);
-        assert!(!throttle.take_heartbeat(true), "the peer has replied itself");
-    }
-}

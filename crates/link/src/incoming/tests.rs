@@ -1,17 +1,22 @@
 //! What comes out is, for the WebSocket layer itself, what went in.
+//!
+//! - `limits`: how much comes out in a turn and in a second.
+
+mod limits;
 
 use std::io::{self, Read, Write};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
+use bytes::Bytes;
 use proptest::prelude::*;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Message, WebSocket};
 
 use super::*;
 use crate::LinkLimits;
-use crate::frame::FrameHeader;
-
-const FINAL: u8 = 0x80;
+use crate::fragments::MAX_FRAGMENT_BYTES;
+use crate::frame::FINAL;
 
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mask = [0x11, 0x47, 0xa5, first];
@@ -57,50 +62,53 @@ fn messages(bytes: &[u8]) -> (Vec<Message>, String) {
 
 /// The incoming bytes of a node that has not sent its CONNECT.
 fn unconnected() -> Incoming {
-    Incoming::new(
-        Throttle::new(&LinkLimits {
-            write_timeout: Duration::MAX,
-            message_timeout: Duration::MAX,
-            max_queued_bytes: usize::MAX,
-            max_messages_per_second: None,
-            max_bytes_per_second: None,
-        }),
-        true,
-    )
+    limited(0, 0)
+}
+
+/// The same with so many messages and bytes in a second; 0 for no limit.
+fn limited(messages: u32, bytes: u32) -> Incoming {
+    let limits = LinkLimits {
+        write_timeout: Duration::MAX,
+        message_timeout: Duration::MAX,
+        max_queued_bytes: usize::MAX,
+        max_messages_per_second: NonZeroU32::new(messages),
+        max_bytes_per_second: NonZeroU32::new(bytes),
+    };
+    Incoming::new(Throttle::new(&limits), true)
 }
 
 /// The incoming bytes of a node that has sent its CONNECT.
 fn connected() -> Incoming {
-    Incoming { connect_seen: true, ..unconnected() }
+    let mut incoming = unconnected();
+    incoming.position.connect_seen = true;
+    incoming
+}
+
+/// As if the socket had had these bytes.
+fn receive(incoming: &mut Incoming, read: &[u8]) -> Received {
+    incoming.receive(Bytes::copy_from_slice(read).into());
+    incoming.observe()
+}
+
+/// Passes on, in portions of `space` bytes, all that may be passed on.
+fn passed_on(incoming: &mut Incoming, space: usize, is_admitted: bool) -> Vec<u8> {
+    let mut space = vec![0; space];
+    let mut all = Vec::new();
+    loop {
+        let mut buf = ReadBuf::new(&mut space);
+        incoming.throttle.begin_turn();
+        incoming.pass_on(&mut buf, is_admitted);
+        if buf.filled().is_empty() {
+            return all;
+        }
+        all.extend_from_slice(buf.filled());
+    }
 }
 
 /// Receives `read` and passes it on, in portions of `space` bytes.
 fn through(incoming: &mut Incoming, read: &[u8], space: usize) -> Vec<u8> {
-    let mut space = vec![0; space];
-    let mut buf = ReadBuf::new(&mut space);
-    incoming.receive(read, Some(&mut buf));
-    let mut all = buf.filled().to_vec();
-    loop {
-        buf.clear();
-        incoming.throttle.begin_turn();
-        incoming.release();
-        if !incoming.pass_on(&mut buf) {
-            return all;
-        }
-        all.extend_from_slice(buf.filled());
-    }
-}
-
-fn passed_on(incoming: &mut Incoming) -> Vec<u8> {
-    let mut space = [0; 4];
-    let mut all = Vec::new();
-    loop {
-        let mut buf = ReadBuf::new(&mut space);
-        if !incoming.pass_on(&mut buf) {
-            return all;
-        }
-        all.extend_from_slice(buf.filled());
-    }
+    incoming.receive(Bytes::copy_from_slice(read).into());
+    passed_on(incoming, space, true)
 }
 
 #[test]
@@ -108,23 +116,22 @@ fn bytes_behind_connect_wait_for_the_release() {
     let (ping, connect) = (frame(0x89, b"ping"), frame(0x81, b"40{}"));
     let (event, more) = (frame(0x81, b"42[\"E\"]"), frame(0x81, b"42[\"F\"]"));
     let mut incoming = unconnected();
-    incoming.receive(&ping, None);
-    incoming.receive(&[&connect[..], &event].concat(), None);
-    incoming.receive(&more, None);
-    assert_eq!(passed_on(&mut incoming), [ping, connect].concat());
-    assert!(!incoming.is_empty());
-    incoming.release();
-    assert_eq!(passed_on(&mut incoming), [event, more].concat());
+    receive(&mut incoming, &ping);
+    receive(&mut incoming, &[&connect[..], &event].concat());
+    receive(&mut incoming, &more);
+    assert_eq!(passed_on(&mut incoming, 4, false), [ping, connect].concat());
+    assert!(!incoming.is_empty() && incoming.is_held_back());
+    assert_eq!(passed_on(&mut incoming, 4, true), [event, more].concat());
     assert!(incoming.is_empty());
-    assert_eq!(incoming.buffered.capacity(), 0, "no buffer is kept");
+    assert_eq!(incoming.buffer.capacity(), 0, "no buffer is kept");
 }
 
 #[test]
 fn the_buffer_is_bounded() {
     let mut incoming = unconnected();
-    incoming.receive(&frame(0x82, &[0; MAX_BUFFERED_BYTES / 2]), None);
+    receive(&mut incoming, &frame(0x82, &[0; MAX_BUFFERED_BYTES / 2]));
     assert!(incoming.capacity() < MAX_BUFFERED_BYTES / 2);
-    incoming.receive(&frame(0x82, &[0; MAX_BUFFERED_BYTES / 2]), None);
+    receive(&mut incoming, &frame(0x82, &[0; MAX_BUFFERED_BYTES / 2]));
     assert_eq!(incoming.capacity(), 0);
 }
 
@@ -132,16 +139,23 @@ fn the_buffer_is_bounded() {
 fn a_leaving_peer_is_noticed() {
     for leave in [frame(0x88, b""), frame(0x81, b"41"), frame(0x81, b"1")] {
         let read = [frame(0x81, b"42[]"), leave].concat();
-        assert_eq!(unconnected().receive(&read, None), Received::Leave);
+        assert_eq!(receive(&mut unconnected(), &read), Received::Leave);
     }
-    assert_eq!(unconnected().receive(&frame(0x81, b"42[]"), None), Received::Ordinary);
+    assert_eq!(receive(&mut unconnected(), &frame(0x81, b"42[]")), Received::Ordinary);
 }
 
 #[test]
 fn what_costs_the_transport_more_than_the_peer_is_a_violation() {
     let receive = |parts: &[Vec<u8>]| {
-        let mut incoming = unconnected();
-        let received = parts.iter().map(|part| incoming.receive(part, None));
+        let (mut observed, mut passed) = (unconnected(), unconnected());
+        let mut space = vec![0; 200_000];
+        let received = parts.iter().map(|part| {
+            let received = receive(&mut observed, part);
+            passed.receive(Bytes::copy_from_slice(part).into());
+            passed.throttle.begin_turn();
+            assert_eq!(passed.pass_on(&mut ReadBuf::new(&mut space), true), received);
+            received
+        });
         received.max().unwrap()
     };
     let (connect, elsewhere) = (frame(0x81, b"40{}"), frame(0x81, b"40/admin,"));
@@ -165,8 +179,14 @@ fn what_costs_the_transport_more_than_the_peer_is_a_violation() {
 fn no_frame_that_is_passed_on_is_long_unless_the_transport_refuses_it() {
     let long = frame(0x81, "abcdefgh".repeat(5_000).as_bytes());
     let passed = through(&mut unconnected(), &long, 1000);
-    let (taken, found) = FrameScanner::default().next(&passed, MAX_FRAGMENT_BYTES);
-    assert!(matches!(found, Found::Message(_)) && taken == passed.len());
+    let (mut scanner, mut at, mut found) = (FrameScanner::default(), 0, Found::Nothing);
+    while at < passed.len() {
+        let taken;
+        (taken, found) = scanner.next(&passed[at..]);
+        at += taken;
+        assert!(scanner.frame().is_none_or(|frame| frame.length <= MAX_FRAGMENT_BYTES));
+    }
+    assert!(matches!(found, Found::Message(_)), "the last byte ends the message");
     assert_eq!(messages(&passed), messages(&long));
     // Longer than any limit: the transport has to see that at once.
     let endless = [0x81, 0xff, 0, 0, 0, 1, 0, 0, 0, 0, 1, 2, 3, 4, 5];
