@@ -26,7 +26,7 @@ impl MessageHandler<LocalAdapter, Events> for Events {
 fn read(value: &Value) -> Option<EventPacket<'_>> {
     let Value::Str(text, attachments) = value else { return None };
     let mut packet = EventPacket::parse(text).ok()?;
-    if packet.name.contains(link::ESCAPE) {
+    if packet.name.bytes().any(|byte| char::from(byte) == link::ESCAPE) {
         let json = format!("\"{}\"", link::json_name(&packet.name));
         packet.name = Cow::Owned(serde_json::from_str(&json).ok()?);
     }

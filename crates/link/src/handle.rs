@@ -42,7 +42,7 @@ pub struct LinkHandle(pub(crate) Arc<Shared>);
 /// What the stream and the handles share.
 pub(crate) struct Shared {
     remote_addr: Mutex<SocketAddr>,
-    pub(crate) limits: LinkLimits,
+    pub(crate) limits: Arc<LinkLimits>,
     phase: AtomicU8,
     gate: AtomicU8,
     pub(crate) is_upgraded: AtomicBool,
@@ -113,7 +113,7 @@ pub(crate) enum Gate {
 }
 
 impl LinkHandle {
-    pub(crate) fn new(remote_addr: SocketAddr, limits: LinkLimits) -> Self {
+    pub(crate) fn new(remote_addr: SocketAddr, limits: Arc<LinkLimits>) -> Self {
         Self(Arc::new(Shared {
             remote_addr: Mutex::new(remote_addr),
             limits,

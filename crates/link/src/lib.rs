@@ -26,9 +26,10 @@
 //! # Reading order
 //!
 //! `packet`, `frame`: the formats. `handle`: the state that the stream and its handles share.
-//! `outbox`, `send_queue`: what waits to be written, and what a push may cost. `incoming`,
-//! `fragments`, `throttle`: what is read. `output`, `write_deadline`: what is written, and by when. `stream`, `pacing`,
-//! `closing`: the life of a connection. `set`: all connections.
+//! `outbox`, `send_queue`: what waits to be written, and what a push may cost. `read_buffer`,
+//! `incoming`, `fragments`, `names`, `throttle`: what is read. `output`, `write_deadline`: what is
+//! written, and by when. `stream`, `pacing`, `closing`: the life of a connection. `set`: all
+//! connections.
 
 mod close_reason;
 mod closing;

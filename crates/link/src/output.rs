@@ -267,8 +267,9 @@ impl<S: Socket> Stream<S> {
         }
         let waiting = transport_bytes + shared.queued_bytes.load(Ordering::Relaxed);
         let end = shared.bytes_written.load(Ordering::Relaxed) + waiting as u64;
-        let timeout = shared.limits.write_timeout;
-        let deadline = self.write_deadline.get_or_insert_with(|| WriteDeadline::new(timeout));
+        let deadline = self
+            .write_deadline
+            .get_or_insert_with(|| Box::new(WriteDeadline::new(shared.limits.write_timeout)));
         ready!(deadline.poll(cx, end));
         shared.finish(Phase::Dead, CloseReason::WriteTimeout);
         Poll::Ready(io::ErrorKind::TimedOut.into())

@@ -16,7 +16,7 @@ const MIN_PAUSED_BYTES: usize = 16 * 1024;
 pub struct LinkSet(Arc<Inner>);
 
 struct Inner {
-    limits: LinkLimits,
+    limits: Arc<LinkLimits>,
     max_links: usize,
     links: Mutex<Links>,
     emptied: Notify,
@@ -62,7 +62,7 @@ impl LinkSet {
     /// Creates a set for at most `max_links` links with these `limits`.
     pub fn new(limits: LinkLimits, max_links: usize) -> Self {
         Self(Arc::new(Inner {
-            limits,
+            limits: Arc::new(limits),
             max_links,
             links: Mutex::default(),
             emptied: Notify::new(),
@@ -95,7 +95,7 @@ impl LinkSet {
     }
 
     fn enter(&self, remote_addr: SocketAddr) -> Option<(LinkHandle, Slot)> {
-        let handle = LinkHandle::new(remote_addr, self.0.limits);
+        let handle = LinkHandle::new(remote_addr, self.0.limits.clone());
         let mut links = self.lock();
         if links.open.len() >= self.0.max_links {
             return None;

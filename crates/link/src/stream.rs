@@ -54,7 +54,7 @@ pub(crate) struct Stream<S: Socket> {
     /// Bytes that were read and not recorded as received yet.
     unrecorded_bytes: usize,
     /// Runs while a write waits for the peer.
-    pub(crate) write_deadline: Option<WriteDeadline>,
+    pub(crate) write_deadline: Option<Box<WriteDeadline>>,
     /// Runs while the socket's own buffer waits for the peer.
     pub(crate) flush_deadline: Option<Pin<Box<Sleep>>>,
     /// Runs while the peer is in the middle of a message; with the message's number.
@@ -63,7 +63,7 @@ pub(crate) struct Stream<S: Socket> {
     pub(crate) rate_pause: Option<Pin<Box<Sleep>>>,
     /// Runs while a closing link waits for something that may never come.
     pub(crate) closing: Timers,
-    attached: Vec<Box<dyn Send>>,
+    attached: Option<Box<dyn Send>>,
     pub(crate) slot: Slot,
 }
 
@@ -81,14 +81,15 @@ impl<S: Socket> Link<S> {
             message_deadline: None,
             rate_pause: None,
             closing: Timers::default(),
-            attached: Vec::new(),
+            attached: None,
             slot,
         }))
     }
 
     /// Keeps a value until the connection is closed, such as a permit to have it.
     pub fn attach(&mut self, value: impl Send + 'static) {
-        self.0.attached.push(Box::new(value));
+        let before = self.0.attached.take();
+        self.0.attached = Some(Box::new((value, before)));
     }
 
     /// Returns the socket, to change what it is before any byte of it has been passed on.
