@@ -1,7 +1,8 @@
 //! A map from node IDs that many tasks read and change concurrently.
 //!
-//! It is split into shards so that two nodes rarely need the same lock. Clients choose the IDs: the
-//! maps have hashes with random keys, and whoever meets one shard on purpose shares a short lock.
+//! It is split into shards so that two nodes rarely need the same lock. Clients choose the IDs, so the
+//! maps have hashes with random keys. The hash that picks the shard has none: IDs that are chosen to
+//! share a shard only share its lock.
 
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
