@@ -44,11 +44,14 @@ impl Broker {
         if let Some((owner, connection)) = self.connections.connection(to) {
             return Some(Route::Here(owner, connection));
         }
-        match self.directory.known_location(to) {
-            Some(owner) => Some(Route::Replica(owner)),
-            None if self.remote.is_none() => Some(self.route_outside(to)),
-            None => None,
+        let Some(remote) = &self.remote else { return Some(self.route_outside(to)) };
+        let owner = self.directory.known_location(to)?;
+        if !remote.is_responsive(owner.replica) {
+            // The node may have left it, and could be elsewhere already.
+            self.directory.forget_location(to);
+            return None;
         }
+        Some(Route::Replica(owner))
     }
 
     /// Finds the route to a receiver.

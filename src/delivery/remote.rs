@@ -14,7 +14,7 @@ mod breakers;
 mod outbox;
 mod pending;
 
-pub(crate) use batch::{HolderStatus, Newcomer, RemoteMessage};
+pub(crate) use batch::{HolderStatus, Newcomer, RemoteMessage, is_batch};
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -129,6 +129,11 @@ impl Remote {
             last_batches: Mutex::default(),
             metrics,
         }))
+    }
+
+    /// Whether a replica has answered lately, or was not asked.
+    pub(crate) fn is_responsive(&self, replica: ReplicaId) -> bool {
+        !self.0.breakers.is_open(replica)
     }
 
     /// Sends a message to the replica `replica`. The reply goes to `reply_to`, never during this

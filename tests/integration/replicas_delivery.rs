@@ -13,8 +13,8 @@ use tokio::io::AsyncWriteExt;
 use crate::replicas_order::Random;
 use crate::replicas_relay::{ask, to};
 use crate::support::{
-    EVENTS, Frame, Node, Process, RedisServer, Replica, SOON, Way, eventually, eventually_within,
-    frame, start_replica, until_ready,
+    Client, EVENTS, Frame, Node, Process, RedisServer, Replica, SOON, Way, eventually,
+    eventually_within, frame, start_replica, until_ready,
 };
 
 const MESSAGE: &str = "SOCKET_MSG_EXCHANGE";
@@ -338,4 +338,37 @@ async fn while_a_replica_hangs_messages_to_it_are_errors_in_time_and_others_pass
         trials += 1;
     }
     assert!(trials <= 10, "{trials} were sent to a replica that was known to be silent");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_whose_replica_hangs_are_reached_as_soon_as_they_are_elsewhere() {
+    let redis = RedisServer::start().await;
+    let (url, ttl) = (redis.url(), ("REDIS_LOCK_TTL_MS", "2000"));
+    let a = start_replica(&url, &[ttl]).await;
+    let c = start_replica(&url, &[ttl]).await;
+    let b = Process::start(&[("REDIS_URL", &url), ttl]).await;
+    until_ready(b.address).await;
+    let mut alice = Node::connect(a.address(), "alice").await;
+    let ids: Vec<_> = (0..20).map(|number| format!("bob{number}")).collect();
+    let mut held = Vec::new();
+    for id in &ids {
+        held.push(Node::connect(b.address, id).await);
+    }
+    b.pause();
+    // Each is looked for at another time, so that what is known of some is as fresh as it can be.
+    for id in &ids {
+        assert_ne!(alice.ask(MESSAGE, &to(id)).await, "[\"OK\"]");
+        tokio::time::sleep(Duration::from_millis(60)).await;
+    }
+    let mut entered = Vec::new();
+    for id in &ids {
+        let began = Instant::now();
+        loop {
+            match Client::enter(c.address(), id, SOON).await {
+                Ok(client) => break entered.push(client),
+                Err(kept_out) => assert!(began.elapsed() < 2 * SOON, "{id}: {kept_out:?}"),
+            }
+        }
+        assert_eq!(alice.ask(MESSAGE, &to(id)).await, "[\"OK\"]", "{id}");
+    }
 }

@@ -43,6 +43,11 @@ impl Breakers {
         self.change(|open| open.retain(|_, breaker| !breaker.is_unused(now, MAX_AGE)));
     }
 
+    /// Whether the replica did not answer when it was asked last.
+    pub(super) fn is_open(&self, replica: ReplicaId) -> bool {
+        self.count.load(Ordering::Acquire) > 0 && self.lock().contains_key(&replica)
+    }
+
     /// Whether a message may be sent to the replica now.
     pub(super) fn allows(&self, replica: ReplicaId, now: Instant) -> bool {
         self.count.load(Ordering::Acquire) == 0
@@ -72,6 +77,7 @@ mod tests {
         let (hanging, other) = (ReplicaId::random(), ReplicaId::random());
         assert!(breakers.allows(hanging, start));
         breakers.failed(hanging, start);
+        assert!(breakers.is_open(hanging) && !breakers.is_open(other));
         assert!(!breakers.allows(hanging, start) && breakers.allows(other, start));
         let due = start + MESSAGE_TIMEOUT;
         assert!(breakers.allows(hanging, due), "the trial");
