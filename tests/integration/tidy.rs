@@ -36,15 +36,9 @@ fn files(folder: &str, extension: &str) -> Vec<(PathBuf, String)> {
 
 #[test]
 fn every_file_says_what_lives_in_it_and_is_short() {
-    for folder in [
-        "src",
-        "crates",
-        "tests/integration",
-        "benches",
-        "examples",
-        "tools/load/src",
-        "tools/load/tests",
-    ] {
+    for folder in
+        ["src", "crates", "tests", "benches", "examples", "tools/load/src", "tools/load/tests"]
+    {
         for (path, text) in sources(folder) {
             assert!(text.starts_with("//!"), "{}: does not open with //!", path.display());
             let lines = text.lines().count();
@@ -92,7 +86,7 @@ fn imports_go_downwards() {
             .to_owned();
         let Some(level) = LAYERS.iter().position(|layer| *layer == module) else {
             assert!(
-                ["main", "lib", "server", "bench_internals"].contains(&module.as_str()),
+                ["main", "lib", "server", "internals"].contains(&module.as_str()),
                 "{module} has no layer"
             );
             continue;
@@ -156,6 +150,7 @@ fn libraries_stay_where_they_belong() {
             "src/main.rs",
             "src/main",
             "src/lib.rs",
+            "src/internals.rs",
         ];
         assert!(
             !config || knows.iter().any(|home| path.starts_with(home)),
@@ -176,7 +171,11 @@ fn tests_that_promises_are_traced_to_are_there() {
     let mut named = 0;
     for (module, test) in promises.split('`').filter_map(|word| word.rsplit_once("::")) {
         let module = module.replace("::", "/");
-        let files = ["tests/integration", "src"].map(|folder| format!("{folder}/{module}.rs"));
+        let files = [
+            format!("tests/integration/{module}.rs"),
+            format!("src/{module}.rs"),
+            format!("tests/{module}/main.rs"),
+        ];
         let is_there = files.iter().any(|file| {
             let source = std::fs::read_to_string(root.join(file)).unwrap_or_default();
             source.contains(&format!("fn {test}("))

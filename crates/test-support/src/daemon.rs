@@ -87,10 +87,16 @@ impl Daemon {
 
     /// Waits until it ends by itself: the exit code, if no signal killed it, and the whole log.
     pub async fn end(mut self) -> (Option<i32>, String) {
+        let code = self.exit_code().await;
+        self.readers.drain(..).for_each(|reader| reader.join().unwrap());
+        (code, self.log())
+    }
+
+    /// Waits until it ends by itself: the exit code, if no signal killed it.
+    pub async fn exit_code(&mut self) -> Option<i32> {
         let child = &mut self.child;
         eventually_within(2 * SOON, "it ends", || child.try_wait().unwrap().is_some()).await;
-        self.readers.drain(..).for_each(|reader| reader.join().unwrap());
-        (self.child.wait().unwrap().code(), self.log())
+        child.wait().unwrap().code()
     }
 }
 

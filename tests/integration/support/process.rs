@@ -146,6 +146,12 @@ impl Process {
         }
     }
 
+    /// Waits until it ends by itself: the exit code.
+    #[allow(dead_code, reason = "tests/scenarios uses it")]
+    pub async fn exit_code(&mut self) -> Option<i32> {
+        self.daemon.exit_code().await
+    }
+
     /// Waits until it ends by itself: the exit code and the whole log.
     pub async fn end(self) -> (Option<i32>, String) {
         self.daemon.end().await
