@@ -9,7 +9,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use crolang_broker::bench_internals::{
+use crolang_broker::internals::{
     HeldIds, is_event_packet, is_handshake, presence_ack, receiver_bytes,
 };
 use serde::Deserialize;

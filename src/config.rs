@@ -42,6 +42,7 @@ use crate::login::LoginSettings;
 use crate::protocol::SupportedNodes;
 use crate::telemetry::{LogFormat, LogLevel};
 use crate::webhooks::WebhookSettings;
+pub(crate) use env_file::env_variables;
 use env_file::read_env_file;
 use link::LinkLimits;
 use reader::Reader;

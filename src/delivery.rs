@@ -12,6 +12,7 @@ mod remote;
 pub(crate) use clients::Clients;
 pub(crate) use connection::{Connection, Traffic};
 pub(crate) use local::LocalConnections;
+pub(crate) use remote::is_batch;
 pub(crate) use remote::{
     Call, HolderStatus, Newcomer, OnReply, Remote, RemoteMessage, ReplyTo, TakeoverProbe, Ticket,
 };

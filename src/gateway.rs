@@ -41,6 +41,7 @@ pub use networks::{InvalidNetworks, Networks};
 pub use origins::{InvalidOrigins, WebSocketOrigins};
 pub(crate) use peer_endpoint::peer_relay_route;
 pub use proxy_protocol::ProxyProtocol;
+pub(crate) use proxy_protocol::read_header;
 pub use settings::ListenerSettings;
 pub(crate) use tls::Tls;
 pub use tls::{TlsError, TlsFiles};

@@ -1,11 +1,16 @@
-//! Internal steps for `benches/protocol.rs`, which times them. No part of the public API.
-#![allow(missing_docs, reason = "for the bench only")]
+//! Internal steps for `benches/protocol.rs`, which times them, and for `fuzz/`, which looks for input
+//! that they cannot take. No part of the public API.
+#![allow(missing_docs, reason = "for benches and fuzzing only")]
 
 use futures_util::FutureExt;
 
+use crate::config;
+use crate::delivery;
 use crate::directory::{Directory, Lease};
+use crate::gateway::{self, ProxyProtocol};
 use crate::node::{ConnectionId, NodeId, Owner, ReplicaId};
-use crate::protocol::{EventPacket, Handshake, Question};
+use crate::protocol::{EventPacket, Handshake, Question, RtcConfiguration};
+use crate::webhooks::Reply;
 
 /// Reads the addresses of an event; returns the length of the receiver's ID.
 pub fn receiver_bytes(event: &str) -> Option<usize> {
@@ -28,6 +33,31 @@ pub fn presence_ack(
     is_connected: impl Fn(&str) -> bool,
 ) -> Option<String> {
     Some(Question::parse(content.as_bytes(), max_ids).ok()?.answer(is_connected))
+}
+
+pub fn is_rtc_configuration(text: &str) -> bool {
+    serde_json::from_str(text).is_ok_and(|it| RtcConfiguration::from_json(it).is_ok())
+}
+
+/// Whether a webhook's reply says yes in this field.
+pub fn says_yes(reply: &[u8], field: &str) -> bool {
+    Reply::new(reply).says_yes(field).unwrap_or(false)
+}
+
+/// Whether these bytes are a batch of messages from another replica.
+pub fn is_batch(bytes: &[u8]) -> bool {
+    delivery::is_batch(bytes)
+}
+
+/// How many variables a `.env` file sets.
+pub fn env_variables(text: &str) -> usize {
+    config::env_variables(text).0.len()
+}
+
+/// Whether a connection begins with a PROXY header, or with none where it needs none.
+pub fn has_proxy_header(mut bytes: &[u8]) -> bool {
+    let header = gateway::read_header(&mut bytes, ProxyProtocol::Optional);
+    header.now_or_never().is_some_and(|header| header.is_ok())
 }
 
 /// A directory in memory in which some IDs have an owner.

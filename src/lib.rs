@@ -48,8 +48,6 @@
 
 mod api;
 mod bans;
-#[doc(hidden)]
-pub mod bench_internals;
 mod broker;
 mod circuit_breaker;
 mod cluster;
@@ -58,6 +56,8 @@ mod delivery;
 mod directory;
 mod gateway;
 mod http;
+#[doc(hidden)]
+pub mod internals;
 mod lifecycle;
 mod login;
 mod memory_budget;

@@ -49,7 +49,7 @@ use crate::metrics::Metrics;
 use crate::secret_url::SecretUrl;
 use client::Client;
 use hook::{Hook, HookHealth};
-use reply::Reply;
+pub(crate) use reply::Reply;
 
 /// The hooks' names in logs and metrics.
 const AUTHENTICATION: &str = "authentication";

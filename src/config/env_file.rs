@@ -18,22 +18,30 @@ const NO_ASSIGNMENT: &str = "?\n";
 
 /// The variables in a `.env` file; none if there is no such file.
 pub(super) fn read_env_file(path: &Path) -> (HashMap<String, String>, Option<ConfigError>) {
-    // The error does not show the line, which may contain a secret.
-    let error = |problem: &str| ConfigError {
-        variable: ".env",
-        problem: problem.into(),
-        allowed: "a readable file of lines NAME=value in UTF-8, or none",
-    };
     let content = match std::fs::read(path) {
         Ok(content) => content,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return (HashMap::new(), None),
         Err(_) => return (HashMap::new(), Some(error("cannot be read"))),
     };
-    let Ok(text) = String::from_utf8(content) else {
-        return (HashMap::new(), Some(error("cannot be read as text")));
-    };
+    match String::from_utf8(content) {
+        Ok(text) => env_variables(&text),
+        Err(_) => (HashMap::new(), Some(error("cannot be read as text"))),
+    }
+}
+
+/// The error does not show the line, which may contain a secret.
+fn error(problem: &str) -> ConfigError {
+    ConfigError {
+        variable: ".env",
+        problem: problem.into(),
+        allowed: "a readable file of lines NAME=value in UTF-8, or none",
+    }
+}
+
+/// The variables in the text of a `.env` file: those before the first line that is no assignment.
+pub(crate) fn env_variables(text: &str) -> (HashMap<String, String>, Option<ConfigError>) {
     let mut variables = HashMap::new();
-    for line in dotenvy::from_read_iter(with_quotes(&text).as_bytes()) {
+    for line in dotenvy::from_read_iter(with_quotes(text).as_bytes()) {
         match line {
             Ok((name, value)) => drop(variables.insert(name, value)),
             Err(_) => return (variables, Some(error("has a line that is not NAME=value"))),

@@ -41,14 +41,14 @@ enum Header {
 /// Why a connection cannot be served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the PROXY header is missing, malformed or incomplete")]
-pub(super) struct BadHeader;
+pub(crate) struct BadHeader;
 
 /// Reads the header that a trusted proxy sends. Returns the client's address, if there is one, and
 /// what was read behind the header.
 ///
 /// # Errors
 /// [`BadHeader`], also if the connection ends.
-pub(super) async fn read_header(
+pub(crate) async fn read_header(
     stream: &mut (impl AsyncRead + Unpin),
     mode: ProxyProtocol,
 ) -> Result<(Option<SocketAddr>, BytesMut), BadHeader> {

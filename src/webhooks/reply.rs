@@ -20,7 +20,7 @@ pub(crate) struct Reply<'a>(&'a [u8]);
 
 impl<'a> Reply<'a> {
     /// Wraps the body of a response. Some frameworks begin every text with a byte order mark.
-    pub(super) fn new(body: &'a [u8]) -> Self {
+    pub(crate) fn new(body: &'a [u8]) -> Self {
         Self(body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body))
     }
 
@@ -40,7 +40,7 @@ impl<'a> Reply<'a> {
     ///
     /// # Errors
     /// [`CallError::Malformed`] if the reply is not one JSON object.
-    pub(super) fn says_yes(self, name: &str) -> Result<bool, CallError> {
+    pub(crate) fn says_yes(self, name: &str) -> Result<bool, CallError> {
         Ok(self.field(name)? == Some("true"))
     }
 

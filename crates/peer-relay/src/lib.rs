@@ -43,3 +43,11 @@ pub use peer::{
     SendError,
 };
 pub use socket::{MAX_DATAGRAM_BYTES, PeerAddr, PeerSocket};
+
+/// Whether a peer understands this frame: what fuzzing looks for faults in. No part of the API.
+#[doc(hidden)]
+pub fn is_message(frame: &str) -> bool {
+    let content = |message: &message::Message| message::Content::parse(&message.data).is_ok();
+    message::Message::parse(frame).is_ok_and(|message| content(&message))
+        || message::parse_id_frame(frame).is_ok()
+}

@@ -245,6 +245,11 @@ pub(super) fn read(batch: &[u8]) -> Result<(Header, Entries<'_>), BatchError> {
     Ok((Header { sender, sequence }, Entries { sender, rest }))
 }
 
+/// Whether these bytes are a batch that can be read to its end.
+pub(crate) fn is_batch(bytes: &[u8]) -> bool {
+    read(bytes).is_ok_and(|(_, mut entries)| entries.all(|entry| entry.is_ok()))
+}
+
 /// The entries of a batch. After one that cannot be read there are no more.
 pub(super) struct Entries<'a> {
     sender: ReplicaId,
