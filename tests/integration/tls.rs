@@ -15,7 +15,7 @@ use tokio_rustls::rustls::{ClientConfig, ProtocolVersion, version};
 
 use crate::support::{
     Authority, HaProxy, Mode, Node, Process, SOON, TlsFiles, eventually, metric, program,
-    start_with_variables, upgrade_request,
+    resident_bytes, start_with_variables, upgrade_request,
 };
 
 /// Connects by TLS, to a broker that is called `localhost`.
@@ -248,6 +248,38 @@ async fn the_health_check_speaks_tls_too() {
         let output = program(&[]).args(["health", &plain]).output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{output:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_node_takes_little_more_memory() {
+    const NODES: usize = 300;
+    let (authority, files) = (Authority::new(), TlsFiles::new());
+    files.write(&authority.pem("localhost"));
+    // Nobody answers heartbeats here.
+    let quiet = ("PING_INTERVAL_MS", "600000");
+    let tls = [quiet, files.variables()[0], files.variables()[1]];
+    let mut per_node = [0; 2];
+    for (variables, per_node) in [&[quiet][..], &tls].into_iter().zip(&mut per_node) {
+        let broker = Process::start(variables).await;
+        let mut nodes: (Vec<_>, Vec<_>) = Default::default();
+        let mut used = [0; 2];
+        // The first ones make the process grow by more than what they take.
+        for (count, used) in [NODES / 3, NODES].into_iter().zip(&mut used) {
+            for _ in 0..count {
+                let id = format!("n{}", nodes.0.len() + nodes.1.len());
+                if variables.len() == 1 {
+                    nodes.0.push(Node::connect(broker.address, &id).await);
+                } else {
+                    nodes.1.push(node(authority.client(None), broker.address, &id).await);
+                }
+            }
+            *used = resident_bytes(broker.pid());
+        }
+        *per_node = used[1].saturating_sub(used[0]) / NODES;
+    }
+    let [plain, secure] = per_node;
+    println!("an idle node takes {plain} bytes, and {secure} with TLS");
+    assert!(secure < plain + 32 * 1024, "{plain} bytes, and {secure} with TLS");
 }
 
 #[test]
