@@ -6,11 +6,13 @@
 //! - `tokens`, `attempts`, `caller`: who may ask. `settings`: what an operator decides about it.
 //! - `problem`, `extract`: errors, and how requests are read.
 //! - `nodes`, `bans`, `messages`, `operations`: the endpoints.
+//! - `events`: what happens to nodes, as a stream.
 //! - `openapi`: their description for programs.
 
 mod attempts;
 mod bans;
 mod caller;
+mod events;
 mod extract;
 mod messages;
 mod nodes;
@@ -32,6 +34,7 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::middleware::map_response_with_state;
 use axum::response::Response;
 use axum::routing::{any, delete, get, post};
+use metric_set::Gauge;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -59,24 +62,35 @@ struct Api {
     permits: Arc<Semaphore>,
     /// The configuration, without secrets.
     config: Value,
+    metrics: Metrics,
+    /// The slots of streams, and how many are taken.
+    streams: Arc<Semaphore>,
+    open_streams: Gauge,
+    /// Cancelled when the process ends.
+    stop: CancellationToken,
     /// Cancelled when an operator wants the process to end.
     drain: CancellationToken,
 }
 
 type Context = State<Arc<Api>>;
 
-/// Builds the router of the API. `config` is the configuration that it shows, `drain` what it cancels
-/// to have the process end.
+/// Builds the router of the API and its page. `config` is the configuration that it shows, `stop` is
+/// cancelled when the process ends, and `drain` is what the API cancels to have it end.
 pub(crate) fn router(
     broker: Arc<Broker>,
     settings: ApiSettings,
     config: Value,
+    stop: CancellationToken,
     drain: CancellationToken,
     metrics: Metrics,
 ) -> Router {
     let api = Arc::new(Api {
         attempts: Attempts::new(settings.max_failures),
         permits: Arc::new(Semaphore::new(MAX_REQUESTS)),
+        streams: Arc::new(Semaphore::new(settings.max_streams)),
+        open_streams: metrics.api_streams.clone(),
+        metrics: metrics.clone(),
+        stop,
         broker,
         settings,
         config,
@@ -95,7 +109,9 @@ pub(crate) fn router(
         .route("/bans/{name}", delete(bans::lift))
         .route("/messages", post(messages::send))
         .route("/drain", post(operations::drain))
+        .route("/events", get(events::follow))
         .route("/status", get(operations::status))
+        .route("/metrics", get(operations::metrics))
         .route("/config", get(operations::config))
         .route("/{*unknown}", any(unknown))
         .method_not_allowed_fallback(method_not_allowed)

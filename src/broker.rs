@@ -64,7 +64,7 @@ use redis_session::Refusal;
 use crate::bans::Bans;
 use crate::delivery::{Clients, LocalConnections, Remote};
 use crate::directory::Directory;
-use crate::lifecycle::Lifecycle;
+use crate::lifecycle::{Cursor, Lifecycle};
 use crate::login::Login;
 use crate::memory_budget::MemoryBudget;
 use crate::metrics::Metrics;
@@ -242,6 +242,11 @@ impl Broker {
         self.lookups.close();
         self.lookups.wait().await;
         self.directory.close().await;
+    }
+
+    /// Returns a reader of what happens to nodes from now on, if that is recorded.
+    pub(crate) fn follow_events(&self) -> Option<Cursor> {
+        self.lifecycle.follow()
     }
 
     /// Tells the webhook what has happened to nodes so far, and from then on nothing.

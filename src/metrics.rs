@@ -86,6 +86,8 @@ metrics! {
 
         /// Bans of nodes and addresses that hold.
         pub(crate) bans: Gauge,
+        /// Open streams of events of the server API.
+        pub(crate) api_streams: Gauge,
         /// Requests to the server API, by outcome: `ok` or the code of the problem.
         pub(crate) api_requests: Counter["outcome"],
 

@@ -131,10 +131,9 @@ impl Server {
         let login = config.login.clone();
         let login = login.map(|it| Login::new(it, &config.webhooks.calls, &metrics)).transpose()?;
         let peer = start_peer(config, address, &links, &memory, &metrics).await?;
-        let lifecycle = match config.webhooks.node_events {
-            Some(_) => Lifecycle::new(replica, config.lifecycle, &metrics),
-            None => Lifecycle::default(),
-        };
+        let is_followed = config.webhooks.node_events.is_some() || !config.api.tokens.is_empty();
+        let lifecycle = is_followed.then(|| Lifecycle::new(replica, config.lifecycle, &metrics));
+        let lifecycle = lifecycle.unwrap_or_default();
         let broker = Broker::new(
             replica,
             config.broker.clone(),
@@ -183,7 +182,8 @@ impl Server {
         let drain = CancellationToken::new();
         let mut api = (!config.api.tokens.is_empty()).then(|| {
             let (settings, shown) = (config.api.clone(), shown(&config.settings));
-            api::router(broker.clone(), settings, shown, drain.clone(), metrics.clone())
+            let (stop, drain) = (stop.clone(), drain.clone());
+            api::router(broker.clone(), settings, shown, stop, drain, metrics.clone())
         });
         let own_api = match own_api {
             Some(bound) => Some(bound).zip(api.take()),

@@ -5,7 +5,7 @@ use http::header;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{bans, messages, nodes, operations};
+use super::{bans, events, messages, nodes, operations};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -22,7 +22,9 @@ use super::{bans, messages, nodes, operations};
         bans::set,
         bans::lift,
         messages::send,
+        events::follow,
         operations::status,
+        operations::metrics,
         operations::config,
         operations::drain,
     ),

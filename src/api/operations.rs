@@ -2,7 +2,8 @@
 
 use axum::Json;
 use axum::extract::State;
-use http::StatusCode;
+use axum::response::IntoResponse;
+use http::{StatusCode, header};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -59,6 +60,29 @@ pub(super) async fn config(
 ) -> Result<Json<Value>, Problem> {
     params.finish()?;
     Ok(Json(api.config.clone()))
+}
+
+/// Shows the metrics of this replica, as Prometheus scrapes them.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    responses(
+        (status = 200, content_type = "application/openmetrics-text", body = String),
+        (status = "4XX", content_type = "application/problem+json", body = ProblemDocument),
+        (status = "5XX", content_type = "application/problem+json", body = ProblemDocument),
+    ),
+)]
+pub(super) async fn metrics(
+    _: Reader,
+    State(api): Context,
+    params: Params,
+) -> Result<impl IntoResponse, Problem> {
+    params.finish()?;
+    let metrics = api.metrics.clone();
+    let text = tokio::task::spawn_blocking(move || metrics.encode()).await;
+    let text = text.map_err(|_| Problem::unavailable("failed", "the metrics cannot be read"))?;
+    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, content_type)], text))
 }
 
 /// Drains this replica as SIGTERM does: it closes its connections, and the process ends.

@@ -75,6 +75,10 @@ impl Problem {
         Self::unavailable("too_many_requests", "too many requests are being worked on")
     }
 
+    pub(super) fn too_many_streams() -> Self {
+        Self::unavailable("too_many_streams", "too many streams are open")
+    }
+
     pub(super) fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", detail)
     }

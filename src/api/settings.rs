@@ -14,6 +14,8 @@ pub struct ApiSettings {
     pub max_failures: usize,
     /// How many bans there may be.
     pub max_bans: usize,
+    /// The most streams of events at a time.
+    pub max_streams: usize,
     /// The sender of messages.
     pub(crate) sender: Option<NodeId>,
 }

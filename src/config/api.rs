@@ -14,6 +14,7 @@ pub(super) fn read(reader: &mut Reader<impl Source>) -> ApiSettings {
         token: write.into_iter().chain(read).next().map(Token::new),
         max_failures: reader.number("API_MAX_FAILURES_PER_MINUTE", 1),
         max_bans: reader.number("API_MAX_BANS", 1),
+        max_streams: reader.number("API_MAX_STREAMS", 1),
         sender: reader.optional("API_SENDER_ID", parse_id),
     }
 }

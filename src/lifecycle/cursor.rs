@@ -60,6 +60,18 @@ impl Cursor {
         Unread { lost, events }
     }
 
+    /// Moves the position back to the event with this number. Returns how many of those that follow
+    /// it the log has lost already, which are passed over.
+    pub(crate) fn resume(&mut self, sequence: u64) -> u64 {
+        let newest = *self.newest.borrow();
+        self.position = sequence.min(newest);
+        let first = self.shared.log().after(self.position, 1).first().map(|it| it.sequence);
+        let before = first.map_or(self.position, |first| first - 1);
+        let lost = before - self.position;
+        (self.position, self.counted) = (before, before);
+        lost
+    }
+
     /// Moves the position to behind the event with this number.
     pub(crate) fn advance(&mut self, sequence: u64) {
         self.position = self.position.max(sequence);

@@ -57,6 +57,13 @@ impl Change {
     }
 }
 
+impl NodeEvent {
+    /// The name of what happened.
+    pub(crate) fn label(&self) -> &'static str {
+        self.change.label()
+    }
+}
+
 /// A connection that begins.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -14,6 +14,7 @@ mod admission;
 mod api_access;
 mod api_bans;
 mod api_commands;
+mod api_events;
 mod api_nodes;
 mod api_replicas;
 mod bad_input;

@@ -38,6 +38,12 @@ pub(super) const VARIABLES: &[Variable] = &[
         about: "How many bans there may be at a time, the same for all replicas; further ones get 409.",
     },
     Variable {
+        name: "API_MAX_STREAMS",
+        default: "16",
+        allowed: COUNT,
+        about: "The maximum number of open streams of events; further ones get 503.",
+    },
+    Variable {
         name: "API_MAX_FAILURES_PER_MINUTE",
         default: "10",
         allowed: COUNT,
