@@ -6,9 +6,10 @@
 //! - `tokens`, `attempts`, `caller`: who may ask. `settings`: what an operator decides about it.
 //! - `problem`, `extract`: errors, and how requests are read.
 //! - `nodes`, `bans`, `messages`, `operations`: the endpoints.
-//! - `events`: what happens to nodes, as a stream.
+//! - `events`: what happens to nodes, as a stream. `admin`: a page for people, over these endpoints.
 //! - `openapi`: their description for programs.
 
+mod admin;
 mod attempts;
 mod bans;
 mod caller;
@@ -118,7 +119,7 @@ pub(crate) fn router(
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(map_response_with_state(metrics, count))
         .with_state(api);
-    Router::new().nest(BASE_PATH, routes)
+    Router::new().nest(BASE_PATH, routes).merge(admin::routes())
 }
 
 async fn unknown(_: Reader) -> Problem {

@@ -63,6 +63,16 @@ class Browser {
     return page;
   }
 
+  /** A page of another server, in a context with these options. Its failures are in `page.failures`. */
+  async openOutside(url, options) {
+    const context = await this.#browser.newContext(options);
+    const page = await context.newPage();
+    page.failures = [];
+    page.on('pageerror', (error) => page.failures.push(error.message));
+    await page.goto(url);
+    return page;
+  }
+
   async close() {
     await within(START_LIMIT_MS, this.#browser.close(), 'end of Chromium');
     this.#server.closeAllConnections?.();
