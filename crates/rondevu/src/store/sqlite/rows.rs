@@ -20,7 +20,7 @@ pub(super) fn load(
     delete_expired(connection, now)?;
     let mut sessions = connection.prepare(
         "SELECT number, code, origin, topic, info, offer, created_at, expires_at, sessions.secret,
-                answers, answer, iif(secret_of = answers, answers.secret, NULL)
+                answers, answer, CASE WHEN secret_of = answers THEN answers.secret END
          FROM sessions LEFT JOIN answers ON session = number ORDER BY number DESC",
     )?;
     let mut candidates = connection
