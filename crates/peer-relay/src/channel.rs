@@ -1,14 +1,15 @@
 //! One channel to another peer: what the rest of the crate holds of it, and the WebSocket below.
 //!
 //! Both sides send their ID at once; every later frame is a message. Below is a [`Link`], for
-//! accepted and dialed channels alike, so that all have the same deadlines and limits. Each queued
-//! frame holds a permit of the link. A message that gets none is dropped instead of delayed: one
+//! accepted and dialed channels alike, so that all have the same deadlines and limits. Only the time
+//! of one message is not limited on dialed channels, whose link may carry TLS. Each queued frame
+//! holds a permit of the link. A message that gets none is dropped instead of delayed: one
 //! slow peer must not slow down the others.
 //!
 //! A channel knows nothing of the peer that owns it: the owner reads messages from it.
 //!
 //! - `websocket`: the frames of a channel that is a WebSocket.
-//! - `read_ahead`: reads a burst of frames in one system call.
+//! - `read_ahead`: reads a burst of frames of a dialed channel in one system call.
 //! - `end`: why channels end.
 //!
 //! [`Link`]: link::Link

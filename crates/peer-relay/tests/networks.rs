@@ -4,8 +4,12 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use futures_util::SinkExt;
 use peer_relay::{DialPolicy, MAX_DATA_BYTES, Peer, PeerEvent, PeerId, PeerSettings, SendError};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use tokio_tungstenite::tungstenite::Message;
 
 /// How long a network may take to deliver a message, sent again and again while it forms.
 const FORMED: Duration = Duration::from_secs(40);
@@ -212,4 +216,32 @@ async fn a_peer_that_leaves_while_it_gets_a_neighbour_is_not_held_up() {
     for took in leaving.join_all().await {
         assert!(took < LEAVES_AT_ONCE, "{took:?}");
     }
+}
+
+#[tokio::test]
+async fn a_message_that_is_not_finished_in_time_ends_its_channel() {
+    let mut settings =
+        PeerSettings { listen: Some(([127, 0, 0, 1], 0).into()), ..PeerSettings::default() };
+    settings.limits.message_timeout = Duration::from_millis(500);
+    let peer = Peer::start(settings).await.unwrap();
+    let stream = TcpStream::connect(peer.local_addr().unwrap()).await.unwrap();
+    let (mut channel, _) =
+        tokio_tungstenite::client_async(url(&peer).as_str(), stream).await.unwrap();
+    let id = serde_json::json!({ "type": "Buffer", "data": vec![7; 20] });
+    channel.send(Message::text(id.to_string())).await.unwrap();
+    eventually(SOON, "it is a neighbour", || peer.neighbours().len() == 1).await;
+    // Longer than the timeout without a message in the middle.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(peer.neighbours().len(), 1);
+    // A masked text of 125 bytes, of which one comes now and then.
+    let stream = channel.get_mut();
+    stream.write_all(&[0x81, 0x80 | 125, 0, 0, 0, 0]).await.unwrap();
+    let began = Instant::now();
+    while !peer.neighbours().is_empty() {
+        assert!(began.elapsed() < SOON, "it goes on for ever");
+        let _ = stream.write_all(b"x").await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(began.elapsed() > Duration::from_millis(400));
+    peer.shutdown().await;
 }

@@ -1,4 +1,5 @@
-//! A stream that reads all there is at once.
+//! A stream that reads all there is at once, for dialed channels: where the other side is a client,
+//! the link does that.
 //!
 //! The WebSocket below a channel reads in portions of its own small buffer: a burst of messages, or
 //! a long one, would be a system call for each. Here it is one, into a buffer that all channels of a

@@ -4,12 +4,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use super::addresses::AddressPermit;
 use super::{ChannelPermit, Inner};
-use crate::channel::{self, ReadAhead};
+use crate::channel;
 
 /// How long a client may take to upgrade its connection.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -64,12 +65,16 @@ async fn serve(inner: Arc<Inner>, stream: TcpStream, _permits: Permits) {
     let Ok(link) = inner.links.open(stream, address) else { return };
     let handle = link.handle();
     let config = Some(channel::config(inner.max_message_bytes));
-    let upgraded = tokio_tungstenite::accept_async_with_config(ReadAhead::new(link), config);
+    let upgraded = tokio_tungstenite::accept_async_with_config(link, config);
     let upgraded = tokio::select! {
         upgraded = timeout(UPGRADE_TIMEOUT, upgraded) => upgraded,
         () = inner.stop.cancelled() => return,
     };
-    if let Ok(Ok(socket)) = upgraded {
+    if let Ok(Ok(mut socket)) = upgraded {
+        // From here on the link knows messages: it limits their time, and reads a burst at once.
+        // Nothing has come behind the request: the handshake fails if a client does not wait.
+        socket.get_mut().upgrade_without_connect(Bytes::new());
+        handle.admit();
         inner.run(socket, handle, None).await;
     }
 }
