@@ -250,4 +250,62 @@ proptest! {
             prop_assert_eq!(kind(&whole_end), kind(&cut_end));
         }
     }
+
+    #[test]
+    fn what_is_observed_ahead_is_what_is_passed_on(
+        texts in prop::collection::vec((prop::sample::select(vec![0x81u8, 0x01, 0x80, 0x82, 0x89, 0x88]), packet()), 1..20),
+        reads in prop::collection::vec(1usize..60, 1..20),
+        spaces in prop::collection::vec(0usize..80, 1..20),
+    ) {
+        let bytes: Vec<u8> =
+            texts.iter().flat_map(|(first, text)| frame(*first, text.as_bytes())).collect();
+        let (mut plain, mut observed) = (unconnected(), unconnected());
+        let mut passed = [Vec::new(), Vec::new()];
+        let mut pass = |plain: &mut Incoming, observed: &mut Incoming, space: usize| {
+            [plain, observed].iter_mut().zip(&mut passed).map(|(incoming, passed)| {
+                let mut space = vec![0; space];
+                let mut buf = ReadBuf::new(&mut space);
+                incoming.throttle.begin_turn();
+                let received = incoming.pass_on(&mut buf, true);
+                passed.extend_from_slice(buf.filled());
+                received
+            }).collect::<Vec<_>>()
+        };
+        let (mut rest, mut ahead) = (&*bytes, Received::Ordinary);
+        for (read, space) in reads.iter().cycle().zip(spaces.iter().cycle()) {
+            if rest.is_empty() {
+                break;
+            }
+            let (read, tail) = rest.split_at(rest.len().min(*read));
+            rest = tail;
+            plain.receive(Bytes::copy_from_slice(read).into());
+            ahead = receive(&mut observed, read);
+            if ahead != Received::Ordinary {
+                break;
+            }
+            let received = pass(&mut plain, &mut observed, *space);
+            prop_assert_eq!(received, [Received::Ordinary; 2]);
+        }
+        let received = pass(&mut plain, &mut observed, 2 * bytes.len() + 100);
+        prop_assert_eq!(received, [ahead; 2]);
+        prop_assert_eq!(&passed[0], &passed[1]);
+    }
+}
+
+/// Texts that are packets, and some that are none.
+fn packet() -> impl Strategy<Value = &'static str> {
+    let texts = [
+        "40",
+        "40{}",
+        "40/x,",
+        "41",
+        "1",
+        "2",
+        "3",
+        "42[\"E\",\"x\"]",
+        "421 [\"\\u0045\"]",
+        "",
+        "4",
+    ];
+    prop::sample::select(texts.to_vec())
 }
