@@ -23,6 +23,7 @@ mod problem;
 mod settings;
 mod tokens;
 
+pub(crate) use operations::ShownSetting;
 pub use settings::ApiSettings;
 pub(crate) use settings::parse_id;
 pub(crate) use tokens::split as split_tokens;
@@ -36,7 +37,6 @@ use axum::middleware::map_response_with_state;
 use axum::response::Response;
 use axum::routing::{any, delete, get, post};
 use metric_set::Gauge;
-use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -62,7 +62,7 @@ struct Api {
     attempts: Attempts,
     permits: Arc<Semaphore>,
     /// The configuration, without secrets.
-    config: Value,
+    config: Vec<ShownSetting>,
     metrics: Metrics,
     /// The slots of streams, and how many are taken.
     streams: Arc<Semaphore>,
@@ -80,7 +80,7 @@ type Context = State<Arc<Api>>;
 pub(crate) fn router(
     broker: Arc<Broker>,
     settings: ApiSettings,
-    config: Value,
+    config: Vec<ShownSetting>,
     stop: CancellationToken,
     drain: CancellationToken,
     metrics: Metrics,

@@ -189,6 +189,9 @@ fn announce(config: &Config, server: &Server) {
     if let Some(address) = server.internal_address() {
         tracing::info!(%address, "listening for operators");
     }
+    if let Some(address) = server.api_address() {
+        tracing::info!(%address, "listening for the server API");
+    }
     if let Some(address) = server.metrics_address() {
         tracing::info!(%address, "listening for metrics");
     }

@@ -16,7 +16,7 @@ use url::form_urlencoded;
 use super::Api;
 use super::problem::Problem;
 use crate::bans::{InvalidTarget, Target};
-use crate::broker::MAX_PAGE;
+use crate::broker::{MAX_PAGE, NodeError};
 use crate::node::NodeId;
 
 /// The number of entries on a page by default.
@@ -59,8 +59,8 @@ impl FromRequestParts<Arc<Api>> for NodePath {
 
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Problem> {
         let id = text_of_path(parts, api).await?;
-        let id = NodeId::parse(&id).map_err(|error| Problem::bad_request(error.to_string()))?;
-        Ok(Self(id))
+        // What is no ID is not connected.
+        NodeId::parse(&id).map(Self).map_err(|_| NodeError::NotConnected.into())
     }
 }
 

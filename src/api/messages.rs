@@ -11,6 +11,7 @@ use super::nodes::names;
 use super::problem::{Problem, ProblemDocument};
 use crate::broker::{AckCounts, Announcement};
 use crate::node::NodeId;
+use crate::protocol::Ack;
 
 /// The most receivers that a request may name.
 const MAX_RECEIVERS: usize = 1000;
@@ -98,14 +99,18 @@ pub(super) async fn send(
     if ids.is_empty() || ids.len() > MAX_RECEIVERS {
         return Err(Problem::bad_request(format!("to names not 1 to {MAX_RECEIVERS} nodes")));
     }
-    let nodes: Result<Vec<_>, _> = ids.iter().map(|id| NodeId::parse(id)).collect();
-    let nodes = nodes.map_err(|error| Problem::bad_request(error.to_string()))?;
-    let target = match &*nodes {
-        [only] => only.to_string(),
+    let target = match &*ids {
+        [only] => only.clone(),
         many => format!("{} nodes", many.len()),
     };
     caller.audit("message", &target, "");
+    let nodes: Vec<_> = ids.iter().filter_map(|id| NodeId::parse(id).ok()).collect();
     let acks = api.broker.announce_to(&announcement, &nodes).await;
-    let acks = ids.into_iter().zip(acks).map(|(to, ack)| NodeAck { to, ack: ack.as_str() });
-    Ok(Json(MessageReply::Named { acks: acks.collect() }))
+    let mut acks = nodes.iter().map(NodeId::as_str).zip(acks).peekable();
+    let acked = ids.iter().map(|id| {
+        // What is no ID is not connected.
+        let ack = acks.next_if(|(node, _)| node == id).map_or(Ack::NotConnected, |(_, ack)| ack);
+        NodeAck { to: id.clone(), ack: ack.as_str() }
+    });
+    Ok(Json(MessageReply::Named { acks: acked.collect() }))
 }

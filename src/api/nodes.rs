@@ -51,10 +51,10 @@ pub(super) async fn list(
     params.finish()?;
     let replica = match replica {
         Some(id) => {
-            let replica: ReplicaId =
-                id.parse().map_err(|_| Problem::bad_request("replica is not the ID of one"))?;
+            let unknown = || Problem::not_found("there is no such replica");
+            let replica: ReplicaId = id.parse().map_err(|_| unknown())?;
             if !api.broker.has_replica(replica).await {
-                return Err(Problem::not_found("there is no such replica"));
+                return Err(unknown());
             }
             Some(replica)
         }

@@ -5,7 +5,6 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use http::{StatusCode, header};
 use serde::Serialize;
-use serde_json::Value;
 
 use super::Context;
 use super::caller::{Reader, Writer};
@@ -21,6 +20,17 @@ pub(super) struct StatusReply {
     replicas: Vec<ReplicaStatus>,
     /// The replicas that did not reply in time.
     incomplete: Vec<String>,
+}
+
+/// A variable of the configuration.
+#[derive(Clone, Serialize, utoipa::ToSchema)]
+pub(crate) struct ShownSetting {
+    /// The variable's name.
+    pub(crate) name: &'static str,
+    /// The value that is in force; `***` for a secret.
+    pub(crate) value: String,
+    /// Where the value comes from: `not set`, `default`, `environment` or `.env`.
+    pub(crate) origin: String,
 }
 
 /// Describes all replicas and the state of their parts.
@@ -48,7 +58,7 @@ pub(super) async fn status(
     get,
     path = "/config",
     responses(
-        (status = 200, description = "each variable with its value and its origin", body = Object),
+        (status = 200, body = Vec<ShownSetting>),
         (status = "4XX", content_type = "application/problem+json", body = ProblemDocument),
         (status = "5XX", content_type = "application/problem+json", body = ProblemDocument),
     ),
@@ -57,7 +67,7 @@ pub(super) async fn config(
     _: Reader,
     State(api): Context,
     params: Params,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Vec<ShownSetting>>, Problem> {
     params.finish()?;
     Ok(Json(api.config.clone()))
 }

@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 
 use axum::Router;
-use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{StartError, spawn};
+use crate::api::ShownSetting;
 use crate::config::Setting;
 use crate::gateway::{self, Addresses, Listener, ListenerSettings};
 use link::{LinkLimits, LinkSet};
@@ -54,8 +54,11 @@ impl Bound {
 }
 
 /// Returns the configuration as the API shows it.
-pub(super) fn shown(settings: &[Setting]) -> Value {
-    let setting =
-        |it: &Setting| json!({"name": it.name, "value": it.value, "origin": it.origin.to_string()});
-    settings.iter().map(setting).collect()
+pub(super) fn shown(settings: &[Setting]) -> Vec<ShownSetting> {
+    let shown = |Setting { name, value, origin }: &Setting| ShownSetting {
+        name,
+        value: value.clone(),
+        origin: origin.to_string(),
+    };
+    settings.iter().map(shown).collect()
 }

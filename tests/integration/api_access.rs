@@ -75,6 +75,8 @@ async fn what_is_not_understood_as_a_whole_is_not_done() {
     let server = start_with_variables(&API).await;
     let mut alice = Node::connect_settled(server.address(), "alice").await;
     let message = |more: &str| format!(r#"{{"to":"alice","channel":"c","content":"x"{more}}}"#);
+    let too_many = json!({"to": vec!["a"; 1001], "channel": "c", "content": "x"});
+    let too_long = json!({"to": "alice", "channel": "c", "content": "x".repeat(65_537)});
     let long = format!(r#","reason":"{}""#, "x".repeat(300_000));
     for (method, path, body, status) in [
         ("GET", "/nodes?limit=0", String::new(), 400),
@@ -82,9 +84,9 @@ async fn what_is_not_understood_as_a_whole_is_not_done() {
         ("GET", "/nodes?limit=1&limit=1", String::new(), 400),
         ("GET", "/nodes?cursor=%25", String::new(), 400),
         ("GET", "/nodes?sort=id", String::new(), 400),
-        ("GET", "/nodes?replica=x", String::new(), 400),
+        ("GET", "/nodes?replica=x", String::new(), 404),
         ("GET", "/nodes?replica=00000000000000000000000000000000", String::new(), 404),
-        ("GET", "/nodes/%20", String::new(), 400),
+        ("GET", "/nodes/%20", String::new(), 404),
         ("GET", "/nodes/bob", String::new(), 404),
         ("DELETE", "/nodes/alice?force=1", String::new(), 400),
         ("DELETE", "/nodes/bob", String::new(), 404),
@@ -94,7 +96,8 @@ async fn what_is_not_understood_as_a_whole_is_not_done() {
         ("POST", "/messages", message(&long), 413),
         ("POST", "/messages", "{".into(), 400),
         ("POST", "/messages", json!({"to": [], "channel": "c", "content": "x"}).to_string(), 400),
-        ("POST", "/messages", json!({"to": "", "channel": "c", "content": "x"}).to_string(), 400),
+        ("POST", "/messages", too_many.to_string(), 400),
+        ("POST", "/messages", too_long.to_string(), 400),
         ("POST", "/messages", String::new(), 415),
         ("POST", "/bans", json!({"seconds": 1}).to_string(), 400),
         ("POST", "/bans", json!({"node": "bob", "address": "::1", "seconds": 1}).to_string(), 400),

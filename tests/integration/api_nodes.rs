@@ -89,9 +89,10 @@ async fn messages_come_from_the_operator_and_each_has_its_ack() {
     let content = "\"quoted\" \u{1f642}\n";
     let body = |to: Value| json!({"to": to, "channel": "news", "content": content});
 
-    let answer = api_post(address, "/messages", &body(json!(["alice", "carol", "bob"]))).await;
+    let answer = api_post(address, "/messages", &body(json!(["alice", " ", "carol", "bob"]))).await;
     let acks = json!({"acks": [
         {"to": "alice", "ack": "OK"},
+        {"to": " ", "ack": "NOT_CONNECTED"},
         {"to": "carol", "ack": "NOT_CONNECTED"},
         {"to": "bob", "ack": "OK"},
     ]});
