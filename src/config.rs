@@ -53,8 +53,8 @@ const MIN_MEMORY_LIMIT: u64 = 32 << 20;
 /// The most worker threads; more than there are cores make nothing faster.
 const MAX_WORKER_THREADS: usize = 1024;
 
-/// Where the server API has its endpoints.
-const API_PATH: &str = "/api/v1";
+/// Where the server API and its page have their endpoints.
+const API_PATHS: [&str; 2] = ["/api/v1", "/admin"];
 
 const LOG_LEVELS: [(&str, LogLevel); 4] = [
     ("0", LogLevel::Minimal),
@@ -252,10 +252,12 @@ impl Config {
         }
         if !config.api.tokens.is_empty() && config.api_addr.is_none() {
             let base = config.discovery.as_ref().map(|discovery| discovery.base_path.as_str());
-            if base.is_some_and(|path| path.starts_with(API_PATH)) {
+            let is_taken =
+                |path: &str| API_PATHS.iter().any(|taken| Path::new(path).starts_with(taken));
+            if base.is_some_and(is_taken) {
                 reader.conflict("DISCOVERY_PATH", "the server API has its endpoints there");
             }
-            if config.peer_relay.path.as_deref().is_some_and(|path| path.starts_with(API_PATH)) {
+            if config.peer_relay.path.as_deref().is_some_and(is_taken) {
                 reader.conflict("PEER_RELAY_PATH", "the server API has its endpoints there");
             }
         }

@@ -19,7 +19,7 @@ use link::LinkLimits;
 const MAX_PATH_BYTES: usize = 128;
 
 /// The paths that are taken.
-const OWN_PATHS: [&str; 6] = ["/socket.io", "/health", "/metrics", "/readyz", "/api", "/admin"];
+const OWN_PATHS: [&str; 4] = ["/socket.io", "/health", "/metrics", "/readyz"];
 
 /// The peer-relay network.
 #[derive(Debug, Clone)]

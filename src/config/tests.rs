@@ -291,3 +291,19 @@ fn paths_of_other_endpoints_are_reserved() {
         }
     }
 }
+
+#[test]
+fn paths_of_the_server_api_are_reserved_where_it_is_served() {
+    let token = ("API_TOKEN", "0123456789abcdef");
+    for variable in ["DISCOVERY_PATH", "PEER_RELAY_PATH"] {
+        for path in ["/api/v1", "/api/v1/x", "/admin", "/admin/x"] {
+            let set = [token, ("STORAGE_TYPE", "memory"), (variable, path)];
+            let ConfigErrors(errors) = read(&set).unwrap_err();
+            assert_eq!(errors[0].variable, variable, "{path}");
+            assert!(read(&set[1..]).is_ok(), "{path}");
+            let elsewhere = [&set[..], &[("API_ADDR", "127.0.0.1:9091")]].concat();
+            assert!(read(&elsewhere).is_ok(), "{path}");
+        }
+        assert!(read(&[token, ("STORAGE_TYPE", "memory"), (variable, "/administration")]).is_ok());
+    }
+}
