@@ -128,8 +128,7 @@ async fn it_can_have_a_listener_of_its_own() {
 
 #[tokio::test]
 async fn the_configuration_is_shown_without_secrets() {
-    let variables =
-        [&API[..], &[("WEBHOOK_SECRET", "whsec_c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0")]];
+    let variables = [&API[..], &[("WEBHOOK_SECRET", "whsec_c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0")]];
     let server = start_with_variables(&variables.concat()).await;
     let config = api_get(server.address(), "/config").await;
     let text = config.to_string();

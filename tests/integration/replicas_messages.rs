@@ -124,10 +124,10 @@ async fn what_an_older_version_does_not_know_harms_nothing() {
     peer.say(
         &replica,
         &[
-            Entry { kind: 3, id: 70, body: b"a request of later".to_vec() },
+            Entry { kind: 4, id: 70, body: b"a request of later".to_vec() },
             deliver(71, connection, 0, "alice", r#""\ud800 byte for byte""#),
             Entry { kind: 127, id: 72, body: Vec::new() },
-            Entry { kind: 131, id: 73, body: b"an answer of later".to_vec() },
+            Entry { kind: 132, id: 73, body: b"an answer of later".to_vec() },
             deliver(74, connection + 1, 6, "alice", "\"another connection\""),
             deliver(75, connection, 6, "nobody", "\"to nobody\""),
             deliver(76, connection, 6, "alice", "\"last\""),
