@@ -30,6 +30,9 @@ use counts::Counts;
 use samples::Samples;
 use world::World;
 
+/// How many of the faults happen in a run that everybody waits for: others in each run.
+const SOME: usize = 7;
+
 /// How many IDs the nodes have.
 const IDS: usize = 40;
 
@@ -42,8 +45,8 @@ async fn promises_are_kept_whatever_fails() {
     let seed = seed.unwrap_or_else(rand::random);
     println!("CHAOS_SEED={seed}");
     let mut world = World::start().await;
-    let counts = round(&mut world, StdRng::seed_from_u64(seed)).await;
-    assert!(counts.delivered > 1_000, "too little happened: {counts}");
+    let counts = round(&mut world, SOME, StdRng::seed_from_u64(seed)).await;
+    assert!(counts.delivered > 500, "too little happened: {counts}");
 }
 
 /// Goes on for `SOAK_MINUTES`, and writes what the replicas hold to `SOAK_SAMPLES`. `scripts/soak` runs
@@ -60,18 +63,18 @@ async fn soak() {
     let mut total = Counts::default();
     let mut number = 0;
     while Instant::now() < end {
-        total += round(&mut world, StdRng::seed_from_u64(seed + number)).await;
+        total += round(&mut world, nemesis::FAULTS, StdRng::seed_from_u64(seed + number)).await;
         number += 1;
         samples.take(&world).await;
         println!("round {number}: {total}");
     }
 }
 
-/// Lets every fault happen once, in random order, while nodes talk. Returns what was seen if all of it was
+/// Lets some faults happen, in random order, while nodes talk. Returns what was seen if all of it was
 /// as promised.
-async fn round(world: &mut World, mut random: StdRng) -> Counts {
+async fn round(world: &mut World, faults: usize, mut random: StdRng) -> Counts {
     let crowd = node::Crowd::start(world.addresses(), &mut random);
-    let outages = nemesis::run(world, crowd.history(), &mut random).await;
+    let outages = nemesis::run(world, crowd.history(), faults, &mut random).await;
     crowd.settle().await;
     let history = crowd.leave().await;
     let violations = checker::violations(&history, &outages);

@@ -39,7 +39,10 @@ enum Fault {
     WebhookHangs,
 }
 
-const ALL: [Fault; 13] = [
+/// How many faults there are.
+pub const FAULTS: usize = 13;
+
+const ALL: [Fault; FAULTS] = [
     Fault::ReplicaKilled,
     Fault::ReplicaStopped,
     Fault::ReplicaRestarted,
@@ -129,12 +132,18 @@ impl Fault {
     }
 }
 
-/// Lets every fault happen once. Returns when each replica could not do what it should.
-pub async fn run(world: &mut World, history: &History, random: &mut StdRng) -> Vec<Outage> {
+/// Lets this many of the faults happen, each once. Returns when each replica could not do what it
+/// should.
+pub async fn run(
+    world: &mut World,
+    history: &History,
+    count: usize,
+    random: &mut StdRng,
+) -> Vec<Outage> {
     let mut faults = ALL;
     faults.shuffle(random);
     let mut outages = Vec::new();
-    for fault in faults {
+    for fault in faults.into_iter().take(count) {
         sleep(Duration::from_millis(random.random_range(100..600))).await;
         let (replica, from) = (random.random_range(0..world.replicas.len()), history.now());
         println!("{from:?}: {fault:?}, replica {replica}");
