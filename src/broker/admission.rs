@@ -360,7 +360,8 @@ impl Drop for Registration {
         self.pairs.forget(node, owner);
         self.metrics.departure(self.reason);
         let seconds = self.began.elapsed().as_secs();
-        let (reason, note) = (self.reason.label(), self.connection.note().map(Logged));
-        tracing::info!(target: CONNECTIONS, ?node, %connection, reason, ?note, seconds, bytes_read, bytes_written, "node left");
+        let (reason, note) =
+            (self.reason.label(), self.connection.note().map(Logged).map(tracing::field::debug));
+        tracing::info!(target: CONNECTIONS, ?node, %connection, reason, note, seconds, bytes_read, bytes_written, "node left");
     }
 }

@@ -117,10 +117,14 @@ impl Settings {
     }
 }
 
+/// Names of other programs and libraries that are much like ours: where OpenSSL, and with it most
+/// programs, look for the certificates that they trust.
+const FOREIGN_NAMES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
+
 /// The known name that an unknown one is much like.
 fn nearest(name: &str) -> Option<&'static str> {
     let known = || VARIABLES.iter().flat_map(|it| [Some(it.name), it.file()]).flatten();
-    if known().any(|known| known == name) {
+    if FOREIGN_NAMES.contains(&name) || known().any(|known| known == name) {
         return None;
     }
     let upper = name.to_ascii_uppercase();
@@ -187,7 +191,13 @@ mod tests {
     #[test]
     fn names_that_are_nearly_right_are_found() {
         let settings = settings(
-            &[("REDIS_URLS", "x"), ("PATH", "/bin"), ("REDIS_PORT", "6379"), ("PORT", "1")],
+            &[
+                ("REDIS_URLS", "x"),
+                ("PATH", "/bin"),
+                ("REDIS_PORT", "6379"),
+                ("PORT", "1"),
+                ("SSL_CERT_FILE", "/x"),
+            ],
             &[("MAX_CONNECTION", "1"), ("port", "1"), ("TURN_SECRET_FILE", "x")],
         );
         let found: Vec<_> =
