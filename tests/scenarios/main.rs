@@ -9,6 +9,8 @@
 mod authorizer;
 mod checker;
 mod counts;
+#[path = "../integration/support/events.rs"]
+mod events;
 mod history;
 mod nemesis;
 mod node;

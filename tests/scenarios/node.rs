@@ -19,18 +19,9 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
+use crate::events::EVENTS;
 use crate::history::{Ack, Event, History, MessageNumber, VisitNumber};
 use crate::{CLIENTS_PER_ID, IDS};
-
-const EVENTS: [&str; 7] = [
-    "CONNECTION_ATTEMPT",
-    "CONNECTION_ACCEPTANCE",
-    "CONNECTION_REFUSAL",
-    "INCOMING_CONNECTIONS_NOT_ALLOWED",
-    "ICE_CANDIDATES_EXCHANGE_INITIATOR_TO_RESPONDER",
-    "ICE_CANDIDATES_EXCHANGE_RESPONDER_TO_INITIATOR",
-    "SOCKET_MSG_EXCHANGE",
-];
 
 /// What a replica asks to hear whether a node is alive.
 const HEARTBEAT: &str = "2";
